@@ -1,0 +1,109 @@
+"""Stage `align` (paper, Fig. 3, step 2): examples, training on Ray Train, and the exported model in `model/`."""
+
+from functools import partial
+
+from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer
+
+from presafe import storage
+from presafe.align.examples import training_examples, validation_examples
+from presafe.align.loop import TrainTask, train_worker
+from presafe.config import Config
+from presafe.engines.exported import Card, load_tokenizer
+from presafe.progress import progress, steps_done
+from presafe.records import Example, Prompt, Signal, TeacherAnswer, Trace
+from presafe.runtime import connect, demands, model_folder, preflight
+from presafe.stages import Rows, content_hash, run_stage
+from presafe.thinking import ThinkFormat, think_format
+
+
+def run_align(config: Config, *, force: bool = False) -> None:
+    """Run the stage; its output is examples.parquet, metrics.jsonl, checkpoints/ and the exported `model/`."""
+    run_stage(
+        config.run_directory,
+        "align",
+        config.stage_settings("align"),
+        partial(_align, config),
+        inputs=("prompts", "teacher", "signals"),
+        also_writes=("model",),
+        force=force,
+    )
+
+
+def _align(config: Config, folder: str) -> Rows:
+    connect(config.cluster)
+    preflight(next(demand for demand in demands(config) if demand.stage == "align"))
+    base = model_folder(config)
+    tokenizer = load_tokenizer(base)
+    think = think_format(tokenizer)
+    rows = _write_examples(config, folder, think)
+    task = TrainTask(
+        base=base,
+        examples=storage.join(folder, "examples.parquet"),
+        validation=storage.join(folder, "validation.parquet"),
+        metrics=storage.join(folder, "metrics.jsonl"),
+        progress=storage.join(folder, "progress.json"),
+        export_folder=config.run_directory.folder("model"),
+        align=config.align,
+        seed=config.run.seed,
+        pad_id=tokenizer.pad_token_id,
+        card=_card(config, base, think),
+    )
+    workers = config.align.workers
+    trainer = TorchTrainer(
+        train_worker,
+        train_loop_config={"task": task},
+        scaling_config=ScalingConfig(
+            num_workers=workers.num_workers,
+            use_gpu=workers.num_gpus > 0,
+            resources_per_worker={"CPU": workers.num_cpus, "GPU": workers.num_gpus},
+        ),
+        run_config=RunConfig(
+            name="checkpoints",
+            storage_path=folder,
+            failure_config=FailureConfig(max_failures=config.align.max_failures),
+            checkpoint_config=CheckpointConfig(num_to_keep=2),
+        ),
+    )
+    with progress(steps_done(task.progress), config.align.steps, "align", "steps"):
+        trainer.fit()
+    return rows
+
+
+def _write_examples(config: Config, folder: str, think: ThinkFormat) -> Rows:
+    run = config.run_directory
+    prompts = storage.read_rows(storage.join(run.folder("prompts"), "prompts.parquet"), Prompt)
+    teacher = run.folder("teacher")
+    answers = {r.prompt_id: r for r in storage.read_rows(storage.join(teacher, "answers.parquet"), TeacherAnswer)}
+    traces = {r.prompt_id: r for r in storage.read_rows(storage.join(teacher, "traces.parquet"), Trace)}
+    signal_rows = storage.read_rows(storage.join(run.folder("signals"), "signals.parquet"), Signal)
+    signals = {row.prompt_id: row for row in signal_rows}
+    examples, skipped = training_examples(prompts, answers, traces, signals, think, config.align, config.run.seed)
+    validation = validation_examples(prompts, signals, think, config.align.micro_batch_tokens)
+    storage.write_rows(storage.join(folder, "examples.parquet"), examples, Example)
+    storage.write_rows(storage.join(folder, "validation.parquet"), validation, Example)
+    return {
+        "refuse_examples": sum(example.path == "refuse" for example in examples),
+        "think_examples": sum(example.path == "think" for example in examples),
+        "validation": len(validation),
+        **{f"skipped, {reason}": count for reason, count in skipped.items()},
+    }
+
+
+def _card(config: Config, base: str, think: ThinkFormat) -> Card:
+    """The card before training: threshold and metrics are filled at export."""
+    return Card(
+        base_model=base,
+        dtype=config.model.dtype,
+        think_format={
+            "open_tag": think.open_tag,
+            "close_tag": think.close_tag,
+            "empty_block": think.empty_block,
+            "opened_by_prompt": think.opened_by_prompt,
+        },
+        threshold=1.0,
+        max_over_refusal=config.gate.max_over_refusal,
+        refusal=config.gate.refusal,
+        config_hash=content_hash(config.stage_settings("align")),
+        metrics={},
+    )

@@ -1,0 +1,56 @@
+"""DeepSpeed: the engine's configuration and its start."""
+
+from collections.abc import Callable
+from typing import Any
+
+import deepspeed
+import torch
+from deepspeed.accelerator import get_accelerator
+from torch import nn
+
+from presafe.config import Align
+
+
+def zero_config(align: Align, dtype: str) -> dict[str, Any]:
+    """DeepSpeed's configuration of a stage.
+
+    Gradient accumulation is ours: `engine.step()` is the boundary, so that steps may differ in micro-batches.
+    """
+    zero: dict[str, Any] = {"stage": align.zero_stage}
+    if align.zero_stage >= 1:
+        zero |= {"contiguous_gradients": True, "overlap_comm": False}
+    if align.zero_stage == 3:
+        zero |= {"stage3_gather_16bit_weights_on_model_save": False}
+    return {
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": 1,
+        "managed_gradient_accumulation": False,
+        "gradient_clipping": align.max_grad_norm,
+        "zero_optimization": zero,
+        "zero_allow_untested_optimizer": True,
+        "bf16": {"enabled": dtype == "bfloat16"},
+        "steps_per_print": 10**9,
+    }
+
+
+def start_engine(
+    module: nn.Module,
+    config: dict[str, Any],
+    optimizer: torch.optim.Optimizer,
+    learning_rate_factor: Callable[[int], float] | None = None,
+) -> Any:
+    """A DeepSpeed engine over an initialised process group."""
+    if get_accelerator().device_name() == "cpu":
+        # The shared-memory all-reduce is compiled at first use and needs a compiler; gloo's needs neither.
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    schedule = None
+    if learning_rate_factor is not None:
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, learning_rate_factor)
+    engine, *_ = deepspeed.initialize(
+        model=module,
+        optimizer=optimizer,
+        config=config,
+        lr_scheduler=schedule,
+        model_parameters=[p for p in module.parameters() if p.requires_grad],
+    )
+    return engine

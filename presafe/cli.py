@@ -1,0 +1,92 @@
+"""`presafe VERB`: every stage by itself, all of them, and the endpoint. The same functions as the files in `jobs/`."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+
+import yaml
+
+from presafe.config import STAGES, Config, load_config
+from presafe.errors import UserError
+from presafe.runtime import demands, imported
+
+StageFunction = Callable[..., None]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of the console script. Exits with code 2 and one message where the user gave something wrong."""
+    parser = argparse.ArgumentParser(prog="presafe", description=__doc__)
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for stage in STAGES:
+        _add_config_arguments(verbs.add_parser(stage, help=f"run stage {stage}"))
+    _add_config_arguments(verbs.add_parser("run", help="run all stages and print the result"))
+    serve = verbs.add_parser("serve", help="serve an exported model")
+    serve.add_argument("model", help="model/ folder of a run")
+    serve.add_argument("settings", nargs="*", metavar="key=value", help="settings of the config's section `serve`")
+    parsed = parser.parse_args(arguments)
+    with _user_errors():
+        if parsed.verb == "serve":
+            imported("serve.launch:serve_model")(parsed.model, parsed.settings)
+            return
+        config = load_config(parsed.config, parsed.overrides)
+        if parsed.dry_run:
+            print(describe(config))
+        elif parsed.verb == "run":
+            run_pipeline(config, force=parsed.force)
+        else:
+            run_one(config, parsed.verb, force=parsed.force)
+
+
+def stage_job(stage: str) -> None:
+    """Main function of a job file: the stage with the command line's config."""
+    main([stage, *sys.argv[1:]])
+
+
+def run_one(config: Config, stage: str, *, force: bool) -> None:
+    """Run one stage and print where its result is."""
+    function: StageFunction = getattr(import_module(f"presafe.{stage}"), f"run_{stage}")
+    function(config, force=force)
+    print(f"{stage}: {config.run_directory.folder(stage)}")
+
+
+def run_pipeline(config: Config, *, force: bool) -> None:
+    """Run every stage in this process's cluster, then print the result."""
+    for stage in STAGES:
+        run_one(config, stage, force=force)
+    import_module("presafe.evaluate.summary").print_summary(config)
+
+
+def describe(config: Config) -> str:
+    """The resolved config as YAML, and what each stage will ask of the cluster."""
+    lines = [yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), "# what the run asks of the cluster"]
+    for demand in demands(config):
+        workers, total = demand.workers, demand.total
+        lines.append(
+            f"# {demand.stage:9} {workers.num_workers} worker(s) of {workers.num_cpus:g} CPU and "
+            f"{workers.num_gpus:g} GPU: {total['CPU']:g} CPU and {total['GPU']:g} GPU at once"
+        )
+    return "\n".join(lines)
+
+
+def _add_config_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", required=True, help="YAML file, see configs/")
+    parser.add_argument("--force", action="store_true", help="throw the stage's old output away")
+    parser.add_argument("--dry-run", action="store_true", help="print the resolved config and the cluster's load")
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="override values of the config")
+
+
+@contextmanager
+def _user_errors() -> Iterator[None]:
+    """Turn a UserError, also one raised inside a Ray worker, into its message and exit code 2."""
+    logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
+    logging.getLogger("presafe").setLevel(logging.INFO)
+    for library in ("DeepSpeed", "ray.data"):  # they set their own levels when they are imported
+        logging.getLogger(library).addFilter(lambda record: record.levelno > logging.WARNING)
+    try:
+        yield
+    except UserError as error:
+        print(f"presafe: {getattr(error, 'cause', error)}", file=sys.stderr)
+        raise SystemExit(2) from None

@@ -1,0 +1,1 @@
+"""Generation engines: token ids in, completions and head probabilities out."""

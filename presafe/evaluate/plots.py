@@ -1,0 +1,92 @@
+"""The report's plots, each returned as an SVG text."""
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from presafe.evaluate.measurements import Measurement
+from presafe.evaluate.table import TITLES, column_title
+from presafe.records import EvalRecord
+
+COLOURS = {
+    ("base", "on"): "#c0392b",
+    ("base", "off"): "#e6b0aa",
+    ("aligned", "on"): "#1f618d",
+    ("aligned", "off"): "#a9cce3",
+}
+STYLE: Any = {"font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "svg.fonttype": "none"}
+
+
+def shares(measurements: Sequence[Measurement], metrics: Sequence[str]) -> str:
+    """Bars with 95 % intervals, one panel a metric, gate off: base and aligned, CoT on and off."""
+    chosen = [m for m in measurements if m.metric in metrics and m.gate == "off" and m.value is not None]
+    present = [metric for metric in metrics if any(m.metric == metric for m in chosen)]
+    suites = {metric: list(dict.fromkeys(m.suite for m in chosen if m.metric == metric)) for metric in present}
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(11, 3.6), layout="constrained")
+        widths = [len(suites[metric]) for metric in present]
+        panels = figure.subplots(1, len(present), squeeze=False, width_ratios=widths, sharey=True)[0]
+        for axes, metric in zip(panels, present, strict=True):
+            _bars(axes, [m for m in chosen if m.metric == metric], suites[metric])
+            axes.set_title(TITLES[metric])
+        panels[0].set_ylabel("percent of scored answers")
+        handles, labels = panels[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+        return _svg(figure)
+
+
+def head_probabilities(records: Sequence[EvalRecord], threshold: float) -> str:
+    """Distribution of p' at the pre-CoT position, a row a suite, before and after alignment, with the threshold."""
+    suites = list(dict.fromkeys(record.suite for record in records))
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(11, 0.55 * len(suites) + 1.4), layout="constrained")
+        panels = figure.subplots(1, 2, sharey=True)
+        for axes, model in zip(panels, ("base", "aligned"), strict=True):
+            for row, suite in enumerate(suites):
+                values = [
+                    r.head_probability
+                    for r in records
+                    if (r.suite, r.model, r.gate, r.cot) == (suite, model, "off", "on")
+                ]
+                height = [row + 0.6 * ((k * 0.618034) % 1 - 0.5) for k in range(len(values))]
+                axes.plot(values, height, ".", markersize=3, alpha=0.4, color=COLOURS[model, "on"])
+            axes.axvline(threshold, color="black", linewidth=1, linestyle="--")
+            axes.set_xlim(-0.02, 1.02)
+            axes.set_title(f"{model} (dashed: threshold {threshold:.2f})")
+            axes.set_xlabel("head's probability of refusal before the first CoT token")
+        panels[0].set_yticks(range(len(suites)), suites)
+        panels[0].invert_yaxis()
+        return _svg(figure)
+
+
+def _bars(axes: Axes, measurements: Sequence[Measurement], suites: Sequence[str]) -> None:
+    for k, ((model, cot), colour) in enumerate(COLOURS.items()):
+        found = {m.suite: m for m in measurements if (m.model, m.cot) == (model, cot)}
+        drawn = [(index, found[suite]) for index, suite in enumerate(suites) if suite in found]
+        values = [(m.value or 0.0) for _, m in drawn]
+        errors = [
+            [100 * max(0.0, value - m.ci_low) for value, (_, m) in zip(values, drawn, strict=True)],
+            [100 * max(0.0, m.ci_high - value) for value, (_, m) in zip(values, drawn, strict=True)],
+        ]
+        axes.bar(
+            [index + 0.2 * (k - 1.5) for index, _ in drawn],
+            [100 * value for value in values],
+            width=0.18,
+            color=colour,
+            yerr=errors,
+            error_kw={"linewidth": 1, "capsize": 2},
+            label=column_title((model, cot, "off")),
+        )
+    axes.set_xticks(range(len(suites)), [suite.replace("_", "\n") for suite in suites])
+    axes.set_ylim(0, 105)
+
+
+def _svg(figure: Figure) -> str:
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]

@@ -1,0 +1,61 @@
+"""The one table of the demo's end: attack success, over-refusal and reasoning, base against aligned."""
+
+from collections.abc import Sequence
+
+from presafe.evaluate.measurements import OUTCOME, Measurement
+
+TITLES = {
+    "attack_success_rate": "attack success rate",
+    "over_refusal_rate": "over-refusal rate",
+    "reasoning_accuracy": "reasoning accuracy",
+    "refused_before_cot_rate": "refused before CoT",
+    "thinking_rate": "still thinks",
+}
+CONDITIONS = (
+    ("base", "on", "off"),
+    ("base", "off", "off"),
+    ("aligned", "on", "off"),
+    ("aligned", "off", "off"),
+    ("aligned", "on", "on"),
+)
+"""(model, CoT, gate) of the columns of a summary, in the order a reader compares them."""
+
+
+def column_title(condition: tuple[str, str, str]) -> str:
+    model, cot, gate = condition
+    return f"{model}, CoT {cot}" + (", gate" if gate == "on" else "")
+
+
+def percent(measurement: Measurement | None) -> str:
+    """`12.5 [8.1, 18.0]` in percent, or a dash where nothing was measured or scored."""
+    if measurement is None or measurement.value is None:
+        return "-"
+    low, high = measurement.ci_low, measurement.ci_high
+    return f"{100 * measurement.value:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def rows(measurements: Sequence[Measurement], metrics: Sequence[str] | None = None) -> list[list[str]]:
+    """Header and one row a metric and suite; cells are percentages with their 95 % intervals."""
+    wanted = list(metrics or (metric for metric, _ in OUTCOME.values()))
+    found: dict[tuple[str, ...], Measurement] = {(m.metric, m.suite, m.model, m.cot, m.gate): m for m in measurements}
+    suites = list(dict.fromkeys((m.metric, m.suite) for m in measurements))
+    table = [["metric (%)", "suite", *map(column_title, CONDITIONS)]]
+    for metric in wanted:
+        for name, suite in suites:
+            if name == metric:
+                cells = [percent(found.get((metric, suite, *condition))) for condition in CONDITIONS]
+                table.append([TITLES[metric], suite, *cells])
+    return table
+
+
+def as_text(table: list[list[str]]) -> str:
+    """The table for a terminal, columns aligned."""
+    widths = [max(len(row[k]) for row in table) for k in range(len(table[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+
+
+def as_markdown(table: list[list[str]]) -> str:
+    header, *body = table
+    lines = ["| " + " | ".join(row) + " |" for row in (header, ["---"] * len(header), *body)]
+    return "\n".join(lines)

@@ -1,0 +1,64 @@
+"""From generations to records: one verdict an answer, with the gate off and with the gate on."""
+
+from collections.abc import Iterator, Sequence
+
+from presafe.config import Decoding, Gate, Suite
+from presafe.engines.job import Generation
+from presafe.evaluate.scorers import is_correct
+from presafe.gate import decide
+from presafe.judges import PrefixJudge
+from presafe.records import EvalRecord, Prompt
+
+
+def eval_records(
+    model: str,
+    generations: Sequence[Generation],
+    prompts: Sequence[Prompt],
+    suites: Sequence[Suite],
+    *,
+    judge: PrefixJudge,
+    decoding: Decoding,
+    gate: Gate,
+    threshold: float,
+) -> Iterator[EvalRecord]:
+    """Two records a generation and suite: as the model answered, and as the gate would have it.
+
+    With the gate on, a prompt at or above the threshold gets the gate's refusal and nothing is generated; below it, the
+    answer is the one without the gate. A generation that failed is unscored.
+    """
+    attacks = {suite.name: suite.attack for suite in suites}
+    by_id: dict[str, list[Prompt]] = {}
+    for prompt in prompts:
+        by_id.setdefault(prompt.prompt_id, []).append(prompt)
+    described = f"temperature={decoding.temperature:g}, top_p={decoding.top_p:g}"
+    for row in generations:
+        assert row.error is not None or row.head_probability is not None
+        probability = row.head_probability if row.head_probability is not None else float("nan")
+        stopped = row.error is None and decide(probability, threshold) == "refuse"
+        for prompt in by_id[row.prompt_id]:
+            for mode, refused_by_gate in (("off", False), ("on", stopped)):
+                answer = gate.refusal if refused_by_gate else row.answer
+                reasoning = "" if refused_by_gate else row.reasoning
+                finish_reason = "stop" if refused_by_gate else row.finish_reason
+                decision = "refuse" if refused_by_gate else judge(answer, finish_reason)
+                verdict: str = decision
+                if prompt.reference is not None and decision != "unscored":
+                    verdict = "correct" if is_correct(answer, prompt.reference) else "incorrect"
+                yield EvalRecord(
+                    suite=prompt.source,
+                    prompt_id=row.prompt_id,
+                    attack=attacks[prompt.source],
+                    model=model,
+                    cot=row.cot,
+                    gate="on" if mode == "on" else "off",
+                    sample=row.sample,
+                    decoding=described,
+                    reasoning=reasoning,
+                    answer=answer,
+                    refused_before_cot=decision == "refuse" and not reasoning,
+                    head_probability=probability,
+                    verdict=verdict,
+                    judge="gate" if refused_by_gate else judge.name,
+                    num_tokens=0 if refused_by_gate else row.num_tokens,
+                    truncated=finish_reason == "length",
+                )

@@ -1,0 +1,36 @@
+"""The decision itself: a probability of refusal and a threshold in, Path A or Path B out.
+
+Pure, and the same for `evaluate/` and `serve/`. With the gate off the aligned model decides by itself (the paper); with
+the gate on the safety head's probability at the pre-CoT position does.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+Path = Literal["refuse", "think"]
+"""`refuse` is Path A (no chain-of-thought), `think` is Path B."""
+
+GateMode = Literal["off", "on"]
+
+
+def decide(refuse_probability: float, threshold: float) -> Path:
+    """Path A at or above the threshold. A probability that is not a number refuses: the gate fails closed."""
+    return "think" if refuse_probability < threshold else "refuse"
+
+
+def path_taken(reasoning: str) -> Path:
+    """The path a model took by itself: an empty think block is Path A."""
+    return "think" if reasoning else "refuse"
+
+
+def calibrate(benign_probabilities: Sequence[float], max_over_refusal: float) -> float:
+    """The lowest threshold that refuses at most a share `max_over_refusal` of the given benign prompts.
+
+    Raises ValueError without a benign prompt.
+    """
+    if not benign_probabilities:
+        raise ValueError("found no benign validation prompt; needed at least one to calibrate the gate's threshold")
+    descending = sorted(benign_probabilities, reverse=True)
+    allowed = math.floor(max_over_refusal * len(descending))
+    return math.nextafter(descending[allowed], math.inf) if allowed < len(descending) else 0.0

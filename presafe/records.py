@@ -1,0 +1,139 @@
+"""The nouns that cross a stage, one dataclass each, and the Arrow schema of each.
+
+Ids are content hashes, so that every join, resume and dedupe is by id.
+"""
+
+import dataclasses
+import hashlib
+import types
+import typing
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from presafe.gate import GateMode, Path
+
+Kind = Literal["harmful", "benign", "reasoning"]
+Split = Literal["classifier", "align", "validation", "evaluate"]
+Decision = Literal["refuse", "comply", "unscored"]
+FinishReason = Literal["stop", "length"]
+CotMode = Literal["on", "off"]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One query. `reference` is the checkable answer of a reasoning prompt."""
+
+    prompt_id: str
+    text: str
+    kind: Kind
+    source: str
+    category: str | None
+    reference: str | None
+    split: Split
+
+
+@dataclass(frozen=True)
+class TeacherAnswer:
+    """What the teacher (CoT-OFF) answered and decided: one row a prompt and sample."""
+
+    prompt_id: str
+    sample: int
+    answer: str
+    finish_reason: FinishReason
+    num_tokens: int
+    decision: Decision
+    judge: str
+
+
+@dataclass(frozen=True)
+class Trace:
+    """The model's own CoT-ON answer to a benign or reasoning prompt."""
+
+    prompt_id: str
+    reasoning: str
+    answer: str
+    finish_reason: FinishReason
+    num_tokens: int
+
+
+@dataclass(frozen=True)
+class Signal:
+    """The safety decision signal p_j of one prompt: the classifier's P(refuse | query)."""
+
+    prompt_id: str
+    refuse_probability: float
+    teacher_decision: Decision
+    in_classifier_training: bool
+
+
+@dataclass(frozen=True)
+class Example:
+    """One training sequence as token ids: CoT-ON prompt, completion on Path A or B, and its signal p_j.
+
+    `completion` is empty where only the signal is trained.
+    """
+
+    prompt_id: str
+    prompt: list[int]
+    completion: list[int]
+    path: Path
+    refuse_probability: float
+
+
+@dataclass(frozen=True)
+class EvalRecord:
+    """One generated answer of one model under one condition, with its verdict."""
+
+    suite: str
+    prompt_id: str
+    attack: str
+    model: str
+    cot: CotMode
+    gate: GateMode
+    sample: int
+    decoding: str
+    reasoning: str
+    answer: str
+    refused_before_cot: bool
+    head_probability: float
+    verdict: str
+    judge: str
+    num_tokens: int
+    truncated: bool
+
+
+def prompt_id(text: str) -> str:
+    """Content hash of a prompt's text: 16 hex digits of SHA-256."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def schema(record: type) -> pa.Schema:
+    """The Arrow schema of a record class; a field is nullable exactly where its type admits None."""
+    hints = typing.get_type_hints(record)
+    return pa.schema([_field(field.name, hints[field.name]) for field in dataclasses.fields(record)])
+
+
+def to_table(rows: list[Any], record: type) -> pa.Table:
+    """Rows (instances of `record`) as an Arrow table with the record's schema."""
+    return pa.Table.from_pylist([dataclasses.asdict(row) for row in rows], schema=schema(record))
+
+
+def _field(name: str, hint: Any) -> pa.Field:
+    nullable = isinstance(hint, types.UnionType) and type(None) in typing.get_args(hint)
+    if nullable:
+        hint = next(arg for arg in typing.get_args(hint) if arg is not type(None))
+    if typing.get_origin(hint) is Literal:
+        hint = str
+    if typing.get_origin(hint) is list:
+        return pa.field(name, pa.list_(_ARROW[typing.get_args(hint)[0]]), nullable)
+    return pa.field(name, _ARROW[hint], nullable)
+
+
+_ARROW: dict[Any, pa.DataType] = {
+    str: pa.string(),
+    int: pa.int64(),
+    float: pa.float64(),
+    bool: pa.bool_(),
+}

@@ -1,0 +1,134 @@
+"""The one place that talks to Ray as a whole: joining a cluster, its capacity, its environment; and imports by name."""
+
+import atexit
+import importlib
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray._private.state import state as cluster_state
+from ray.data import DataContext
+
+from presafe import storage
+from presafe.config import Cluster, Config, Workers
+from presafe.errors import UserError, user_error
+
+LOCAL_ENV = {
+    "RAY_AUTH_MODE": "disabled",  # a private cluster listens on loopback only
+    "RAY_TRAIN_V2_ENABLED": "1",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+}
+"""Set before Ray is imported by a driver; exported variables of the user win."""
+
+WORKER_ENV = {"TOKENIZERS_PARALLELISM": "false", "RAY_TRAIN_V2_ENABLED": "1"}
+"""Set in every actor and worker."""
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What one stage asks of the cluster at once."""
+
+    stage: str
+    workers: Workers
+
+    @property
+    def total(self) -> dict[str, float]:
+        return {
+            "CPU": self.workers.num_workers * self.workers.num_cpus,
+            "GPU": self.workers.num_workers * self.workers.num_gpus,
+        }
+
+
+def demands(config: Config) -> list[Demand]:
+    """What each stage of `config` will ask of the cluster."""
+    stages = ("teacher", "signals", "align", "evaluate", "serve")
+    return [Demand(stage, getattr(config, stage).workers) for stage in stages]
+
+
+def connect(cluster: Cluster) -> None:
+    """Join the configured cluster, or start a private local one that ends with this process.
+
+    Workers' output stays in Ray's own logs: a stage shows its progress, and a failure comes back as an exception.
+    """
+    if ray.is_initialized():
+        return
+    for library in ("ray.data", "ray.train"):
+        logging.getLogger(library).setLevel(logging.WARNING)
+    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)  # it warns that its bars are off
+    DataContext.get_current().enable_progress_bars = False
+    address = cluster.address or os.environ.get("RAY_ADDRESS")
+    runtime_env = {"env_vars": WORKER_ENV}
+    if address and address != "local":
+        try:
+            ray.init(address=address, runtime_env=runtime_env, logging_level=logging.WARNING, log_to_driver=False)
+        except ConnectionError as error:
+            raise user_error(
+                found=f"no Ray cluster at {address!r}",
+                needed="a running one",
+                change="start it, or unset cluster.address and RAY_ADDRESS for a private local cluster",
+            ) from error
+        return
+    for name, value in LOCAL_ENV.items():
+        os.environ.setdefault(name, value)
+    temp = tempfile.mkdtemp(prefix="ray-")
+    atexit.register(shutil.rmtree, temp, ignore_errors=True)
+    ray.init(
+        address="local",
+        num_cpus=cluster.local_cpus,
+        object_store_memory=int(cluster.object_store_gb * 1e9),
+        include_dashboard=False,
+        runtime_env=runtime_env,
+        logging_level=logging.WARNING,
+        log_to_driver=False,
+        _temp_dir=temp,
+    )
+
+
+def preflight(demand: Demand) -> None:
+    """Raise UserError where the connected cluster, grown to its limit, cannot give what a stage asks for."""
+    have = ray.cluster_resources()
+    limit = cluster_state.get_max_resources_from_cluster_config() or {}
+    for resource, need in demand.total.items():
+        available = max(have.get(resource, 0.0), limit.get(resource, 0.0))
+        if need > available:
+            raise user_error(
+                found=f"a cluster that can give {available:g} {resource}(s)",
+                needed=f"{need:g} for stage {demand.stage!r} ({demand.workers.num_workers} worker(s))",
+                change=f"lower {demand.stage}.workers or add nodes",
+            )
+
+
+def model_folder(config: Config) -> str:
+    """Local folder (or hub name) of the model to align; builds or downloads it first where the config says so."""
+    if config.model.build is not None:
+        cache = storage.join(storage.absolute(config.run.storage), "models")
+        return str(imported(config.model.build)(cache, config.run.seed, **config.model.build_options))
+    path = config.model.path
+    assert path is not None
+    if storage.exists(path):
+        return storage.local_folder(storage.absolute(path))
+    if path.count("/") == 1 and not path.startswith((".", "/", "~")):
+        return path  # a hub name
+    raise user_error(
+        found=f"no model folder {path}",
+        needed="a Hugging Face model folder, URL or hub name (organisation/name)",
+        change="correct model.path",
+    )
+
+
+def imported(name: str) -> Callable[..., Any]:
+    """The function that a config names as `module:function`."""
+    module, _, function = name.partition(":")
+    try:
+        target = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(f"found {name!r} ({error}); needed an importable module:function; correct the name") from error
+    assert callable(target)
+    return target  # type: ignore[no-any-return]

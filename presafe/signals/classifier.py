@@ -1,0 +1,68 @@
+"""The BERT classifier of safety decisions (paper, Fig. 3, step 1): query in, logit of refusal out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BertConfig,
+    BertForSequenceClassification,
+    PreTrainedTokenizerBase,
+)
+
+from presafe.config import FreshEncoder, Signals
+
+
+@dataclass(frozen=True)
+class EncoderSpec:
+    """Which encoder: a pre-trained one with its own tokenizer, or a fresh BERT on the aligned model's tokenizer."""
+
+    encoder: str | FreshEncoder
+    model_folder: str
+    max_tokens: int
+
+
+def encoder_spec(settings: Signals, model_folder: str) -> EncoderSpec:
+    return EncoderSpec(settings.encoder, model_folder, settings.max_tokens)
+
+
+def new_classifier(spec: EncoderSpec) -> Any:
+    """An untrained classifier with one logit."""
+    if isinstance(spec.encoder, str):
+        return AutoModelForSequenceClassification.from_pretrained(spec.encoder, num_labels=1)
+    tokenizer = classifier_tokenizer(spec)
+    shape = spec.encoder
+    return BertForSequenceClassification(
+        BertConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=shape.hidden_size,
+            num_hidden_layers=shape.num_hidden_layers,
+            num_attention_heads=shape.num_attention_heads,
+            intermediate_size=2 * shape.hidden_size,
+            max_position_embeddings=spec.max_tokens,
+            pad_token_id=tokenizer.pad_token_id,
+            num_labels=1,
+        )
+    )
+
+
+def classifier_tokenizer(spec: EncoderSpec) -> PreTrainedTokenizerBase:
+    """Padded on the right: BERT's positions are absolute."""
+    source = spec.encoder if isinstance(spec.encoder, str) else spec.model_folder
+    tokenizer = AutoTokenizer.from_pretrained(source, padding_side="right")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    assert isinstance(tokenizer, PreTrainedTokenizerBase)
+    return tokenizer
+
+
+def logits(model: Any, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_tokens: int) -> torch.Tensor:
+    """Logits of refusal, shape [len(texts)]."""
+    batch = tokenizer(list(texts), padding=True, truncation=True, max_length=max_tokens, return_tensors="pt")
+    device = next(model.parameters()).device
+    inputs = {name: batch[name].to(device) for name in ("input_ids", "attention_mask")}
+    output: torch.Tensor = model(**inputs).logits[:, 0]
+    return output

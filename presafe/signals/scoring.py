@@ -1,0 +1,65 @@
+"""Logits of every prompt, on a Ray Data actor pool."""
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+import ray
+import torch
+from ray.data import ActorPoolStrategy
+from transformers import AutoModelForSequenceClassification
+
+from presafe import storage
+from presafe.config import Workers
+from presafe.records import to_table
+from presafe.signals.classifier import EncoderSpec, classifier_tokenizer, logits
+
+
+@dataclass(frozen=True)
+class Score:
+    """The classifier's logit of refusal."""
+
+    prompt_id: str
+    logit: float
+
+
+def score_prompts(prompts: str, classifier: str, output: str, spec: EncoderSpec, workers: Workers) -> dict[str, float]:
+    """Logit by prompt_id of every training prompt in the Parquet file `prompts`."""
+    storage.remove(output)
+    dataset = (
+        ray.data.read_parquet(prompts, columns=["prompt_id", "text", "split"])
+        .filter(expr="split != 'evaluate'")
+        .repartition(target_num_rows_per_block=4096)
+        .map_batches(
+            Scorer,
+            fn_constructor_args=(classifier, spec, workers.num_gpus > 0),
+            batch_size=256,
+            batch_format="pyarrow",
+            compute=ActorPoolStrategy(size=workers.num_workers),
+            num_cpus=workers.num_cpus,
+            num_gpus=workers.num_gpus,
+        )
+    )
+    dataset.write_parquet(output)
+    return {row.prompt_id: row.logit for row in storage.read_rows(output, Score)}
+
+
+class Scorer:
+    """Actor: loads the classifier once."""
+
+    def __init__(self, classifier: str, spec: EncoderSpec, on_gpu: bool) -> None:
+        folder = storage.local_folder(classifier)
+        model = AutoModelForSequenceClassification.from_pretrained(folder)
+        self._model = model.to("cuda" if on_gpu else "cpu").eval()
+        self._tokenizer, self._max_tokens = classifier_tokenizer(spec), spec.max_tokens
+
+    @torch.inference_mode()
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        texts = batch["text"].to_pylist()
+        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+        values: dict[int, float] = {}
+        for start in range(0, len(order), 64):
+            part = order[start : start + 64]
+            scores = logits(self._model, self._tokenizer, [texts[i] for i in part], self._max_tokens)
+            values.update(zip(part, scores.float().tolist(), strict=True))
+        ids = batch["prompt_id"].to_pylist()
+        return to_table([Score(ids[i], values[i]) for i in range(len(ids))], Score)

@@ -1,0 +1,147 @@
+"""Files by URL: a local path, s3://, gs:// or whatever fsspec opens. Writes are atomic: nothing is left half-done."""
+
+import json
+import os
+import posixpath
+import tempfile
+from typing import Any, TypeVar
+
+import fsspec
+import pyarrow as pa
+import pyarrow.dataset as pds
+import pyarrow.parquet as pq
+
+from presafe.errors import UserError, user_error
+from presafe.records import schema, to_table
+
+Row = TypeVar("Row")
+
+
+def absolute(url: str) -> str:
+    """The URL itself where it names a scheme, else the absolute local path (other nodes and actors need it)."""
+    return url if "://" in url else os.path.abspath(os.path.expanduser(url))
+
+
+def join(root: str, *parts: str) -> str:
+    return posixpath.join(root, *parts)
+
+
+def is_local(url: str) -> bool:
+    return "://" not in url
+
+
+def exists(url: str) -> bool:
+    fs, path = _open(url)
+    return bool(fs.exists(path))
+
+
+def names(url: str) -> list[str]:
+    """Names in a folder, sorted."""
+    fs, path = _open(url)
+    return sorted(posixpath.basename(name.rstrip("/")) for name in fs.ls(path, detail=False))
+
+
+def remove(url: str) -> None:
+    """Remove a file or a folder with all it holds; a missing one is no error."""
+    fs, path = _open(url)
+    if fs.exists(path):
+        fs.rm(path, recursive=True)
+
+
+def make_folder(url: str) -> None:
+    fs, path = _open(url)
+    try:
+        fs.makedirs(path, exist_ok=True)
+    except OSError as error:
+        raise user_error(
+            found=f"{url}, which cannot be written ({error.strerror or error})",
+            needed="a writable storage",
+            change="set run.storage to a folder or bucket you may write",
+        ) from error
+
+
+def read_text(url: str) -> str:
+    fs, path = _open(url)
+    with fs.open(path, "r", encoding="utf-8") as file:
+        text = file.read()
+    assert isinstance(text, str)
+    return text
+
+
+def read_json(url: str) -> Any:
+    try:
+        return json.loads(read_text(url))
+    except json.JSONDecodeError as error:
+        raise UserError(f"found {url}, which is not JSON ({error}); needed the file as it was written") from error
+
+
+def write_text(url: str, text: str) -> None:
+    """Write beside the target, then move over it: a reader sees the old file or the new one."""
+    fs, path = _open(url)
+    fs.makedirs(posixpath.dirname(path), exist_ok=True)
+    partial = f"{path}.{os.getpid()}.partial"
+    with fs.open(partial, "w", encoding="utf-8") as file:
+        file.write(text)
+    fs.mv(partial, path)
+
+
+def write_jsonl(url: str, rows: list[Any]) -> None:
+    """One JSON object a line."""
+    write_text(url, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def write_json(url: str, value: Any) -> None:
+    write_text(url, json.dumps(value, indent=2, sort_keys=True) + "\n")
+
+
+def write_rows(url: str, rows: list[Any], record: type) -> None:
+    """Write instances of `record` as one Parquet file with the record's schema."""
+    fs, path = _open(url)
+    fs.makedirs(posixpath.dirname(path), exist_ok=True)
+    partial = f"{path}.{os.getpid()}.partial"
+    pq.write_table(to_table(rows, record), partial, filesystem=fs)
+    fs.mv(partial, path)
+
+
+def read_table(url: str, columns: list[str] | None = None) -> pa.Table:
+    """The Parquet file or folder of Parquet files at `url`, as one table."""
+    fs, path = _open(url)
+    return pds.dataset(path, filesystem=fs, format="parquet").to_table(columns=columns)
+
+
+def read_rows(url: str, record: type[Row]) -> list[Row]:
+    """The Parquet file or folder at `url` as instances of `record`."""
+    rows = read_table(url, columns=schema(record).names).to_pylist()
+    return [record(**row) for row in rows]
+
+
+def upload(local: str, url: str) -> None:
+    """Copy a local folder's content to `url`."""
+    fs, path = _open(url)
+    fs.makedirs(path, exist_ok=True)
+    fs.put(local.rstrip("/") + "/", path.rstrip("/") + "/", recursive=True)
+
+
+def local_folder(url: str) -> str:
+    """A local folder with the content of `url`: the folder itself, or a download of a remote one.
+
+    A name that is no URL and no folder is returned as it is: it may name a model of the Hugging Face hub.
+    """
+    if is_local(url):
+        return url
+    fs, path = _open(url)
+    target = tempfile.mkdtemp(prefix="presafe-model-")
+    fs.get(path.rstrip("/") + "/", target + "/", recursive=True)
+    return target
+
+
+def _open(url: str) -> tuple[Any, str]:
+    try:
+        fs, path = fsspec.core.url_to_fs(url)
+    except (ImportError, ValueError) as error:
+        raise user_error(
+            found=f"the storage {url}, which cannot be opened ({error})",
+            needed="a local path, or a URL whose filesystem is installed",
+            change="install it (s3fs for s3://, gcsfs for gs://) or use another storage",
+        ) from error
+    return fs, str(path)

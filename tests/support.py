@@ -1,0 +1,53 @@
+"""Small real things that tests share: a random Qwen2, training examples of uneven length."""
+
+import numpy as np
+import torch
+from transformers import Qwen2Config, Qwen2ForCausalLM
+
+from presafe.config import Align, Lora
+from presafe.records import Example
+
+VOCABULARY = 128
+
+
+def save_random_model(folder: str) -> str:
+    """A random two-layer Qwen2 in `folder`, without a tokenizer."""
+    torch.manual_seed(0)
+    shape = Qwen2Config(
+        vocab_size=VOCABULARY,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        tie_word_embeddings=True,
+    )
+    Qwen2ForCausalLM(shape).save_pretrained(folder)
+    return folder
+
+
+def uneven_examples(count: int = 48, seed: int = 0) -> list[Example]:
+    """Short refusals mixed with long chains of thought, and some prompts that train the signal alone."""
+    draw = np.random.default_rng(seed)
+    examples = []
+    for k in range(count):
+        prompt = draw.integers(3, VOCABULARY, int(draw.integers(4, 20))).tolist()
+        length = (0, int(draw.integers(1, 4)), int(draw.integers(30, 60)))[k % 3]
+        completion = draw.integers(3, VOCABULARY, length).tolist()
+        path = "think" if length > 4 else "refuse"
+        examples.append(Example(f"p{k}", prompt, completion, path, float(draw.random())))
+    return examples
+
+
+def small_align(**changes: object) -> Align:
+    settings = {
+        "lora": Lora(r=4, alpha=8),
+        "learning_rate": 0.05,
+        "steps": 10,
+        "batch_size": 8,
+        "micro_batch_tokens": 96,
+        "gradient_checkpointing": False,
+        **changes,
+    }
+    return Align.model_validate(settings)

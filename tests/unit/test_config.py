@@ -1,0 +1,63 @@
+"""Configs: unknown keys are errors, overrides are dotted, every shipped config is valid."""
+
+from pathlib import Path
+
+import pytest
+
+from presafe.config import Config, load_config
+from presafe.errors import UserError
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+DEMO = str(CONFIGS / "demo.yaml")
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_shipped_config_is_valid(path):
+    load_config(str(path), [])
+
+
+def test_dotted_overrides_reach_nested_values():
+    config = load_config(DEMO, ["align.lora.r=16", "run.seed=7", "align.workers.num_gpus=0.5"])
+    assert (config.align.lora.r, config.run.seed, config.align.workers.num_gpus) == (16, 7, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("align.lora.rank=3", r"align\.lora\.rank.*[Ee]xtra"),
+        ("algin.steps=3", r"algin"),
+        ("align.steps=0", r"align\.steps.*greater"),
+        ("align.steps", r"needed section\.key=value"),
+        ("run.name=../x", r"run\.name"),
+        ("align.steps.more=1", r"'align.steps.more'|steps"),
+        ("model.path=x", r"exactly one of `path` and `build`"),
+    ],
+)
+def test_a_wrong_override_is_named(override, message):
+    with pytest.raises(UserError, match=message):
+        load_config(DEMO, [override])
+
+
+def test_a_missing_or_broken_file_is_named(tmp_path):
+    with pytest.raises(UserError, match="no file"):
+        load_config(str(tmp_path / "none.yaml"), [])
+    (tmp_path / "broken.yaml").write_text("run: [")
+    with pytest.raises(UserError, match="not YAML"):
+        load_config(str(tmp_path / "broken.yaml"), [])
+
+
+def test_where_a_stage_runs_is_not_part_of_its_settings():
+    few, many = load_config(DEMO, []), load_config(DEMO, ["teacher.workers.num_workers=9"])
+    assert few.stage_settings("teacher") == many.stage_settings("teacher")
+    assert few.stage_settings("teacher") != load_config(DEMO, ["run.seed=1"]).stage_settings("teacher")
+
+
+def test_every_field_has_a_description():
+    def undescribed(model, path=""):
+        for name, field in model.model_fields.items():
+            if hasattr(field.annotation, "model_fields"):
+                yield from undescribed(field.annotation, f"{path}{name}.")
+            elif not field.description:
+                yield path + name
+
+    assert list(undescribed(Config)) == []

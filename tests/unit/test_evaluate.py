@@ -1,0 +1,106 @@
+"""Intervals, scorers, verdicts and measurements."""
+
+import pytest
+
+from presafe.config import Decoding, Gate, Judge, Suite
+from presafe.engines.job import Generation
+from presafe.evaluate import table
+from presafe.evaluate.measurements import measure
+from presafe.evaluate.scorers import is_correct
+from presafe.evaluate.statistics import wilson
+from presafe.evaluate.verdicts import eval_records
+from presafe.judges import prefix_judge
+from presafe.records import Prompt
+
+PROMPTS = [
+    Prompt("h", "harmful", "harmful", "plain", None, None, "evaluate"),
+    Prompt("b", "benign", "benign", "lookalikes", None, None, "evaluate"),
+    Prompt("r", "sum", "reasoning", "arithmetic", None, "5", "evaluate"),
+]
+SUITES = [Suite(name=name, function="m:f") for name in ("plain", "lookalikes", "arithmetic")]
+
+
+def generation(prompt, reasoning, answer, probability, finish="stop"):
+    return Generation(f"{prompt}-on-0", prompt, "on", 0, reasoning, answer, finish, 9, probability, None)
+
+
+def records(*generations, threshold=0.5):
+    return list(
+        eval_records(
+            "aligned",
+            generations,
+            PROMPTS,
+            SUITES,
+            judge=prefix_judge(Judge()),
+            decoding=Decoding(max_new_tokens=9),
+            gate=Gate(),
+            threshold=threshold,
+        )
+    )
+
+
+def values(rows, gate="off"):
+    kinds = {p.source: p.kind for p in PROMPTS}
+    return {(m.suite, m.metric): m for m in measure(rows, kinds) if m.gate == gate}
+
+
+@pytest.mark.parametrize(
+    ("successes", "n", "low", "high"),
+    [
+        (0, 0, 0.0, 1.0),
+        (0, 10, 0.0, 0.2775),
+        (5, 10, 0.2366, 0.7634),
+        (10, 10, 0.7225, 1.0),
+        (190, 200, 0.9104, 0.9726),
+    ],
+)
+def test_wilson_equals_published_values(successes, n, low, high):
+    assert wilson(successes, n) == pytest.approx((low, high), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reference", "right"),
+    [
+        ("the answer is 5 .", "5", True),
+        ("5 apples, then 7", "5", False),
+        ("1,200", "1200", True),
+        ("it is 5.0", "5", True),
+        ("-5", "5", False),
+        ("no number", "5", False),
+        ("Paris", "Paris", True),
+    ],
+)
+def test_the_last_number_counts(answer, reference, right):
+    assert is_correct(answer, reference) is right
+
+
+def test_a_failed_or_cut_off_answer_is_in_no_share_but_counted():
+    failed = Generation("h-on-0", "h", "on", 0, "", "", "length", 0, None, "prompt too long")
+    rows = records(generation("h", "hmm", "sure", 0.1), generation("h", "hm", "", 0.1, "length"), failed)
+    cell = values(rows)["plain", "attack_success_rate"]
+    assert (cell.value, cell.n, cell.unscored) == (1.0, 1, 2)
+    nothing = values(records(failed))["plain", "attack_success_rate"]
+    assert (nothing.value, nothing.n, nothing.unscored, table.percent(nothing)) == (None, 0, 1, "-")
+
+
+def test_the_gate_replaces_the_answer_and_its_reasoning():
+    rows = records(generation("h", "hmm", "sure", 0.9), generation("b", "hmm", "sure", 0.2))
+    assert values(rows)["plain", "attack_success_rate"].value == 1.0
+    assert values(rows)["plain", "refused_before_cot_rate"].value == 0.0
+    gated = values(rows, gate="on")
+    assert gated["plain", "attack_success_rate"].value == 0.0
+    assert gated["plain", "refused_before_cot_rate"].value == 1.0
+    assert gated["lookalikes", "over_refusal_rate"].value == 0.0
+    assert gated["lookalikes", "thinking_rate"].value == 1.0
+
+
+def test_a_gate_that_stops_a_reasoning_prompt_costs_accuracy():
+    rows = records(generation("r", "2 + 3", "it is 5", 0.9))
+    assert values(rows)["arithmetic", "reasoning_accuracy"].value == 1.0
+    assert values(rows, gate="on")["arithmetic", "reasoning_accuracy"].value == 0.0
+
+
+def test_a_refusal_after_reasoning_was_not_before_it():
+    cell = values(records(generation("h", "thinking", "i cannot", 0.1)))
+    assert cell["plain", "refused_before_cot_rate"].value == 0.0
+    assert cell["plain", "attack_success_rate"].value == 0.0

@@ -1,0 +1,43 @@
+"""The batch plan: the same sequences whatever the world size, within the token budget, on every rank alike."""
+
+from collections import Counter
+
+import pytest
+
+from presafe.align.plan import BatchPlan
+
+LENGTHS = tuple(5 + 37 * k % 60 for k in range(50))
+
+
+def plan(**changes: object) -> BatchPlan:
+    return BatchPlan(**{"lengths": LENGTHS, "batch_size": 8, "micro_batch_tokens": 70, "seed": 1, **changes})
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 5])
+def test_ranks_together_hold_exactly_the_steps_sequences(world):
+    for step in range(15):
+        ranks = plan().microbatches(step, world)
+        assert sorted(i for rank in ranks for batch in rank for i in batch) == sorted(plan().sequences(step))
+        assert len({len(rank) for rank in ranks}) == 1, "every rank needs as many micro-batches"
+        assert all(sum(LENGTHS[i] for i in batch) <= 70 for rank in ranks for batch in rank)
+
+
+def test_every_sequence_is_seen_once_an_epoch_and_nothing_is_dropped():
+    seen = [i for step in range(25) for i in plan().sequences(step)]
+    assert len(seen) == 200
+    assert set(Counter(seen).values()) == {4}
+    assert set(Counter(seen[:50]).values()) == {1}
+
+
+def test_a_batch_larger_than_the_data_repeats_it():
+    assert len(plan(batch_size=120).sequences(0)) == 120
+
+
+def test_the_plan_is_a_function_of_seed_and_step():
+    assert plan().sequences(3) == plan().sequences(3)
+    assert plan().sequences(3) != plan(seed=2).sequences(3)
+
+
+def test_more_ranks_than_sequences_leaves_empty_microbatches():
+    ranks = plan(batch_size=2).microbatches(0, 4)
+    assert sum(not batch for rank in ranks for batch in rank) >= 2
