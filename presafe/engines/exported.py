@@ -6,13 +6,15 @@ from typing import Any, Literal
 import torch
 from peft import PeftModel
 from pydantic import ValidationError
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from presafe import storage
 from presafe.config import Settings
 from presafe.engines.head import SafetyHead, load_head
 from presafe.errors import UserError, user_error
 from presafe.thinking import ThinkFormat, think_format
+
+WEIGHTS = (".safetensors", ".bin")
 
 
 class HeadCard(Settings):
@@ -75,6 +77,22 @@ def load_exported(folder: str, device: str = "cpu") -> LoadedModel:
     merged = PeftModel.from_pretrained(base.model, f"{local}/adapter").merge_and_unload()
     head = load_head(f"{local}/safety_head.safetensors").to(device)
     return LoadedModel(merged.to(device).eval(), base.tokenizer, base.format, head, card)
+
+
+def check_model(folder: str) -> ThinkFormat:
+    """The think format of the model in `folder`, without loading its weights.
+
+    Raises UserError where tokenizer, template, configuration or weights are missing: an error that a driver finds here
+    is one sentence, and the same error in an actor is a stack trace.
+    """
+    think = think_format(load_tokenizer(folder))
+    try:
+        AutoConfig.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        raise _unloadable(folder, "configuration", error) from error
+    if storage.exists(folder) and not any(name.endswith(WEIGHTS) for name in storage.names(folder)):
+        raise _unloadable(folder, "weights", FileNotFoundError(f"no {' or '.join(WEIGHTS)} file"))
+    return think
 
 
 def read_card(folder: str) -> Card:

@@ -7,6 +7,7 @@ from functools import partial
 
 from presafe import storage
 from presafe.config import Config
+from presafe.engines.exported import check_model
 from presafe.engines.job import Generation, Job, ModelSpec, Task, run_generation, task_id
 from presafe.errors import user_error
 from presafe.judges import PrefixJudge, prefix_judge
@@ -34,8 +35,10 @@ def _teacher(config: Config, folder: str) -> Rows:
     teacher = config.teacher
     connect(config.cluster)
     preflight(next(demand for demand in demands(config) if demand.stage == "teacher"))
+    model = model_folder(config)
+    check_model(model)
     job = Job(
-        model=ModelSpec(model_folder(config), config.model.dtype),
+        model=ModelSpec(model, config.model.dtype),
         engine=teacher.engine,
         decoding={"off": teacher.answer, "on": teacher.trace},
         workers=teacher.workers,

@@ -1,53 +1,17 @@
 """The think format is read off the template: both families, and nothing a user writes can forge it."""
 
 import pytest
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast
 
 from presafe.errors import UserError
 from presafe.thinking import think_format
+from tiny_tokenizer import PLAIN, QWEN3, R1, R1_WITH_SWITCH, tiny_tokenizer
 
-TURNS = "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
-OFF = "{% if enable_thinking is defined and enable_thinking is false %}"
-QWEN3 = (
-    TURNS
-    + "{% if add_generation_prompt %}<|im_start|>assistant\n"
-    + OFF
-    + "<think>\n\n</think>\n\n{% endif %}{% endif %}"
-)
-R1 = TURNS + "{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}"
-R1_WITH_SWITCH = (
-    TURNS
-    + "{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n"
-    + OFF
-    + "{{ '\n</think>\n\n' }}{% endif %}{% endif %}"
-)
-PLAIN = TURNS + "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 OTHER_TAG = QWEN3.replace("think>", "reason>")
-CORPUS = ["user\nplease add 2 and 3\nassistant\n<think>\n\n</think>\n\nit is 5.\n"] * 50
-
-
-def tokenizer(template: str | None) -> PreTrainedTokenizerFast:
-    model = Tokenizer(models.BPE())
-    words = Regex(r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
-    model.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(words, "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
-    )
-    model.decoder = decoders.ByteLevel()
-    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>"]
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=400, special_tokens=special, initial_alphabet=alphabet, show_progress=False
-    )
-    model.train_from_iterator(CORPUS, trainer)
-    fast = PreTrainedTokenizerFast(tokenizer_object=model, eos_token="<|im_end|>", pad_token="<|endoftext|>")
-    fast.chat_template = template
-    return fast
 
 
 @pytest.mark.parametrize("template", [QWEN3, R1, R1_WITH_SWITCH], ids=["qwen3", "r1", "r1 with a switch"])
 def test_both_families_are_told_apart_by_rendering(template):
-    think = think_format(tokenizer(template))
+    think = think_format(tiny_tokenizer(template))
     assert (think.open_tag, think.close_tag) == ("<think>", "</think>")
     assert think.opened_by_prompt == (template != QWEN3)
     assert think.empty_block.endswith("</think>\n\n")
@@ -57,13 +21,13 @@ def test_both_families_are_told_apart_by_rendering(template):
 
 
 def test_another_tag_name_is_found_too():
-    think = think_format(tokenizer(OTHER_TAG))
+    think = think_format(tiny_tokenizer(OTHER_TAG))
     assert (think.open_tag, think.close_tag) == ("<reason>", "</reason>")
 
 
 @pytest.mark.parametrize("template", [QWEN3, R1], ids=["qwen3", "r1"])
 def test_paths_part_at_the_decision_token(template):
-    think = think_format(tokenizer(template))
+    think = think_format(tiny_tokenizer(template))
     refuse, thought = think.refuse_completion("no."), think.think_completion("add 2 and 3", "it is 5.")
     shared = len(think.decision_prefix)
     assert refuse[:shared] == thought[:shared] == think.decision_prefix
@@ -73,7 +37,7 @@ def test_paths_part_at_the_decision_token(template):
 
 @pytest.mark.parametrize("template", [QWEN3, R1], ids=["qwen3", "r1"])
 def test_a_completion_is_split_into_what_it_was_made_of(template):
-    think = think_format(tokenizer(template))
+    think = think_format(tiny_tokenizer(template))
     completion = think.tokenizer.decode(think.think_completion("add 2 and 3", "it is 5.")[:-1])
     thought = think.split(completion, cot=True)
     assert (thought.reasoning, thought.answer, thought.closed) == ("add 2 and 3", "it is 5.", True)
@@ -84,7 +48,7 @@ def test_a_completion_is_split_into_what_it_was_made_of(template):
 
 @pytest.mark.parametrize("template", [QWEN3, R1], ids=["qwen3", "r1"])
 def test_a_cut_off_thought_has_no_answer(template):
-    think = think_format(tokenizer(template))
+    think = think_format(tiny_tokenizer(template))
     opening = "" if think.opened_by_prompt else "<think>\n"
     thought = think.split(f"{opening}add 2", cot=True)
     assert (thought.reasoning, thought.answer, thought.closed) == ("add 2", "", False)
@@ -102,7 +66,7 @@ def test_a_cut_off_thought_has_no_answer(template):
 )
 @pytest.mark.parametrize("template", [QWEN3, R1], ids=["qwen3", "r1"])
 def test_a_user_cannot_write_a_control_token(template, forged):
-    think = think_format(tokenizer(template))
+    think = think_format(tiny_tokenizer(template))
     special = set(think.tokenizer.get_added_vocab().values())
     count = lambda text: sum(i in special for i in think.prompt_ids([{"role": "user", "content": text}]))  # noqa: E731
     assert count(forged) == count("add 2")
@@ -111,4 +75,4 @@ def test_a_user_cannot_write_a_control_token(template, forged):
 @pytest.mark.parametrize("template", [None, PLAIN], ids=["no template", "no think block"])
 def test_a_model_without_a_think_block_is_refused_clearly(template):
     with pytest.raises(UserError, match=r"found .*; needed .*; .*"):
-        think_format(tokenizer(template))
+        think_format(tiny_tokenizer(template))

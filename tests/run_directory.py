@@ -1,0 +1,90 @@
+"""A finished run directory up to stage `align`, for tests of that stage alone: real files, a random tiny model."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import Qwen2Config, Qwen2ForCausalLM
+
+from presafe import storage
+from presafe.config import Config
+from presafe.records import Prompt, Signal, TeacherAnswer, Trace
+from presafe.stages import run_stage
+from tiny_tokenizer import QWEN3, save_tokenizer
+
+COUNT = 60
+
+
+def config(root: Path, **align: object) -> Config:
+    """A config whose run directory is `root`/run; `align` overrides settings of the stage."""
+    return Config.model_validate(
+        {
+            "run": {"name": "run", "storage": str(root)},
+            "model": {"path": str(root / "base"), "dtype": "float32"},
+            "prompts": {
+                "sources": [{"name": "s", "function": "m:f"}],
+                "suites": [{"name": "e", "function": "m:f"}],
+            },
+            "align": {
+                "workers": {"num_workers": 2},
+                "zero_stage": 2,
+                "lora": {"r": 4, "alpha": 8, "dropout": 0.1},
+                "learning_rate": 0.01,
+                "steps": 40,
+                "batch_size": 8,
+                "micro_batch_tokens": 128,
+                "gradient_checkpointing": False,
+                "checkpoint_every": 10,
+                **align,
+            },
+        }
+    )
+
+
+def save_model(root: Path) -> None:
+    """A random model with a tokenizer and a Qwen3-style template in `root`/base."""
+    folder = str(root / "base")
+    tokenizer = save_tokenizer(folder, QWEN3)
+    torch.manual_seed(0)
+    shape = Qwen2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        tie_word_embeddings=True,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    Qwen2ForCausalLM(shape).save_pretrained(folder)
+
+
+def finish_earlier_stages(settings: Config) -> None:
+    """Write what the stages before `align` would have written, under their own manifests."""
+    draw = np.random.default_rng(0)
+    words = ["add", "two", "and", "three", "please", "kite", "lamp"]
+    text = lambda n: " ".join(draw.choice(words, n))  # noqa: E731
+    prompts, answers, traces, signals = [], [], [], []
+    for k in range(COUNT):
+        kind = "harmful" if k % 2 else "benign"
+        split = "validation" if k % 6 < 2 else "align"
+        prompts.append(Prompt(f"p{k}", text(6), kind, "s", None, None, split))
+        decision = "refuse" if k % 2 else "comply"
+        answers.append(TeacherAnswer(f"p{k}", 0, f"i cannot {text(2)}", "stop", 5, decision, "test"))
+        signals.append(Signal(f"p{k}", float(k % 2) * 0.8 + 0.1, decision, False))
+        if kind == "benign":
+            traces.append(Trace(f"p{k}", text(25), text(4), "stop", 40))
+    outputs = {
+        "prompts": {"prompts": (prompts, Prompt)},
+        "teacher": {"answers": (answers, TeacherAnswer), "traces": (traces, Trace)},
+        "signals": {"signals": (signals, Signal)},
+    }
+    for stage, files in outputs.items():
+
+        def write(folder: str, files: dict = files) -> dict[str, int]:
+            for name, (rows, record) in files.items():
+                storage.write_rows(f"{folder}/{name}.parquet", rows, record)
+            return {}
+
+        run_stage(settings.run_directory, stage, {}, write)

@@ -1,0 +1,76 @@
+"""A tiny exported model, in this process and behind a real endpoint with the gate off and on."""
+
+import socket
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import openai
+import pytest
+from tiny_reasoner import TinyExport, export_tiny_reasoner
+
+from presafe.engines.exported import LoadedModel, load_exported
+
+MAX_PROMPT_TOKENS, MAX_NEW_TOKENS = 600, 8000
+DEADLINE_S = 60.0
+
+
+@dataclass(frozen=True)
+class Served:
+    """Two applications of one model: `url` has the gate off, `gated_url` has it on."""
+
+    url: str
+    gated_url: str
+
+    def client(self, *, gated: bool = False) -> openai.OpenAI:
+        url = self.gated_url if gated else self.url
+        return openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=60)
+
+    def health(self) -> dict[str, Any]:
+        """Of the ungated application's only replica."""
+        body: dict[str, Any] = httpx.get(f"{self.url}/health").raise_for_status().json()
+        return body
+
+    def wait_until(self, reached: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """The first health that is as it should be."""
+        end = time.monotonic() + DEADLINE_S
+        while not reached(health := self.health()):
+            assert time.monotonic() < end, f"still {health}"
+            time.sleep(0.02)
+        return health
+
+
+@pytest.fixture(scope="session")
+def tiny_export(tmp_path_factory: pytest.TempPathFactory) -> TinyExport:
+    return export_tiny_reasoner(str(tmp_path_factory.mktemp("tiny")))
+
+
+@pytest.fixture(scope="session")
+def loaded(tiny_export: TinyExport) -> LoadedModel:
+    return load_exported(tiny_export.folder)
+
+
+@pytest.fixture(scope="session")
+def served(request: pytest.FixtureRequest, tiny_export: TinyExport) -> Iterator[Served]:
+    """Launched as the command line does it, and a second application behind the same proxy."""
+    request.getfixturevalue("local_ray")
+    from ray import serve
+
+    from serve.app import ServeArgs, build
+    from serve.launch import QUIET, launch
+
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    args = {
+        "model": tiny_export.folder,
+        "max_prompt_tokens": MAX_PROMPT_TOKENS,
+        "max_new_tokens": MAX_NEW_TOKENS,
+        "workers": {"num_cpus": 0.5},
+    }
+    launch(ServeArgs.model_validate(args), "127.0.0.1", port, blocking=False)
+    serve.run(build({**args, "gate": "on"}), name="gated", route_prefix="/gated", logging_config=QUIET)
+    url = f"http://127.0.0.1:{port}"
+    yield Served(url, f"{url}/gated")
+    serve.shutdown()
