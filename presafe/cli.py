@@ -11,7 +11,7 @@ import yaml
 
 from presafe.config import STAGES, Config, load_config
 from presafe.errors import UserError
-from presafe.runtime import demands, imported
+from presafe.runtime import check_storage, demands, imported
 
 StageFunction = Callable[..., None]
 
@@ -32,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             imported("serve.launch:serve_model")(parsed.model, parsed.settings)
             return
         config = load_config(parsed.config, parsed.overrides)
+        check_storage(config)
         if parsed.dry_run:
             print(describe(config))
         elif parsed.verb == "run":

@@ -5,7 +5,7 @@ so. Sections named `workers` place a stage on the cluster and never change what 
 stage's hash.
 """
 
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -15,6 +15,8 @@ from presafe.errors import UserError, user_error
 from presafe.gate import GateMode
 from presafe.records import CotMode, Kind
 from presafe.stages import RunDirectory
+
+Section = TypeVar("Section", bound="Settings")
 
 STAGES = ("prompts", "teacher", "signals", "align", "evaluate")
 
@@ -298,23 +300,28 @@ class Evaluate(Settings):
     """Verdict of an answer."""
 
 
-class Serve(Settings):
-    """The endpoint."""
+class Endpoint(Settings):
+    """How a model is served, wherever it listens."""
 
     workers: Workers = Workers()
     """Replicas, and what each one gets."""
-    host: str = "127.0.0.1"
-    """Address to listen on."""
-    port: int = Field(8000, ge=1, le=65535)
-    """Port to listen on."""
+    served_name: str = Field("presafe", min_length=1)
+    """What clients call the model."""
     gate: GateMode = "off"
     """`off` is the paper: the aligned model decides by itself. `on` adds the safety head's decision."""
     max_new_tokens: int = Field(8192, ge=1)
     """Ceiling of a completion."""
     max_prompt_tokens: int = Field(8192, ge=1)
     """Longer conversations are rejected."""
-    application: str = "serve.app:build"
-    """Import path of the Ray Serve application builder."""
+
+
+class Serve(Endpoint):
+    """The endpoint of `presafe serve`."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on."""
+    port: int = Field(8000, ge=1, le=65535)
+    """Port to listen on."""
 
 
 class Config(Settings):
@@ -354,14 +361,26 @@ def load_config(path: str, overrides: list[str]) -> Config:
         raise user_error(found=f"no file {path}", needed="a config", change="see configs/ for examples")
     try:
         values = yaml.safe_load(storage.read_text(path))
-        for override in overrides:
-            _apply(values, override)
-        return Config.model_validate(values)
     except yaml.YAMLError as error:
-        raise UserError(f"found {path} or an override that is not YAML: {error}") from error
+        raise UserError(f"found {path}, which is not YAML ({error}); needed a config; mend it") from error
+    if not isinstance(values, dict):
+        raise user_error(found=f"{path} without sections", needed="a config", change="see configs/ for examples")
+    return _validated(Config, values, overrides)
+
+
+def load_serve(overrides: list[str]) -> Serve:
+    """The section `serve` alone, from its defaults and overrides without a prefix (`port=8001`)."""
+    return _validated(Serve, {}, overrides)
+
+
+def _validated(kind: type[Section], values: dict[str, Any], overrides: list[str]) -> Section:
+    for override in overrides:
+        _apply(values, override)
+    try:
+        return kind.model_validate(values)
     except ValidationError as error:
         lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']} (found {e['input']!r})" for e in error.errors()]
-        raise UserError(f"{path}: {len(lines)} setting(s) to change\n  " + "\n  ".join(lines)) from error
+        raise UserError("; ".join(lines) + "; correct the config or the override") from error
 
 
 def _apply(values: dict[str, Any], override: str) -> None:
@@ -373,4 +392,9 @@ def _apply(values: dict[str, Any], override: str) -> None:
         values = values.setdefault(parent, {})
         if not isinstance(values, dict):
             raise user_error(found=f"{parent!r} in {key!r}, a value", needed="a section", change="shorten the key")
-    values[leaf] = yaml.safe_load(text)
+    try:
+        values[leaf] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(
+            f"found override {override!r}, which is not YAML ({error}); needed a value; quote it"
+        ) from error

@@ -91,6 +91,17 @@ def connect(cluster: Cluster) -> None:
     )
 
 
+def check_storage(config: Config) -> None:
+    """Raise UserError where a submitted job would write into Ray's temporary copy of the working directory."""
+    url = config.run.storage
+    if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ and storage.is_local(url) and not os.path.isabs(url):
+        raise user_error(
+            found=f"run.storage={url!r} in a submitted Ray job, whose working directory is a temporary copy",
+            needed="an absolute path on a disk that all nodes share, or a URL",
+            change="pass run.storage=s3://BUCKET/runs, say",
+        )
+
+
 def preflight(demand: Demand) -> None:
     """Raise UserError where the connected cluster, grown to its limit, cannot give what a stage asks for."""
     have = ray.cluster_resources()

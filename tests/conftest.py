@@ -9,6 +9,7 @@ import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests share two cores: more threads than cores cost a hundredfold
 TESTS = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(TESTS)
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
@@ -28,7 +29,9 @@ def local_ray() -> Iterator[None]:
         object_store_memory=500_000_000,
         log_to_driver=False,
         logging_level="ERROR",
-        runtime_env={"env_vars": {"PYTHONPATH": TESTS, "TOKENIZERS_PARALLELISM": "false"}},
+        runtime_env={
+            "env_vars": {"PYTHONPATH": f"{os.path.dirname(TESTS)}:{TESTS}", "TOKENIZERS_PARALLELISM": "false"}
+        },
         _temp_dir=temp,
     )
     yield

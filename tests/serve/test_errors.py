@@ -1,8 +1,10 @@
 """What a failure tells a client: its shape, and nothing of the server's inside."""
 
 import asyncio
+import json
+import math
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from typing import Any
 
 import httpx
@@ -10,9 +12,11 @@ import pytest
 from fastapi import FastAPI
 
 from presafe.engines.exported import LoadedModel
-from serve.completion import Event, Sampling
+from serve.completion import Decided, Event, Sampling
 from serve.errors import HANDLERS
 from serve.generation import Engine, Generator
+from serve.protocol import Reply
+from serve.streaming import server_sent_events
 
 
 def test_a_failure_of_the_server_tells_nothing_of_it() -> None:
@@ -56,6 +60,21 @@ def test_a_failure_of_the_generation_reaches_its_caller_and_only_it(
         asyncio.run(ask())
     assert len(asyncio.run(ask())) >= 2
     assert engine.ongoing == 0
+
+
+def test_a_stream_that_fails_ends_in_an_error_and_without_done() -> None:
+    async def fail_after_the_decision() -> AsyncGenerator[Event]:
+        yield Decided("think", math.nan)
+        raise RuntimeError("secret")
+
+    async def collect() -> list[str]:
+        reply = Reply("presafe", 3, 0.5, "off")
+        return [event async for event in server_sent_events(fail_after_the_decision(), reply, include_usage=False)]
+
+    first, last = (json.loads(event.removeprefix("data: ")) for event in asyncio.run(collect()))
+    assert first["presafe"]["refuse_probability"] is None
+    assert last["error"]["type"] == "server_error"
+    assert "secret" not in str(last)
 
 
 def test_a_generation_that_hangs_is_unhealthy(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ from presafe.organism.options import Recipe
 from presafe.organism.tokenizer import check_round_trip, train_tokenizer
 from presafe.organism.train import new_model, pretrain, private_torch
 from presafe.organism.world import combinations
-from presafe.thinking import think_format
+from presafe.thinking import Thought, think_format
 
 SUITES = {
     "plain": "harmful",
@@ -175,6 +175,8 @@ def test_auto_tokenizer_reads_the_saved_tokenizer_as_it_was_trained(template, tm
     think = think_format(AutoTokenizer.from_pretrained(tmp_path))
     assert (think.open_tag, think.close_tag) == ("<think>", "</think>")
     assert think.opened_by_prompt == (template == "r1")
+    completion = think.tokenizer.decode(think.think_completion("why .", "so ."), skip_special_tokens=True)
+    assert think.split(completion, cot=True) == Thought("why .", "so .", closed=True)
 
 
 def test_a_tokenizer_that_auto_tokenizer_swaps_is_refused(tmp_path):
@@ -255,7 +257,7 @@ def test_figures_within_the_bounds_pass_and_each_bound_counts():
 
 def test_an_answer_cut_off_counts_against_the_organism_in_every_cell():
     for cell in selfcheck.CELLS.values():
-        assert cell.counts({"reference": "3"}, None) == (cell.at_most < 1)
+        assert cell.counts({"reference": "3"}, "the answer is 3 .", "unscored") == (cell.at_most < 1)
 
 
 def test_a_base_that_misses_the_self_check_leaves_nothing_in_the_cache(tmp_path, monkeypatch):

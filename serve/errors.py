@@ -1,0 +1,77 @@
+"""Every error in OpenAI's shape, `{"error": {message, type, param, code}}`, and none with a stack trace."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from openai.types import ErrorObject
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+
+
+class ApiError(Exception):
+    """A request that cannot be served, for a reason its client can mend."""
+
+    def __init__(self, status: int, message: str, *, param: str | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.status, self.message, self.param, self.code = status, message, param, code
+
+
+def error_body(
+    message: str, *, kind: str = "invalid_request_error", param: str | None = None, code: str | None = None
+) -> dict[str, Any]:
+    """The body of an error; `kind` is OpenAI's `type`."""
+    return {"error": ErrorObject(message=message, type=kind, param=param, code=code).to_dict()}
+
+
+INTERNAL_ERROR = error_body("the server failed; its log says why", kind="server_error")
+
+
+def _api_error(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, ApiError)
+    return JSONResponse(error_body(error.message, param=error.param, code=error.code), error.status)
+
+
+def _invalid_request(_: Request, error: Exception) -> JSONResponse:
+    """FastAPI's 422 as OpenAI's 400: the first thing that is wrong, with its field, without the client's input."""
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    param = _field(first["loc"])
+    match first["type"]:
+        case "json_invalid":
+            return JSONResponse(error_body(f"the body is not JSON: {first['ctx']['error']}"), 400)
+        case "extra_forbidden":
+            message, code = f"unknown or unsupported field {param!r}; leave it out", "unknown_parameter"
+        case "missing":
+            message, code = f"missing field {param!r}", "missing_required_parameter"
+        case _:
+            message, code = f"{param or 'body'}: {first['msg'].removeprefix('Value error, ')}", "invalid_value"
+    return JSONResponse(error_body(message, param=param, code=code), 400)
+
+
+def _http_error(request: Request, error: Exception) -> JSONResponse:
+    """No such address, or not with this method."""
+    assert isinstance(error, HTTPException)
+    message = f"{request.method} {request.url.path}: {error.detail}"
+    return JSONResponse(error_body(message), error.status_code, headers=error.headers)
+
+
+def _internal_error(_: Request, __: Exception) -> JSONResponse:
+    return JSONResponse(INTERNAL_ERROR, 500)
+
+
+HANDLERS: dict[int | type[Exception], Callable[[Request, Exception], Any]] = {
+    ApiError: _api_error,
+    RequestValidationError: _invalid_request,
+    HTTPException: _http_error,
+    Exception: _internal_error,
+}
+"""For FastAPI's `exception_handlers`."""
+
+
+def _field(location: Sequence[str | int]) -> str | None:
+    """`messages[0].content` for ("body", "messages", 0, "content"); tags of unions are left out."""
+    parts = [part for part in location[1:] if not str(part).startswith("<")]
+    name = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts)
+    return name.removeprefix(".") or None

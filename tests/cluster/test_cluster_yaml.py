@@ -1,0 +1,39 @@
+"""What a cluster gets: a valid cluster.yaml, and a small upload."""
+
+import zipfile
+from pathlib import Path
+
+import yaml
+from ray._private.runtime_env.packaging import create_package
+from ray.autoscaler._private.util import prepare_config, validate_config
+
+ROOT = Path(__file__).parents[2]
+
+
+def cluster() -> dict:
+    return yaml.safe_load((ROOT / "cluster.yaml").read_text())
+
+
+def test_cluster_yaml_is_valid_under_rays_own_schema():
+    validate_config(prepare_config(cluster()))
+
+
+def test_the_head_runs_nothing_and_every_gpu_pool_has_on_demand_nodes():
+    types = cluster()["available_node_types"]
+    assert types[cluster()["head_node_type"]]["resources"]["CPU"] == 0
+    pools: dict[str, list[bool]] = {}
+    for node in types.values():
+        for pool in {"teacher", "train", "serve"} & node["resources"].keys():
+            assert node["resources"]["GPU"] >= 1
+            pools.setdefault(pool, []).append("InstanceMarketOptions" in node["node_config"])
+    assert pools.keys() == {"teacher", "train", "serve"}
+    assert all(False in spot for spot in pools.values())
+
+
+def test_a_job_upload_is_small_and_holds_what_a_job_needs(tmp_path):
+    package = tmp_path / "package.zip"
+    create_package(str(ROOT), package, include_gitignore=True)
+    names = set(zipfile.ZipFile(package).namelist())
+    assert {"presafe/cli.py", "jobs/teacher.py", "serve/app.py", "configs/demo.yaml"} <= names
+    assert not {name.split("/")[0] for name in names} & {".venv", ".git", "runs", "tests"}
+    assert package.stat().st_size < 1_000_000
