@@ -8,6 +8,7 @@ Without an address (and without RAY_API_SERVER_ADDRESS) the stages run in this p
 
 import argparse
 import asyncio
+import logging
 import os
 import shlex
 import sys
@@ -22,13 +23,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--address", default=os.environ.get("RAY_API_SERVER_ADDRESS"), help="URL of Ray's dashboard")
     parsed, arguments = parser.parse_known_args()
+    logging.getLogger("ray").setLevel(logging.WARNING)
     if parsed.address is None:
         presafe(["run", *arguments])
         return
     try:
         client = JobSubmissionClient(parsed.address)
     except ConnectionError as error:
-        sys.exit(f"presafe: found no Ray dashboard at {parsed.address} ({error}); needed a running cluster's")
+        print(f"presafe: found no Ray dashboard ({error}); needed a cluster's; correct --address", file=sys.stderr)
+        raise SystemExit(2) from None
     for stage in STAGES:
         status = asyncio.run(submit(client, stage, arguments))
         if status != JobStatus.SUCCEEDED:

@@ -1,6 +1,7 @@
 """Starts the endpoint from a driver that has already joined a Ray cluster: the verb `presafe serve`."""
 
 import logging
+import signal
 import socket
 import threading
 
@@ -28,11 +29,16 @@ def serve_model(model: str, overrides: list[str]) -> None:
     connect(Cluster())
     preflight(Demand("serve", settings.workers))
     args = ServeArgs(model=model, **settings.model_dump(exclude={"host", "port"}))
-    launch(args, settings.host, settings.port)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a supervisor's stop is like Ctrl-C
+    try:
+        launch(args, settings.host, settings.port)
+        threading.Event().wait()
+    except KeyboardInterrupt:
+        serve.shutdown()
 
 
-def launch(args: ServeArgs, host: str, port: int, blocking: bool = True) -> None:
-    """Serve a model on http://HOST:PORT and print how to ask it; with `blocking`, until interrupted.
+def launch(args: ServeArgs, host: str, port: int) -> None:
+    """Serve a model on http://HOST:PORT and print how to ask it.
 
     Raises UserError where the port is taken or the model is none, RuntimeError where a replica cannot start.
     """
@@ -42,11 +48,6 @@ def launch(args: ServeArgs, host: str, port: int, blocking: bool = True) -> None
     serve.start(http_options={"host": host, "port": port}, logging_config=QUIET)
     _run(application)
     print(_usage(f"http://{host}:{port}", args.served_name), flush=True)
-    if blocking:
-        try:
-            threading.Event().wait()
-        except KeyboardInterrupt:
-            serve.shutdown()
 
 
 def _run(application: serve.Application) -> None:

@@ -39,9 +39,8 @@ def shares(measurements: Sequence[Measurement], metrics: Sequence[str]) -> str:
         return _svg(figure)
 
 
-def head_probabilities(records: Sequence[EvalRecord], threshold: float) -> str:
+def head_probabilities(records: Sequence[EvalRecord], suites: Sequence[str], threshold: float) -> str:
     """Distribution of p' at the pre-CoT position, a row a suite, before and after alignment, with the threshold."""
-    suites = list(dict.fromkeys(record.suite for record in records))
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(11, 0.55 * len(suites) + 1.4), layout="constrained")
         panels = figure.subplots(1, 2, sharey=True)

@@ -25,7 +25,7 @@ def write_report(
         "model": config.model.path or config.model.build,
         "model_options": config.model.build_options,
         "threshold": threshold,
-        "judge": sorted({record.judge for record in records}),
+        "judge": sorted({record.judge for record in records if record.gate == "off"}),
         "decoding": sorted({record.decoding for record in records}),
         "versions": versions(),
     }
@@ -43,7 +43,11 @@ def write_report(
         "total": total,
         "as_markdown": table.as_markdown,
     }
-    figures = {"shares": plots.shares(measurements, METRICS), "head": plots.head_probabilities(records, threshold)}
+    suites = list(dict.fromkeys(measurement.suite for measurement in measurements))
+    figures = {
+        "shares": plots.shares(measurements, METRICS),
+        "head": plots.head_probabilities(records, suites, threshold),
+    }
     storage.write_text(storage.join(folder, "report.md"), _render("report.md.j2", context, autoescape=False))
     storage.write_text(
         storage.join(folder, "report.html"), _render("report.html.j2", context | figures, autoescape=True)

@@ -31,10 +31,12 @@ def draw_problem(rng: random.Random, *, held_out: bool) -> Problem:
 
 
 def _draw_numbers(rng: random.Random) -> tuple[int, list[int]]:
+    """A start and its changes. Where both directions are possible, they are equally likely: none can be guessed."""
     start = value = rng.randint(1, 5)
     changes: list[int] = []
     for _ in range(rng.choice((2, 3))):
-        change = rng.choice([c for c in range(-5, 6) if c and 0 <= value + c <= LARGEST])
+        gains, losses = range(1, min(5, LARGEST - value) + 1), range(-min(5, value), 0)
+        change = rng.choice(rng.choice([options for options in (gains, losses) if options]))
         value += change
         changes.append(change)
     return start, changes

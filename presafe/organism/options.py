@@ -18,11 +18,11 @@ class Recipe(Settings):
     """Seed of the corpus, the weights, the batch order and the self-check."""
     template: Template = "qwen3"
     """`qwen3`: the model opens the think block itself; `r1`: the prompt ends in the opened block."""
-    dialogues: int = Field(18_000, ge=1)
+    dialogues: int = Field(20_000, ge=1)
     """Pre-training dialogues, each seen once."""
     batch_size: int = Field(16, ge=1)
     """Dialogues a step."""
-    learning_rate: float = Field(3e-3, gt=0)
+    learning_rate: float = Field(2e-3, gt=0)
     """Peak of a linear-warm-up cosine schedule."""
     vocab_size: int = Field(1000, ge=300)
     """Byte-level BPE, special tokens included; large enough for each word of the world to be one token."""

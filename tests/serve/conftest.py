@@ -69,7 +69,7 @@ def served(request: pytest.FixtureRequest, tiny_export: TinyExport) -> Iterator[
         "max_new_tokens": MAX_NEW_TOKENS,
         "workers": {"num_cpus": 0.5},
     }
-    launch(ServeArgs.model_validate(args), "127.0.0.1", port, blocking=False)
+    launch(ServeArgs.model_validate(args), "127.0.0.1", port)
     serve.run(build({**args, "gate": "on"}), name="gated", route_prefix="/gated", logging_config=QUIET)
     url = f"http://127.0.0.1:{port}"
     yield Served(url, f"{url}/gated")

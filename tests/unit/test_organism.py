@@ -214,7 +214,8 @@ def test_dialogues_are_encoded_as_think_format_writes_them(template):
             else think.refuse_completion(dialogue.answer)
         )
         assert encoded.ids == think.prompt_ids(message) + completion
-        assert encoded.ids[: encoded.prompt_length] == think.prompt_ids(message, cot=cot)
+        prompt, begun_block = think.prompt_ids(message), [*think.decision_prefix, think.decision_token]
+        assert encoded.ids[: encoded.prompt_length] == (prompt if cot else prompt + begun_block)
 
 
 # --- training, self-check and cache

@@ -1,0 +1,61 @@
+"""A ratio of two ways to do the same work: interleaved pairs in one process, median and range, kept as JSON."""
+
+import json
+import platform
+import statistics
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+RESULTS = Path(__file__).parent / "results"
+PAIRS = 5
+
+
+@dataclass(frozen=True)
+class Metric:
+    """`value` is the median of the pairs' ratios, `low` and `high` their range."""
+
+    metric: str
+    value: float
+    low: float
+    high: float
+    unit: str
+    target: str
+    peer: str
+
+
+def cpu_ratio(
+    metric: str, ours: Callable[[], None], peer: Callable[[], None], *, target: str, peer_name: str
+) -> Metric:
+    """CPU seconds of `peer` over CPU seconds of `ours`, after one warm-up each: above 1 is in our favour."""
+    ours()
+    peer()
+    ratios = []
+    for _ in range(PAIRS):
+        own, other = _cpu_seconds(ours), _cpu_seconds(peer)
+        ratios.append(other / own)
+    return Metric(metric, statistics.median(ratios), min(ratios), max(ratios), "ratio", target, peer_name)
+
+
+def save(name: str, metrics: list[Metric]) -> None:
+    """Print the table and write results/NAME.json."""
+    for m in metrics:
+        print(f"{m.metric:40} {m.value:6.2f}  [{m.low:.2f}, {m.high:.2f}]  target {m.target}  against {m.peer}")
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    result = {
+        "name": name,
+        "commit": commit.stdout.strip(),
+        "machine": f"{platform.machine()}, CPU only, one thread",
+        "date": datetime.now(UTC).date().isoformat(),
+        "metrics": [asdict(m) for m in metrics],
+    }
+    (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")
+
+
+def _cpu_seconds(work: Callable[[], None]) -> float:
+    begin = time.process_time()
+    work()
+    return time.process_time() - begin
