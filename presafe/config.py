@@ -121,7 +121,7 @@ class Prompts(Settings):
     suites: list[Suite] = Field(min_length=1)
     """Evaluation suites; a training prompt that is in one of them is dropped and counted."""
     classifier_prompts: int = Field(1500, ge=1)
-    """Prompts whose decisions train the classifier (about 1,500: METHOD, notes)."""
+    """Prompts whose decisions train the classifier (about 1,500 in notes on the paper)."""
     validation_prompts: int = Field(300, ge=1)
     """Prompts held out of all training, for the classifier's metrics and the gate's threshold."""
     max_quarantined_share: float = Field(0.0, ge=0, le=1)

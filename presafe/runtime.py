@@ -13,6 +13,7 @@ from typing import Any
 import ray
 from ray._private.state import state as cluster_state
 from ray.data import DataContext
+from ray.train import ScalingConfig
 
 from presafe import storage
 from presafe.config import Cluster, Config, Workers
@@ -88,6 +89,15 @@ def connect(cluster: Cluster) -> None:
         logging_level=logging.WARNING,
         log_to_driver=False,
         _temp_dir=temp,
+    )
+
+
+def scaling(workers: Workers) -> ScalingConfig:
+    """A Ray Train group of `workers`."""
+    return ScalingConfig(
+        num_workers=workers.num_workers,
+        use_gpu=workers.num_gpus > 0,
+        resources_per_worker={"CPU": workers.num_cpus, "GPU": workers.num_gpus},
     )
 
 

@@ -2,7 +2,7 @@
 
 Two families exist. In Qwen3's the prompt ends in the assistant header and the model opens the think block itself; in
 DeepSeek-R1's the prompt already ends in the opened block. Nobody tells this module which: it renders the template with
-thinking on and off and compares. CoT-OFF is an empty think block in front of the answer (METHOD, "Decisions").
+thinking on and off and compares. CoT-OFF is an empty think block in front of the answer (docs/method.md).
 """
 
 import re

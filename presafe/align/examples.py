@@ -1,4 +1,4 @@
-"""Training examples: Path A and Path B demonstrations with their signals, as token ids (METHOD, "Decisions")."""
+"""Training examples: Path A and Path B demonstrations with their signals, as token ids (docs/method.md)."""
 
 import random
 from collections import Counter

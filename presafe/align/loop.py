@@ -1,7 +1,6 @@
 """What each training worker runs: build or shard the model, resume, train, calibrate, export."""
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -26,6 +25,7 @@ from presafe.engines.head import SafetyHead
 from presafe.gate import calibrate
 from presafe.progress import StepReporter
 from presafe.records import Example
+from presafe.schedule import warmup_cosine
 
 
 @dataclass(frozen=True)
@@ -105,16 +105,6 @@ def head_probabilities(engine: Any, examples: Sequence[Example], task: TrainTask
     gathered: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(gathered, found)
     return [item for part in gathered for item in part]
-
-
-def warmup_cosine(steps: int, warmup_share: float) -> Callable[[int], float]:
-    """Learning-rate factor of a step (from 0): linear warm-up, then half a cosine to zero."""
-
-    def factor(step: int) -> float:
-        warm = min(1.0, (step + 1) / max(1.0, warmup_share * steps))
-        return warm * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
-
-    return factor
 
 
 def _train(

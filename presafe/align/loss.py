@@ -1,4 +1,4 @@
-"""L = L_LM + weight * L_align, normalised once over the whole optimizer step (METHOD; paper, Fig. 3)."""
+"""L = L_LM + weight * L_align, normalised once over the whole optimizer step (docs/method.md; paper, Fig. 3)."""
 
 from dataclasses import dataclass
 

@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train import CheckpointConfig, FailureConfig, RunConfig
 from ray.train.torch import TorchTrainer
 
 from presafe import storage
@@ -12,7 +12,7 @@ from presafe.config import Config
 from presafe.engines.exported import Card, load_tokenizer
 from presafe.progress import progress, steps_done
 from presafe.records import Example, Prompt, Signal, TeacherAnswer, Trace
-from presafe.runtime import connect, demands, model_folder, preflight
+from presafe.runtime import connect, demands, model_folder, preflight, scaling
 from presafe.stages import Rows, content_hash, run_stage
 from presafe.thinking import ThinkFormat, think_format
 
@@ -49,15 +49,10 @@ def _align(config: Config, folder: str) -> Rows:
         pad_id=tokenizer.pad_token_id,
         card=_card(config, base, think),
     )
-    workers = config.align.workers
     trainer = TorchTrainer(
         train_worker,
         train_loop_config={"task": task},
-        scaling_config=ScalingConfig(
-            num_workers=workers.num_workers,
-            use_gpu=workers.num_gpus > 0,
-            resources_per_worker={"CPU": workers.num_cpus, "GPU": workers.num_gpus},
-        ),
+        scaling_config=scaling(config.align.workers),
         run_config=RunConfig(
             name="checkpoints",
             storage_path=folder,

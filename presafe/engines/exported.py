@@ -73,10 +73,10 @@ def load_exported(folder: str, device: str = "cpu") -> LoadedModel:
     """An exported model: its base with the adapter merged in, its head and its card."""
     card = read_card(folder)
     local = storage.local_folder(storage.absolute(folder))
-    base = load_base(storage.local_folder(card.base_model), card.dtype)
+    base = load_base(storage.local_folder(card.base_model), card.dtype, device)
     merged = PeftModel.from_pretrained(base.model, f"{local}/adapter").merge_and_unload()
     head = load_head(f"{local}/safety_head.safetensors").to(device)
-    return LoadedModel(merged.to(device).eval(), base.tokenizer, base.format, head, card)
+    return LoadedModel(merged.eval(), base.tokenizer, base.format, head, card)
 
 
 def check_model(folder: str) -> ThinkFormat:

@@ -28,7 +28,7 @@ def score_prompts(prompts: str, classifier: str, output: str, spec: EncoderSpec,
     dataset = (
         ray.data.read_parquet(prompts, columns=["prompt_id", "text", "split"])
         .filter(expr="split != 'evaluate'")
-        .repartition(target_num_rows_per_block=4096)
+        .repartition(target_num_rows_per_block=1024)
         .map_batches(
             Scorer,
             fn_constructor_args=(classifier, spec, workers.num_gpus > 0),

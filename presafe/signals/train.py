@@ -8,13 +8,15 @@ from typing import Any
 
 import ray.train
 import torch
-from ray.train import RunConfig, ScalingConfig
+from ray.train import RunConfig
 from ray.train.torch import TorchTrainer, prepare_model
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from presafe import storage
 from presafe.config import Signals
 from presafe.progress import StepReporter, progress, steps_done
+from presafe.runtime import scaling
+from presafe.schedule import warmup_cosine
 from presafe.signals.classifier import EncoderSpec, classifier_tokenizer, logits, new_classifier
 
 
@@ -43,15 +45,10 @@ def train_classifier(rows: list[Labelled], folder: str, spec: EncoderSpec, setti
     data, output = storage.join(folder, "labelled.parquet"), storage.join(folder, "classifier")
     storage.write_rows(data, rows, Labelled)
     task = TrainTask(data, output, storage.join(folder, "progress.json"), spec, settings, seed)
-    workers = settings.workers
     trainer = TorchTrainer(
         _worker,
         train_loop_config={"task": task},
-        scaling_config=ScalingConfig(
-            num_workers=workers.num_workers,
-            use_gpu=workers.num_gpus > 0,
-            resources_per_worker={"CPU": workers.num_cpus, "GPU": workers.num_gpus},
-        ),
+        scaling_config=scaling(settings.workers),
         run_config=RunConfig(name="training", storage_path=folder),
     )
     steps = math.ceil(len(rows) / settings.batch_size) * settings.epochs
@@ -95,13 +92,3 @@ def _worker(loop_config: dict[str, Any]) -> None:
             getattr(model, "module", model).save_pretrained(local)
             assert os.listdir(local)
             storage.upload(local, task.output)
-
-
-def warmup_cosine(steps: int, warmup_share: float = 0.1) -> Any:
-    """Learning-rate factor of a step: linear warm-up, then half a cosine to zero."""
-
-    def factor(step: int) -> float:
-        warm = max(1.0, warmup_share * steps)
-        return min(1.0, (step + 1) / warm) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
-
-    return factor

@@ -1,0 +1,69 @@
+"""Stage `align` under ZeRO-3: what it exports is what it trained."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from presafe import storage
+from presafe.align import run_align
+from presafe.config import Config
+from presafe.engines.exported import load_base, load_exported
+from presafe.engines.transformers_engine import TransformersEngine
+from presafe.errors import UserError
+from presafe.gate import calibrate
+from presafe.records import Example
+from run_directory import config, finish_earlier_stages, save_model
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, local_ray) -> Config:  # noqa: ARG001
+    root = tmp_path_factory.mktemp("align")
+    save_model(root)
+    settings = config(root, zero_stage=3, steps=6, checkpoint_every=3, merge=True)
+    finish_earlier_stages(settings)
+    run_align(settings)
+    return settings
+
+
+def test_the_exported_head_and_adapter_give_the_calibrated_threshold(finished):
+    """Offline, on the reloaded model: the threshold that the training workers calibrated under ZeRO-3."""
+    loaded = load_exported(finished.run_directory.folder("model"))
+    assert loaded.head is not None
+    assert loaded.card is not None
+    examples = storage.read_rows(f"{finished.run_directory.folder('align')}/validation.parquet", Example)
+    benign = [example.prompt for example in examples if example.path == "think"]
+    assert len(benign) >= 8
+    probabilities = TransformersEngine(loaded, loaded.head, 4).refuse_probabilities(benign)
+    assert calibrate(probabilities, loaded.card.max_over_refusal) == pytest.approx(loaded.card.threshold, abs=1e-5)
+    assert len({round(p, 6) for p in probabilities}) > 1
+
+
+def test_the_export_is_complete_and_its_weights_were_trained(finished):
+    folder = Path(finished.run_directory.folder("model"))
+    assert {"adapter", "merged", "safety_head.safetensors", "presafe.json", "manifest.json"} <= set(
+        storage.names(str(folder))
+    )
+    card = json.loads((folder / "presafe.json").read_text())
+    assert card["think_format"]["empty_block"] == "<think>\n\n</think>\n\n"
+    assert card["metrics"]["step"] == 6
+    ids = torch.tensor([[5, 6, 7, 8]])
+    with torch.no_grad():
+        aligned, merged, base = (
+            loaded.model(input_ids=ids).logits
+            for loaded in (
+                load_exported(str(folder)),
+                load_base(str(folder / "merged"), "float32"),
+                load_base(card["base_model"], "float32"),
+            )
+        )
+    assert torch.allclose(aligned, merged, atol=1e-5)
+    assert (aligned - base).abs().max() > 1e-3
+
+
+def test_a_finished_stage_is_skipped_and_another_config_refused(finished):
+    run_align(finished)
+    changed = config(Path(finished.run.storage), zero_stage=3, steps=7, checkpoint_every=3, merge=True)
+    with pytest.raises(UserError, match=r"align\.steps is 6 there and 7 here"):
+        run_align(changed)
