@@ -9,7 +9,6 @@ import torch
 import torch.distributed as dist
 from peft import LoraConfig, TaskType, get_peft_model
 from transformers import AutoModelForCausalLM, set_seed
-from transformers.integrations import HfDeepSpeedConfig
 
 from presafe import storage
 from presafe.align.checkpoint import TrainerState, restore, save
@@ -18,7 +17,7 @@ from presafe.align.export import export_model
 from presafe.align.model import PreSafeModel
 from presafe.align.plan import BatchPlan
 from presafe.align.step import train_step
-from presafe.align.zero import start_engine, zero_config
+from presafe.align.zero import sharded_loading, start_engine, zero_config
 from presafe.config import Align
 from presafe.engines.exported import Card
 from presafe.engines.head import SafetyHead
@@ -50,10 +49,9 @@ def train_worker(loop_config: dict[str, Any]) -> None:
     align = task.align
     examples = storage.read_rows(task.examples, Example)
     config = zero_config(align, task.card.dtype)
-    # from_pretrained looks this object up: under ZeRO-3 no rank ever builds the whole model.
-    sharded_loading = HfDeepSpeedConfig(config) if align.zero_stage == 3 else None
+    loading = sharded_loading(config)
     module = build_module(task.base, task.card.dtype, align, task.seed)
-    del sharded_loading
+    del loading
     optimizer = torch.optim.AdamW(
         [p for p in module.parameters() if p.requires_grad], lr=align.learning_rate, weight_decay=0.0
     )

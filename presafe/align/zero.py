@@ -7,6 +7,7 @@ import deepspeed
 import torch
 from deepspeed.accelerator import get_accelerator
 from torch import nn
+from transformers.integrations import HfDeepSpeedConfig
 
 from presafe.config import Align
 
@@ -33,6 +34,17 @@ def zero_config(align: Align, dtype: str) -> dict[str, Any]:
     }
 
 
+def sharded_loading(config: dict[str, Any]) -> HfDeepSpeedConfig | None:
+    """Under ZeRO-3, the object that from_pretrained looks up so that no rank ever builds the whole model.
+
+    It works as long as it is referenced; None for the other stages.
+    """
+    if config["zero_optimization"]["stage"] < 3:
+        return None
+    _use_gloo_on_cpu()
+    return HfDeepSpeedConfig(config)
+
+
 def start_engine(
     module: nn.Module,
     config: dict[str, Any],
@@ -40,9 +52,7 @@ def start_engine(
     learning_rate_factor: Callable[[int], float] | None = None,
 ) -> Any:
     """A DeepSpeed engine over an initialised process group."""
-    if get_accelerator().device_name() == "cpu":
-        # The shared-memory all-reduce is compiled at first use and needs a compiler; gloo's needs neither.
-        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    _use_gloo_on_cpu()
     schedule = None
     if learning_rate_factor is not None:
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, learning_rate_factor)
@@ -54,3 +64,9 @@ def start_engine(
         model_parameters=[p for p in module.parameters() if p.requires_grad],
     )
     return engine
+
+
+def _use_gloo_on_cpu() -> None:
+    """DeepSpeed's shared-memory all-reduce is compiled at first use and needs a compiler; gloo's needs neither."""
+    if get_accelerator().device_name() == "cpu":
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False

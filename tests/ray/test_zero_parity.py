@@ -10,12 +10,11 @@ import ray.train
 import torch
 from ray.train import RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
-from transformers.integrations import HfDeepSpeedConfig
 
 from presafe.align.collate import step_counts
 from presafe.align.loop import batch_plan, build_module
 from presafe.align.step import train_step
-from presafe.align.zero import start_engine, zero_config
+from presafe.align.zero import sharded_loading, start_engine, zero_config
 from support import save_random_model, small_align, uneven_examples
 
 STEPS, WEIGHT, LEARNING_RATE, SEED = 10, 0.7, 0.3, 3
@@ -29,9 +28,9 @@ def deepspeed_losses(loop_config: dict) -> None:
     for stage in loop_config["stages"]:
         align = small_align(zero_stage=stage)
         config = zero_config(align, "float32")
-        sharded_loading = HfDeepSpeedConfig(config) if stage == 3 else None
+        loading = sharded_loading(config)
         module = build_module(loop_config["base"], "float32", align, SEED)
-        del sharded_loading
+        del loading
         optimizer = torch.optim.SGD([p for p in module.parameters() if p.requires_grad], lr=LEARNING_RATE)
         engine = start_engine(module, config, optimizer)
         plan = batch_plan(examples, align, SEED)
