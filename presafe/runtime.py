@@ -25,8 +25,9 @@ LOCAL_ENV = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_BACKEND_LOG_LEVEL": "fatal",
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30",  # at 5 s busy cores restart the proxy over and over
 }
-"""Set before Ray is imported by a driver; exported variables of the user win."""
+"""Of a private local cluster: its processes inherit them from the driver. What the user exported wins."""
 
 WORKER_ENV = {"TOKENIZERS_PARALLELISM": "false", "RAY_TRAIN_V2_ENABLED": "1"}
 """Set in every actor and worker."""
@@ -127,14 +128,14 @@ def preflight(demand: Demand) -> None:
 
 
 def model_folder(config: Config) -> str:
-    """Local folder (or hub name) of the model to align; builds or downloads it first where the config says so."""
+    """Folder, URL or hub name of the model to align, good on every node; builds the model where the config says so."""
     if config.model.build is not None:
         cache = storage.join(storage.absolute(config.run.storage), "models")
         return str(imported(config.model.build)(cache, config.run.seed, **config.model.build_options))
     path = config.model.path
     assert path is not None
     if storage.exists(path):
-        return storage.local_folder(storage.absolute(path))
+        return storage.absolute(path)
     if path.count("/") == 1 and not path.startswith((".", "/", "~")):
         return path  # a hub name
     raise user_error(

@@ -4,6 +4,7 @@ import json
 import os
 import posixpath
 import tempfile
+from functools import cache
 from typing import Any, TypeVar
 
 import fsspec
@@ -122,8 +123,9 @@ def upload(local: str, url: str) -> None:
     fs.put(local.rstrip("/") + "/", path.rstrip("/") + "/", recursive=True)
 
 
+@cache
 def local_folder(url: str) -> str:
-    """A local folder with the content of `url`: the folder itself, or a download of a remote one.
+    """A local folder with the content of `url`: the folder itself, or a download of a remote one, once a process.
 
     A name that is no URL and no folder is returned as it is: it may name a model of the Hugging Face hub.
     """

@@ -27,7 +27,7 @@ class Generator:
         self.format, self.card, self.gate = loaded.format, loaded.card, gate
         self._model: Any = loaded.model  # transformers types neither its forward pass nor its cache
         self._head = loaded.head
-        self._end = _end_of_sequence(loaded)
+        self._end = loaded.stop_ids
         self._context: int = self._model.config.max_position_embeddings
         self._max_new_tokens = max_new_tokens
         path_a = len(self.format.refuse_completion(""))
@@ -142,11 +142,3 @@ class Engine:
 
     def _count_down(self, _: "asyncio.Future[None]") -> None:
         self.ongoing -= 1
-
-
-def _end_of_sequence(loaded: LoadedModel) -> frozenset[int]:
-    """The tokenizer's end of sequence, and those that the model's own generation config adds."""
-    assert loaded.model.generation_config is not None
-    own = loaded.model.generation_config.eos_token_id
-    listed = own if isinstance(own, list) else [own]
-    return frozenset(i for i in [loaded.tokenizer.eos_token_id, *listed] if isinstance(i, int))

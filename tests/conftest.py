@@ -10,9 +10,6 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests share two cores: more threads than cores cost a hundredfold
 TESTS = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(TESTS)
-os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
-os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 
@@ -21,6 +18,10 @@ def local_ray() -> Iterator[None]:
     """A private Ray cluster for the whole session, ended with it."""
     import ray
 
+    from presafe.runtime import LOCAL_ENV
+
+    for name, value in LOCAL_ENV.items():
+        os.environ.setdefault(name, value)
     temp = tempfile.mkdtemp(prefix="ray-")
     ray.init(
         address="local",
@@ -29,9 +30,7 @@ def local_ray() -> Iterator[None]:
         object_store_memory=500_000_000,
         log_to_driver=False,
         logging_level="ERROR",
-        runtime_env={
-            "env_vars": {"PYTHONPATH": f"{os.path.dirname(TESTS)}:{TESTS}", "TOKENIZERS_PARALLELISM": "false"}
-        },
+        runtime_env={"env_vars": {"PYTHONPATH": f"{ROOT}:{TESTS}", "TOKENIZERS_PARALLELISM": "false"}},
         _temp_dir=temp,
     )
     yield

@@ -61,6 +61,13 @@ class LoadedModel:
     head: SafetyHead | None
     card: Card | None
 
+    @property
+    def stop_ids(self) -> frozenset[int]:
+        """The tokenizer's end of sequence, and those that the model's own generation config adds."""
+        own = self.model.generation_config.eos_token_id
+        listed = own if isinstance(own, list) else [own]
+        return frozenset(i for i in [self.tokenizer.eos_token_id, *listed] if isinstance(i, int))
+
 
 def load_base(folder: str, dtype: str, device: str = "cpu") -> LoadedModel:
     """A plain model in evaluation mode. Raises UserError where the folder is no model."""
@@ -73,7 +80,7 @@ def load_exported(folder: str, device: str = "cpu") -> LoadedModel:
     """An exported model: its base with the adapter merged in, its head and its card."""
     card = read_card(folder)
     local = storage.local_folder(storage.absolute(folder))
-    base = load_base(storage.local_folder(card.base_model), card.dtype, device)
+    base = load_base(card.base_model, card.dtype, device)
     merged = PeftModel.from_pretrained(base.model, f"{local}/adapter").merge_and_unload()
     head = load_head(f"{local}/safety_head.safetensors").to(device)
     return LoadedModel(merged.eval(), base.tokenizer, base.format, head, card)
@@ -87,7 +94,7 @@ def check_model(folder: str) -> ThinkFormat:
     """
     think = think_format(load_tokenizer(folder))
     try:
-        AutoConfig.from_pretrained(folder)
+        AutoConfig.from_pretrained(storage.local_folder(folder))
     except (OSError, ValueError) as error:
         raise _unloadable(folder, "configuration", error) from error
     if storage.exists(folder) and not any(name.endswith(WEIGHTS) for name in storage.names(folder)):
@@ -112,7 +119,7 @@ def read_card(folder: str) -> Card:
 
 def load_tokenizer(folder: str) -> PreTrainedTokenizerBase:
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
+        tokenizer = AutoTokenizer.from_pretrained(storage.local_folder(folder), padding_side="left")
     except (OSError, ValueError) as error:
         raise _unloadable(folder, "tokenizer", error) from error
     if tokenizer.pad_token_id is None:
@@ -123,7 +130,7 @@ def load_tokenizer(folder: str) -> PreTrainedTokenizerBase:
 
 def _load_weights(folder: str, dtype: str) -> Any:
     try:
-        return AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype))
+        return AutoModelForCausalLM.from_pretrained(storage.local_folder(folder), dtype=getattr(torch, dtype))
     except (OSError, ValueError) as error:
         raise _unloadable(folder, "model", error) from error
 

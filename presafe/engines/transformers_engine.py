@@ -27,6 +27,7 @@ class TransformersEngine:
 
     def __init__(self, loaded: LoadedModel, head: SafetyHead | None, batch_size: int) -> None:
         self._model, self._tokenizer, self._batch_size = loaded.model, loaded.tokenizer, batch_size
+        self._stop_ids = loaded.stop_ids
         self._head = head.to(loaded.model.device) if head else None
 
     @torch.inference_mode()
@@ -78,16 +79,8 @@ class TransformersEngine:
             pad_token_id=self._tokenizer.pad_token_id,
         )
 
-    @property
-    def _stop_ids(self) -> set[int]:
-        """The tokenizer's end of sequence, and those that the model's own generation config adds."""
-        own = self._model.generation_config.eos_token_id
-        listed = own if isinstance(own, list) else [own]
-        return {i for i in [self._tokenizer.eos_token_id, *listed] if i is not None}
-
     def _completion(self, tokens: list[int]) -> Completion:
-        stops = self._stop_ids
-        end = next((k for k, token in enumerate(tokens) if token in stops), None)
+        end = next((k for k, token in enumerate(tokens) if token in self._stop_ids), None)
         text = self._tokenizer.decode(tokens[:end], skip_special_tokens=False)
         return Completion(text, len(tokens) if end is None else end + 1, "length" if end is None else "stop")
 

@@ -13,6 +13,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from presafe import storage
 from presafe.config import FreshEncoder, Signals
 
 
@@ -32,7 +33,7 @@ def encoder_spec(settings: Signals, model_folder: str) -> EncoderSpec:
 def new_classifier(spec: EncoderSpec) -> Any:
     """An untrained classifier with one logit."""
     if isinstance(spec.encoder, str):
-        return AutoModelForSequenceClassification.from_pretrained(spec.encoder, num_labels=1)
+        return AutoModelForSequenceClassification.from_pretrained(storage.local_folder(spec.encoder), num_labels=1)
     tokenizer = classifier_tokenizer(spec)
     shape = spec.encoder
     return BertForSequenceClassification(
@@ -52,7 +53,7 @@ def new_classifier(spec: EncoderSpec) -> Any:
 def classifier_tokenizer(spec: EncoderSpec) -> PreTrainedTokenizerBase:
     """Padded on the right: BERT's positions are absolute."""
     source = spec.encoder if isinstance(spec.encoder, str) else spec.model_folder
-    tokenizer = AutoTokenizer.from_pretrained(source, padding_side="right")
+    tokenizer = AutoTokenizer.from_pretrained(storage.local_folder(source), padding_side="right")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     assert isinstance(tokenizer, PreTrainedTokenizerBase)

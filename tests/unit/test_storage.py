@@ -1,0 +1,49 @@
+"""Storage by URL: the same calls on a local folder and on another filesystem."""
+
+import fsspec
+import pytest
+
+from presafe import storage
+from presafe.errors import UserError
+from presafe.records import Signal, prompt_id
+
+ROWS = [Signal(prompt_id("a"), 0.25, "comply", True), Signal(prompt_id("b"), 0.75, "refuse", False)]
+
+
+@pytest.fixture(params=["local", "memory"])
+def root(request, tmp_path):
+    yield str(tmp_path) if request.param == "local" else "memory://bucket"
+    fsspec.filesystem("memory").store.clear()
+
+
+def test_rows_and_json_come_back_as_written(root):
+    storage.write_rows(f"{root}/a/rows.parquet", ROWS, Signal)
+    storage.write_json(f"{root}/a/value.json", {"b": [1, 2]})
+    assert storage.read_rows(f"{root}/a/rows.parquet", Signal) == ROWS
+    assert storage.read_json(f"{root}/a/value.json") == {"b": [1, 2]}
+    assert storage.names(f"{root}/a") == ["rows.parquet", "value.json"], "nothing partial is left"
+    storage.write_json(f"{root}/a/value.json", {})
+    assert storage.read_json(f"{root}/a/value.json") == {}
+    storage.remove(f"{root}/a")
+    assert not storage.exists(f"{root}/a")
+    storage.remove(f"{root}/a")
+
+
+def test_a_folder_is_uploaded_and_found_again_locally(root, tmp_path):
+    source = tmp_path / "source"
+    (source / "inner").mkdir(parents=True)
+    (source / "inner/file").write_text("x")
+    storage.upload(str(source), f"{root}/model")
+    local = storage.local_folder(f"{root}/model")
+    assert storage.read_text(f"{local}/inner/file") == "x"
+
+
+def test_a_filesystem_that_is_not_there_is_named():
+    with pytest.raises(UserError, match=r"nothing://x.*needed.*another storage"):
+        storage.exists("nothing://x")
+
+
+def test_a_broken_json_is_named(tmp_path):
+    (tmp_path / "x.json").write_text("{")
+    with pytest.raises(UserError, match="not JSON"):
+        storage.read_json(str(tmp_path / "x.json"))
