@@ -338,6 +338,12 @@ class Config(Settings):
     evaluate: Evaluate = Evaluate()
     serve: Serve = Serve()
 
+    @model_validator(mode="after")
+    def _exact_training(self) -> Self:
+        if self.align.zero_stage == 0 and self.model.dtype == "bfloat16":
+            raise ValueError("align.zero_stage 0 keeps no float32 weights beside bfloat16 ones; set it to 1 or more")
+        return self
+
     @property
     def run_directory(self) -> RunDirectory:
         return RunDirectory(storage.join(storage.absolute(self.run.storage), self.run.name))

@@ -117,8 +117,8 @@ def _train(
         due = state.step % align.checkpoint_every == 0 or state.step == align.steps
         if rank == 0:
             report(state.step, f"loss {metrics.loss:.4f}")
+        if due and rank == 0:  # before the checkpoint: what it holds is then never missing here
+            storage.write_jsonl(task.metrics, state.history)
         if due:
             save(engine, state)
-            if rank == 0:
-                storage.write_jsonl(task.metrics, state.history)
     return state

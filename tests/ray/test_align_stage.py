@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from presafe import storage
 from presafe.align import run_align
@@ -16,12 +17,14 @@ from presafe.gate import calibrate
 from presafe.records import Example
 from run_directory import config, finish_earlier_stages, save_model
 
+SETTINGS = {"zero_stage": 3, "steps": 6, "checkpoint_every": 3, "merge": True}
+
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, local_ray) -> Config:  # noqa: ARG001
     root = tmp_path_factory.mktemp("align")
     save_model(root)
-    settings = config(root, zero_stage=3, steps=6, checkpoint_every=3, merge=True)
+    settings = config(root, **SETTINGS)
     finish_earlier_stages(settings)
     run_align(settings)
     return settings
@@ -64,6 +67,24 @@ def test_the_export_is_complete_and_its_weights_were_trained(finished):
 
 def test_a_finished_stage_is_skipped_and_another_config_refused(finished):
     run_align(finished)
-    changed = config(Path(finished.run.storage), zero_stage=3, steps=7, checkpoint_every=3, merge=True)
+    changed = config(Path(finished.run.storage), **{**SETTINGS, "steps": 7})
     with pytest.raises(UserError, match=r"align\.steps is 6 there and 7 here"):
         run_align(changed)
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_the_defaults_of_a_cluster_train_and_export(tmp_path):
+    """bfloat16, ZeRO-3, gradient checkpointing, float32 adapters and head: what a 14B model gets."""
+    save_model(tmp_path)
+    settings = config(tmp_path, zero_stage=3, steps=12, checkpoint_every=12, gradient_checkpointing=True)
+    settings = settings.model_copy(update={"model": settings.model.model_copy(update={"dtype": "bfloat16"})})
+    finish_earlier_stages(settings)
+    run_align(settings)
+    rows = [json.loads(line) for line in (tmp_path / "run/align/metrics.jsonl").read_text().splitlines()]
+    assert len(rows) == 12
+    assert rows[-1]["loss"] < rows[0]["loss"] - 0.1
+    loaded = load_exported(settings.run_directory.folder("model"))
+    assert loaded.model.dtype == torch.bfloat16
+    adapter = load_file(tmp_path / "run/model/adapter/adapter_model.safetensors")
+    assert {tensor.dtype for tensor in adapter.values()} == {torch.float32}
+    assert any((tensor != 0).any() for name, tensor in adapter.items() if "lora_B" in name)

@@ -30,12 +30,13 @@ def test_dotted_overrides_reach_nested_values():
         ("align.steps", r"needed section\.key=value"),
         ("run.name=../x", r"run\.name"),
         ("align.steps.more=1", r"'align.steps.more'|steps"),
+        ("model.dtype=bfloat16 align.zero_stage=0", r"zero_stage 0"),
         ("model.path=x", r"exactly one of `path` and `build`"),
     ],
 )
 def test_a_wrong_override_is_named(override, message):
     with pytest.raises(UserError, match=message):
-        load_config(DEMO, [override])
+        load_config(DEMO, override.split(" "))
 
 
 def test_a_missing_or_broken_file_is_named(tmp_path):
