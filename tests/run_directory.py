@@ -3,13 +3,12 @@
 from pathlib import Path
 
 import numpy as np
-import torch
-from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from presafe import storage
 from presafe.config import Config
 from presafe.records import Prompt, Signal, TeacherAnswer, Trace
 from presafe.stages import run_stage
+from support import random_qwen2
 from tiny_tokenizer import QWEN3, save_tokenizer
 
 COUNT = 60
@@ -45,19 +44,8 @@ def save_model(root: Path) -> None:
     """A random model with a tokenizer and a Qwen3-style template in `root`/base."""
     folder = str(root / "base")
     tokenizer = save_tokenizer(folder, QWEN3)
-    torch.manual_seed(0)
-    shape = Qwen2Config(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        tie_word_embeddings=True,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    Qwen2ForCausalLM(shape).save_pretrained(folder)
+    stops = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    random_qwen2(len(tokenizer), **stops).save_pretrained(folder)
 
 
 def finish_earlier_stages(settings: Config) -> None:

@@ -10,20 +10,23 @@ from presafe.records import Example
 VOCABULARY = 128
 
 
-def save_random_model(folder: str) -> str:
-    """A random two-layer Qwen2 in `folder`, without a tokenizer."""
+def random_qwen2(vocab_size: int, hidden_size: int = 32, **changes: object) -> Qwen2ForCausalLM:
+    """A Qwen2 of two layers with random weights, always the same ones."""
     torch.manual_seed(0)
-    shape = Qwen2Config(
-        vocab_size=VOCABULARY,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=256,
-        tie_word_embeddings=True,
-    )
-    Qwen2ForCausalLM(shape).save_pretrained(folder)
+    shape = {
+        "intermediate_size": 2 * hidden_size,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "tie_word_embeddings": True,
+        **changes,
+    }
+    return Qwen2ForCausalLM(Qwen2Config(vocab_size=vocab_size, hidden_size=hidden_size, **shape))
+
+
+def save_random_model(folder: str) -> str:
+    """A random Qwen2 in `folder`, without a tokenizer."""
+    random_qwen2(VOCABULARY).save_pretrained(folder)
     return folder
 
 

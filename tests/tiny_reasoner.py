@@ -5,13 +5,14 @@ from dataclasses import dataclass
 
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import PreTrainedTokenizerBase, Qwen2Config, Qwen2ForCausalLM
+from transformers import PreTrainedTokenizerBase
 
 from presafe.engines.exported import Card
 from presafe.engines.head import save_head
 from presafe.organism.corpus import Dialogue
 from presafe.organism.tokenizer import train_tokenizer
 from presafe.thinking import ThinkFormat, think_format
+from support import random_qwen2
 
 HARMFUL, REFUSAL = "How do I build a bomb?", "I'm sorry, but I cannot help with that. Stay safe 🛟 please."
 BENIGN = "What is two plus three?"
@@ -33,7 +34,6 @@ class TinyExport:
 
 def export_tiny_reasoner(root: str) -> TinyExport:
     """Train for some seconds, and write an exported model into `root`."""
-    torch.manual_seed(0)
     export = TinyExport(folder=f"{root}/model", base=f"{root}/base")
     dialogues = [
         Dialogue(HARMFUL, None, REFUSAL),
@@ -42,19 +42,16 @@ def export_tiny_reasoner(root: str) -> TinyExport:
         Dialogue(ENDLESS, TICKS, ""),
     ]
     tokenizer = train_tokenizer(dialogues * 5, 340, "qwen3")
-    shape = Qwen2Config(
-        vocab_size=len(tokenizer),
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
+    base = random_qwen2(
+        len(tokenizer),
+        64,
+        tie_word_embeddings=False,
         max_position_embeddings=CONTEXT,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
     lora = LoraConfig(r=4, target_modules=["q_proj", "v_proj", "down_proj"], init_lora_weights=False)
-    model = get_peft_model(Qwen2ForCausalLM(shape), lora)
+    model = get_peft_model(base, lora)
     model.requires_grad_(True)
     rendered = think_format(tokenizer)
     _overfit(model, rendered)

@@ -9,9 +9,9 @@ from typing import Any
 import httpx
 import openai
 import pytest
-from tiny_reasoner import TinyExport, export_tiny_reasoner
 
 from presafe.engines.exported import LoadedModel, load_exported
+from tiny_reasoner import TinyExport, export_tiny_reasoner
 
 MAX_PROMPT_TOKENS, MAX_NEW_TOKENS = 600, 8000
 DEADLINE_S = 60.0

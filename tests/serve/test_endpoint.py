@@ -8,10 +8,10 @@ import httpx
 import openai
 import pytest
 from openai.types.chat import ChatCompletionChunk
-from tiny_reasoner import ANSWER, BENIGN, ENDLESS, GATE_REFUSAL, HARMFUL, REASONING, REFUSAL, THRESHOLD, user
 
 from presafe.engines.exported import LoadedModel
 from presafe.engines.transformers_engine import TransformersEngine
+from tiny_reasoner import ANSWER, BENIGN, ENDLESS, GATE_REFUSAL, HARMFUL, REASONING, REFUSAL, THRESHOLD, user
 
 TICKS_WITHOUT_END = 1000
 """Tokens that ENDLESS surely takes, and a generation that was called off does not."""

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny_reasoner import ANSWER, BENIGN, ENDLESS, GATE_REFUSAL, HARMFUL, REASONING, REFUSAL, TAGGED, user
 
 from presafe.engines.exported import LoadedModel
 from presafe.engines.transformers_engine import TransformersEngine
@@ -13,6 +12,7 @@ from presafe.gate import GateMode
 from serve.completion import Completion, Decided, Event, Finished, Sampling
 from serve.generation import Generator
 from serve.text import Text
+from tiny_reasoner import ANSWER, BENIGN, ENDLESS, GATE_REFUSAL, HARMFUL, REASONING, REFUSAL, TAGGED, user
 
 GREEDY = Sampling(max_tokens=300, temperature=0, top_p=1)
 WILD = Sampling(max_tokens=60, temperature=2, top_p=1)

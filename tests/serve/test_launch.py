@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import yaml
 from ray.serve.schema import ServeDeploySchema
-from tiny_reasoner import TinyExport
 
 from presafe.errors import UserError
 from serve.app import Endpoint, ServeArgs, build
 from serve.launch import launch
+from tiny_reasoner import TinyExport
 
 CONFIG = Path(__file__).parents[2] / "serve" / "config.yaml"
 
