@@ -2,15 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 
 from presafe.gate import Path, path_taken
+from presafe.records import FinishReason
 from presafe.thinking import ThinkFormat
 from serve.text import CompletionText, Detokeniser, Text
-
-FinishReason = Literal["stop", "length"]
 
 
 @dataclass(frozen=True)

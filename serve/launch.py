@@ -1,4 +1,4 @@
-"""Starts the endpoint from a driver that has already joined a Ray cluster: the verb `presafe serve`."""
+"""Starts the endpoint: the verb `presafe serve` checks its arguments, joins or starts Ray, and serves."""
 
 import logging
 import signal
