@@ -64,10 +64,10 @@ def describe(config: Config) -> str:
     """The resolved config as YAML, and what each stage will ask of the cluster."""
     lines = [yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), "# what the run asks of the cluster"]
     for demand in demands(config):
-        workers, total = demand.workers, demand.total
+        placement, total = demand.placement, demand.total
         lines.append(
-            f"# {demand.stage:9} {workers.num_workers} worker(s) of {workers.num_cpus:g} CPU and "
-            f"{workers.num_gpus:g} GPU: {total['CPU']:g} CPU and {total['GPU']:g} GPU at once"
+            f"# {demand.stage:9} {demand.num_workers} worker(s) of {placement.num_cpus:g} CPU and "
+            f"{placement.num_gpus:g} GPU: {total['CPU']:g} CPU and {total['GPU']:g} GPU at once"
         )
     return "\n".join(lines)
 

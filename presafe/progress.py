@@ -43,20 +43,24 @@ def progress(look: Look, total: int, title: str, unit: str, interval: float = 2.
 BAR = "{desc} {percentage:3.0f}% {n_fmt}/{total_fmt} {unit} [{elapsed}<{remaining}, {rate_fmt}{postfix}]"
 
 
-def rows_written(folder: str) -> Look:
-    """Rows in the Parquet files of `folder`."""
+def generated(folder: str) -> Look:
+    """Rows in the Parquet files of `folder`, and the tokens a second that their column `num_tokens` sums up to."""
     fs, path = fsspec.core.url_to_fs(folder)
-    rows: dict[str, int] = {}
+    begin = time.monotonic()
+    tokens: dict[str, tuple[int, int]] = {}
+    found_before = set(fs.glob(f"{path}/**/*.parquet"))
 
     def look() -> tuple[int, str]:
         fs.invalidate_cache(path)
         for file in fs.glob(f"{path}/**/*.parquet"):
-            if file not in rows:
+            if file not in tokens:
                 try:
-                    rows[file] = pq.read_metadata(file, filesystem=fs).num_rows
+                    column = pq.read_table(file, columns=["num_tokens"], filesystem=fs)["num_tokens"]
                 except (OSError, ValueError):
                     continue  # still being written: it counts at the next look
-        return sum(rows.values()), ""
+                tokens[file] = len(column), sum(column.to_pylist())
+        new = sum(count for file, (_, count) in tokens.items() if file not in found_before)
+        return sum(rows for rows, _ in tokens.values()), f"{new / (time.monotonic() - begin):,.0f} tokens/s"
 
     return look
 

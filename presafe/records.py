@@ -15,15 +15,20 @@ import pyarrow as pa
 from presafe.gate import GateMode, Path
 
 Kind = Literal["harmful", "benign", "reasoning"]
-Split = Literal["classifier", "align", "validation", "evaluate"]
+Split = Literal["classifier", "align", "pool", "validation", "evaluate"]
 Decision = Literal["refuse", "comply", "unscored"]
-FinishReason = Literal["stop", "length"]
+FinishReason = Literal["stop", "length", "decided"]
 CotMode = Literal["on", "off"]
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """One query. `reference` is the checkable answer of a reasoning prompt."""
+    """One query.
+
+    `reference` is the checkable answer of a reasoning prompt; `cluster` is shared by near-duplicates, which are all in
+    one split; `wrapper` names the jailbreak template around the query, None where there is none. Split `pool` has
+    prompts that train the signal alone.
+    """
 
     prompt_id: str
     text: str
@@ -32,11 +37,16 @@ class Prompt:
     category: str | None
     reference: str | None
     split: Split
+    cluster: str
+    wrapper: str | None
 
 
 @dataclass(frozen=True)
 class TeacherAnswer:
-    """What the teacher (CoT-OFF) answered and decided: one row a prompt and sample."""
+    """What the teacher answered and decided: one row a prompt and sample.
+
+    `finish_reason` is `decided` where generation stopped once the answer's first words had decided it.
+    """
 
     prompt_id: str
     sample: int
@@ -60,11 +70,16 @@ class Trace:
 
 @dataclass(frozen=True)
 class Signal:
-    """The safety decision signal p_j of one prompt: the classifier's P(refuse | query)."""
+    """The safety decision signal p_j of one prompt: the classifier's P(refuse | query).
+
+    `teacher_decision` is the majority of the teacher's samples, `teacher_refuse_share` the share of refusals among
+    those that were scored; None where none was.
+    """
 
     prompt_id: str
     refuse_probability: float
     teacher_decision: Decision
+    teacher_refuse_share: float | None
     in_classifier_training: bool
 
 

@@ -16,7 +16,7 @@ from ray.data import DataContext
 from ray.train import ScalingConfig
 
 from presafe import storage
-from presafe.config import Cluster, Config, Workers
+from presafe.config import Cluster, Config, Placement, Pool, Workers
 from presafe.errors import UserError, user_error
 
 LOCAL_ENV = {
@@ -35,23 +35,29 @@ WORKER_ENV = {"TOKENIZERS_PARALLELISM": "false", "RAY_TRAIN_V2_ENABLED": "1"}
 
 @dataclass(frozen=True)
 class Demand:
-    """What one stage asks of the cluster at once."""
+    """What one stage asks of the cluster at once: `num_workers` times its placement."""
 
     stage: str
-    workers: Workers
+    num_workers: int
+    placement: Placement
 
     @property
     def total(self) -> dict[str, float]:
         return {
-            "CPU": self.workers.num_workers * self.workers.num_cpus,
-            "GPU": self.workers.num_workers * self.workers.num_gpus,
+            "CPU": self.num_workers * self.placement.num_cpus,
+            "GPU": self.num_workers * self.placement.num_gpus,
         }
+
+
+def demand(stage: str, workers: Workers | Pool) -> Demand:
+    """What `stage` asks for; with a pool of `auto` size, its one necessary actor."""
+    return Demand(stage, 1 if workers.num_workers == "auto" else workers.num_workers, workers)
 
 
 def demands(config: Config) -> list[Demand]:
     """What each stage of `config` will ask of the cluster."""
     stages = ("teacher", "signals", "align", "evaluate", "serve")
-    return [Demand(stage, getattr(config, stage).workers) for stage in stages]
+    return [demand(stage, getattr(config, stage).workers) for stage in stages]
 
 
 def connect(cluster: Cluster) -> None:
@@ -115,16 +121,27 @@ def check_storage(config: Config) -> None:
 
 def preflight(demand: Demand) -> None:
     """Raise UserError where the connected cluster, grown to its limit, cannot give what a stage asks for."""
-    have = ray.cluster_resources()
-    limit = cluster_state.get_max_resources_from_cluster_config() or {}
     for resource, need in demand.total.items():
-        available = max(have.get(resource, 0.0), limit.get(resource, 0.0))
-        if need > available:
+        if need > (available := _capacity(resource)):
             raise user_error(
                 found=f"a cluster that can give {available:g} {resource}(s)",
-                needed=f"{need:g} for stage {demand.stage!r} ({demand.workers.num_workers} worker(s))",
+                needed=f"{need:g} for stage {demand.stage!r} ({demand.num_workers} worker(s))",
                 change=f"lower {demand.stage}.workers or add nodes",
             )
+
+
+def pool_size(pool: Pool) -> int:
+    """Actors of `pool`; of an `auto` one, as many as fit beside the CPU that Ray Data's own tasks need."""
+    if pool.num_workers != "auto":
+        return pool.num_workers
+    by_cpu = int((_capacity("CPU") - 1) // pool.num_cpus)
+    return max(1, min(by_cpu, int(_capacity("GPU") // pool.num_gpus)) if pool.num_gpus else by_cpu)
+
+
+def _capacity(resource: str) -> float:
+    """What the cluster has of `resource`, or would have once grown to its limit."""
+    limit = cluster_state.get_max_resources_from_cluster_config() or {}
+    return float(max(ray.cluster_resources().get(resource, 0.0), limit.get(resource, 0.0)))
 
 
 def model_folder(config: Config) -> str:

@@ -1,9 +1,12 @@
 """Files by URL: a local path, s3://, gs:// or whatever fsspec opens. Writes are atomic: nothing is left half-done."""
 
+import hashlib
+import itertools
 import json
 import os
 import posixpath
 import tempfile
+from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import Any, TypeVar
 
@@ -16,6 +19,9 @@ from presafe.errors import UserError, user_error
 from presafe.records import schema, to_table
 
 Row = TypeVar("Row")
+
+CHUNK = 4096
+"""Rows held at once where rows are streamed."""
 
 
 def absolute(url: str) -> str:
@@ -95,13 +101,18 @@ def write_json(url: str, value: Any) -> None:
     write_text(url, json.dumps(value, indent=2, sort_keys=True) + "\n")
 
 
-def write_rows(url: str, rows: list[Any], record: type) -> None:
-    """Write instances of `record` as one Parquet file with the record's schema."""
+def write_rows(url: str, rows: Iterable[Any], record: type) -> int:
+    """Write instances of `record` as one Parquet file with the record's schema, a chunk at a time; returns how many."""
     fs, path = _open(url)
     fs.makedirs(posixpath.dirname(path), exist_ok=True)
     partial = f"{path}.{os.getpid()}.partial"
-    pq.write_table(to_table(rows, record), partial, filesystem=fs)
+    remaining, count = iter(rows), 0
+    with pq.ParquetWriter(partial, schema(record), filesystem=fs) as writer:
+        while chunk := list(itertools.islice(remaining, CHUNK)):
+            writer.write_table(to_table(chunk, record))
+            count += len(chunk)
     fs.mv(partial, path)
+    return count
 
 
 def read_table(url: str, columns: list[str] | None = None) -> pa.Table:
@@ -114,6 +125,29 @@ def read_rows(url: str, record: type[Row]) -> list[Row]:
     """The Parquet file or folder at `url` as instances of `record`."""
     rows = read_table(url, columns=schema(record).names).to_pylist()
     return [record(**row) for row in rows]
+
+
+def stream_rows(url: str, record: type[Row]) -> Iterator[Row]:
+    """The same as `read_rows`, a chunk at a time."""
+    fs, path = _open(url)
+    batches = pds.dataset(path, filesystem=fs, format="parquet").to_batches(
+        columns=schema(record).names, batch_size=CHUNK, batch_readahead=1, fragment_readahead=1
+    )
+    for batch in batches:
+        yield from (record(**row) for row in batch.to_pylist())
+
+
+def fingerprint(url: str, column: str) -> tuple[int, int]:
+    """How many rows, and a hash of the multiset of their ids: equal for the same ids in any order, in constant memory.
+
+    `column` holds strings. The hash is the sum of 64 bits of each id's SHA-256.
+    """
+    fs, path = _open(url)
+    count = total = 0
+    for batch in pds.dataset(path, filesystem=fs, format="parquet").to_batches(columns=[column], batch_size=CHUNK):
+        for value in batch.column(0).to_pylist():
+            count, total = count + 1, total + int.from_bytes(hashlib.sha256(value.encode()).digest()[:8], "big")
+    return count, total % 2**64
 
 
 def upload(local: str, url: str) -> None:

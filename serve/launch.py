@@ -11,7 +11,7 @@ from ray.serve.schema import LoggingConfig
 from presafe.config import Cluster, load_serve
 from presafe.engines.exported import read_card
 from presafe.errors import user_error
-from presafe.runtime import Demand, connect, preflight
+from presafe.runtime import connect, demand, preflight
 from serve.app import ServeArgs, build
 
 APPLICATION = "presafe"
@@ -27,7 +27,7 @@ def serve_model(model: str, overrides: list[str]) -> None:
     _check_port(settings.host, settings.port)
     read_card(model)
     connect(Cluster())
-    preflight(Demand("serve", settings.workers))
+    preflight(demand("serve", settings.workers))
     args = ServeArgs(model=model, **settings.model_dump(exclude={"host", "port"}))
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a supervisor's stop is like Ctrl-C
     try:

@@ -57,10 +57,10 @@ def finish_earlier_stages(settings: Config) -> None:
     for k in range(COUNT):
         kind = "harmful" if k % 2 else "benign"
         split = "validation" if k % 6 < 2 else "align"
-        prompts.append(Prompt(f"p{k}", text(6), kind, "s", None, None, split))
+        prompts.append(Prompt(f"p{k}", text(6), kind, "s", None, None, split, f"p{k}", None))
         decision = "refuse" if k % 2 else "comply"
         answers.append(TeacherAnswer(f"p{k}", 0, f"i cannot {text(2)}", "stop", 5, decision, "test"))
-        signals.append(Signal(f"p{k}", float(k % 2) * 0.8 + 0.1, decision, False))
+        signals.append(Signal(f"p{k}", float(k % 2) * 0.8 + 0.1, decision, None, False))
         if kind == "benign":
             traces.append(Trace(f"p{k}", text(25), text(4), "stop", 40))
     outputs = {

@@ -12,7 +12,7 @@ from presafe.config import Config
 from presafe.engines.exported import Card, load_tokenizer
 from presafe.progress import progress, steps_done
 from presafe.records import Example, Prompt, Signal, TeacherAnswer, Trace
-from presafe.runtime import connect, demands, model_folder, preflight, scaling
+from presafe.runtime import connect, demand, model_folder, preflight, scaling
 from presafe.stages import Rows, content_hash, run_stage
 from presafe.thinking import ThinkFormat, think_format
 
@@ -32,7 +32,7 @@ def run_align(config: Config, *, force: bool = False) -> None:
 
 def _align(config: Config, folder: str) -> Rows:
     connect(config.cluster)
-    preflight(next(demand for demand in demands(config) if demand.stage == "align"))
+    preflight(demand("align", config.align.workers))
     base = model_folder(config)
     tokenizer = load_tokenizer(base)
     think = think_format(tokenizer)

@@ -2,11 +2,11 @@
 
 Rows are checkpointed as their block is written, so a re-run with the same folder generates only what is missing. The
 unit of loss is the block: without the repartition, Ray reads small files as a single block and saves nothing before the
-end.
+end. The driver holds no rows: it streams them from and to storage.
 """
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import pyarrow as pa
 import ray
@@ -14,12 +14,13 @@ from ray.data import ActorPoolStrategy, DataContext
 from ray.data.checkpoint import CheckpointConfig
 
 from presafe import storage
-from presafe.config import Decoding, Engine, Workers
-from presafe.engines.exported import load_base, load_exported
-from presafe.engines.head import load_head
+from presafe.config import Decoding, Engine, Pool
+from presafe.engines.engine import Completion, Decided, Query
+from presafe.engines.start import ModelSpec, start_engine
 from presafe.engines.transformers_engine import TransformersEngine
-from presafe.progress import progress, rows_written
+from presafe.progress import generated, progress
 from presafe.records import CotMode, FinishReason, schema, to_table
+from presafe.runtime import pool_size
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Task:
     text: str
     cot: CotMode
     sample: int
+    stop_early: bool = False
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Generation:
 
     task_id: str
     prompt_id: str
+    text: str
     cot: CotMode
     sample: int
     reasoning: str
@@ -50,39 +53,34 @@ class Generation:
 
 
 @dataclass(frozen=True)
-class ModelSpec:
-    """Which model an actor loads: `base`, or the export in `exported`; `head` adds that export's safety head."""
-
-    base: str
-    dtype: str
-    exported: str | None = None
-    head: str | None = None
-
-
-@dataclass(frozen=True)
 class Job:
-    """How a generation job runs: the model, decoding by CoT mode, the pool, and the block that a crash may cost."""
+    """How a generation job runs: model and engine, decoding by CoT mode, the pool, and the block that a crash costs.
+
+    `decided` ends a task that says `stop_early` as soon as its answer is decided.
+    """
 
     model: ModelSpec
     engine: Engine
     decoding: dict[CotMode, Decoding]
-    workers: Workers
+    workers: Pool
     rows_per_block: int
     seed: int
+    decided: Decided | None = None
 
 
 def task_id(prompt_id: str, cot: CotMode, sample: int = 0) -> str:
     return f"{prompt_id}-{cot}-{sample}"
 
 
-def run_generation(tasks: list[Task], folder: str, job: Job, title: str) -> list[Generation]:
-    """Generate every task into `folder`/generations, resuming what an earlier run left there.
+def run_generation(tasks: Iterable[Task], folder: str, job: Job, title: str) -> str:
+    """Generate every task, resuming what an earlier run left in `folder`; returns the folder of Generation rows.
 
-    Returns one Generation a task, sorted by task_id.
+    Their order is the order in which blocks were done. Raises AssertionError where a task is missing or doubled.
     """
     inputs, output = storage.join(folder, "tasks.parquet"), storage.join(folder, "generations")
-    storage.write_rows(inputs, sorted(tasks, key=lambda task: task.task_id), Task)
+    count = storage.write_rows(inputs, tasks, Task)
     storage.make_folder(output)
+    actors = pool_size(job.workers)
     context = DataContext.get_current()
     context.checkpoint_config = CheckpointConfig(
         id_column="task_id", checkpoint_path=storage.join(folder, "checkpoint"), delete_checkpoint_on_success=False
@@ -91,76 +89,63 @@ def run_generation(tasks: list[Task], folder: str, job: Job, title: str) -> list
         dataset = ray.data.read_parquet(inputs).repartition(target_num_rows_per_block=job.rows_per_block)
         dataset = dataset.map_batches(
             Generator,
-            fn_constructor_args=(job,),
+            fn_constructor_args=(job, actors),
             batch_size=None,
             batch_format="pyarrow",
-            compute=ActorPoolStrategy(size=job.workers.num_workers),
+            compute=ActorPoolStrategy(size=actors),
             num_cpus=job.workers.num_cpus,
             num_gpus=job.workers.num_gpus,
         )
-        with progress(rows_written(output), len(tasks), title, "rows"):
+        with progress(generated(output), count, title, "rows"):
             dataset.write_parquet(output)
     finally:
         context.checkpoint_config = None
-    done = sorted(storage.read_rows(output, Generation), key=lambda row: row.task_id)
-    assert [row.task_id for row in done] == sorted(task.task_id for task in tasks), "a task is missing or doubled"
-    return done
+    assert storage.fingerprint(output, "task_id") == storage.fingerprint(inputs, "task_id"), "a task is lost or doubled"
+    return output
+
+
+def read_generations(folder: str) -> Iterator[Generation]:
+    """The rows of a finished job, streamed."""
+    return storage.stream_rows(folder, Generation)
 
 
 class Generator:
-    """Actor: loads the model once, then turns batches of tasks into generations. A bad row never raises."""
+    """Actor: starts the engine once, then turns batches of tasks into generations. A bad row never raises."""
 
-    def __init__(self, job: Job) -> None:
-        device = "cuda" if job.workers.num_gpus else "cpu"
-        spec = job.model
-        loaded = load_exported(spec.exported, device) if spec.exported else load_base(spec.base, spec.dtype, device)
-        head = load_head(f"{storage.local_folder(spec.head)}/safety_head.safetensors") if spec.head else None
-        self._format, self._job, self._has_head = loaded.format, job, head is not None
-        self._engine = TransformersEngine(loaded, head, job.engine.batch_size)
+    def __init__(self, job: Job, num_workers: int) -> None:
+        on_gpu = job.workers.num_gpus > 0
+        self._job, self._engine = job, start_engine(job.engine, job.model, on_gpu=on_gpu, num_workers=num_workers)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         tasks = [Task(**row) for row in batch.select(schema(Task).names).to_pylist()]
         done: list[Generation] = []
-        for cot in ("on", "off"):
-            done += self._generate([task for task in tasks if task.cot == cot], cot)
+        for cot, decoding in self._job.decoding.items():
+            done += self._generate([task for task in tasks if task.cot == cot], decoding)
         return to_table(done, Generation)
 
-    def _generate(self, tasks: list[Task], cot: CotMode) -> list[Generation]:
-        limit = self._job.engine.max_prompt_tokens
-        prompts, accepted, done = [], [], []
-        for task in tasks:
-            ids = self._format.prompt_ids([{"role": "user", "content": task.text}], cot=cot == "on")
-            if len(ids) > limit:
-                done.append(_failed(task, f"prompt of {len(ids)} tokens; the engine takes {limit}"))
-            else:
-                prompts.append(ids)
-                accepted.append(task)
-        if not accepted:
-            return done
-        completions = self._engine.generate(prompts, self._job.decoding[cot], self._job.seed)
-        probabilities: list[Any] = [None] * len(accepted)
-        if self._has_head:
-            # The head reads the CoT-ON prompt in both modes: its position is defined there alone.
-            on = [self._format.prompt_ids([{"role": "user", "content": task.text}]) for task in accepted]
-            probabilities = self._engine.refuse_probabilities(on)
-        for task, completion, probability in zip(accepted, completions, probabilities, strict=True):
-            thought = self._format.split(completion.text, cot=cot == "on")
-            done.append(
-                Generation(
-                    task_id=task.task_id,
-                    prompt_id=task.prompt_id,
-                    cot=cot,
-                    sample=task.sample,
-                    reasoning=thought.reasoning,
-                    answer=thought.answer,
-                    finish_reason=completion.finish_reason if thought.closed else "length",
-                    num_tokens=completion.num_tokens,
-                    head_probability=probability,
-                    error=None,
-                )
-            )
-        return done
+    def _generate(self, tasks: list[Task], decoding: Decoding) -> list[Generation]:
+        queries = [Query(task.text, task.cot, task.sample, task.stop_early) for task in tasks]
+        completions = self._engine.generate(queries, decoding, self._job.seed, self._job.decided)
+        good = [k for k, completion in enumerate(completions) if completion.error is None]
+        probabilities: dict[int, float] = {}
+        if self._job.model.head is not None:
+            assert isinstance(self._engine, TransformersEngine), "only this engine shows hidden states"
+            values = self._engine.refuse_probabilities([self._engine.pre_cot_ids(tasks[k].text) for k in good])
+            probabilities = dict(zip(good, values, strict=True))
+        return [_generation(tasks[k], completion, probabilities.get(k)) for k, completion in enumerate(completions)]
 
 
-def _failed(task: Task, error: str) -> Generation:
-    return Generation(task.task_id, task.prompt_id, task.cot, task.sample, "", "", "length", 0, None, error)
+def _generation(task: Task, completion: Completion, probability: float | None) -> Generation:
+    return Generation(
+        task_id=task.task_id,
+        prompt_id=task.prompt_id,
+        text=task.text,
+        cot=task.cot,
+        sample=task.sample,
+        reasoning=completion.reasoning,
+        answer=completion.answer,
+        finish_reason=completion.finish_reason,
+        num_tokens=completion.num_tokens,
+        head_probability=probability,
+        error=completion.error,
+    )

@@ -1,70 +1,118 @@
-"""Batched generation with Hugging Face transformers: left-padded, sorted by length, on the CPU or one GPU."""
+"""Batched generation with Hugging Face transformers, on the CPU or one GPU.
 
+Prompts are sorted by length, so that a batch pads little, and what all prompts of a batch begin with is computed once.
+"""
+
+import copy
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from transformers import GenerationConfig
+from transformers import DynamicCache, GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
-from presafe.config import Decoding
+from presafe.config import Decoding, TransformersSettings
+from presafe.engines.encoding import completion, encode
+from presafe.engines.engine import Completion, Decided, Query
 from presafe.engines.exported import LoadedModel
 from presafe.engines.head import SafetyHead
 from presafe.records import FinishReason
+from presafe.thinking import ThinkFormat
+
+MIN_SHARED = 16
+"""Tokens that a batch must share for their cache to be worth a forward of its own."""
 
 
 @dataclass(frozen=True)
-class Completion:
-    """Decoded text behind the prompt, think tags included, end of sequence excluded."""
+class _Job:
+    """One prompt on its way: its place among the queries, its ids, and whether it may stop where it is decided."""
 
-    text: str
-    num_tokens: int
-    finish_reason: FinishReason
+    place: int
+    ids: list[int]
+    query: Query
 
 
 class TransformersEngine:
-    """Generates for lists of prompts, given as token ids; every prompt must hold at least one token."""
+    """An Engine. Memory grows with `batch_size` times the longest completion."""
 
-    def __init__(self, loaded: LoadedModel, head: SafetyHead | None, batch_size: int) -> None:
-        self._model, self._tokenizer, self._batch_size = loaded.model, loaded.tokenizer, batch_size
-        self._stop_ids = loaded.stop_ids
+    def __init__(self, loaded: LoadedModel, settings: TransformersSettings, head: SafetyHead | None = None) -> None:
+        self._model, self._tokenizer, self._format = loaded.model, loaded.tokenizer, loaded.format
+        self._settings, self._stop_ids = settings, loaded.stop_ids
         self._head = head.to(loaded.model.device) if head else None
+        self._shared: tuple[list[int], Any] = ([], None)
 
     @torch.inference_mode()
-    def generate(self, prompts: Sequence[list[int]], decoding: Decoding, seed: int) -> list[Completion]:
-        """One completion a prompt, in order. The same prompts and seed give the same completions."""
-        results: dict[int, Completion] = {}
+    def generate(
+        self, queries: Sequence[Query], decoding: Decoding, seed: int, decided: Decided | None = None
+    ) -> list[Completion]:
+        """One completion a query, in order. The same queries and seed give the same completions."""
+        prompts, done = encode(queries, self._format, self._settings.max_prompt_tokens)
+        jobs = [_Job(place, ids, queries[place]) for place, ids in prompts.items()]
         config = self._generation_config(decoding)
-        for batch in self._batches(prompts):
-            ids, mask = self._pad([prompts[i] for i in batch])
-            torch.manual_seed(_batch_seed(seed, [prompts[i] for i in batch]))
-            output = self._model.generate(input_ids=ids, attention_mask=mask, generation_config=config)
-            for i, tokens in zip(batch, output[:, ids.shape[1] :].tolist(), strict=True):
-                results[i] = self._completion(tokens)
-        return [results[i] for i in range(len(prompts))]
+        for batch in self._batches(jobs):
+            torch.manual_seed(_batch_seed(seed, batch))
+            done.update(zip((job.place for job in batch), self._generate(batch, config, decided), strict=True))
+        return [done[place] for place in range(len(queries))]
 
     @torch.inference_mode()
     def refuse_probabilities(self, prompts: Sequence[list[int]]) -> list[float]:
         """The safety head's p' at each prompt's last token, the pre-CoT position of a CoT-ON prompt."""
         assert self._head is not None, "the engine was made without a safety head"
         results: dict[int, float] = {}
-        for batch in self._batches(prompts):
-            ids, mask = self._pad([prompts[i] for i in batch])
+        for batch in self._batches([_Job(k, ids, Query("", "on")) for k, ids in enumerate(prompts)]):
+            ids, mask = self._pad([job.ids for job in batch], 0)
             hidden = self._model.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
-            results.update(zip(batch, self._head(hidden[:, -1]).sigmoid().tolist(), strict=True))
-        return [results[i] for i in range(len(prompts))]
+            probabilities = self._head(hidden[:, -1]).sigmoid().tolist()
+            results.update(zip((job.place for job in batch), probabilities, strict=True))
+        return [results[k] for k in range(len(prompts))]
 
-    def _batches(self, prompts: Sequence[list[int]]) -> Iterator[list[int]]:
-        order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-        for start in range(0, len(order), self._batch_size):
-            yield order[start : start + self._batch_size]
+    def pre_cot_ids(self, text: str) -> list[int]:
+        """The rendered CoT-ON prompt: its last position is where the head reads, in both CoT modes."""
+        return self._format.prompt_ids([{"role": "user", "content": text}])
 
-    def _pad(self, prompts: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+    def _batches(self, jobs: list[_Job]) -> Iterator[list[_Job]]:
+        """By length; prompts that may stop early apart from the others, who would make them wait."""
+        for early in (False, True):
+            order = sorted((job for job in jobs if job.query.stop_early == early), key=lambda job: len(job.ids))
+            for start in range(0, len(order), self._settings.batch_size):
+                yield order[start : start + self._settings.batch_size]
+
+    def _generate(self, batch: list[_Job], config: GenerationConfig, decided: Decided | None) -> list[Completion]:
+        shared = _common_prefix([job.ids for job in batch])
+        if len(batch) == 1 or len(shared) < MIN_SHARED:
+            shared = []
+        ids, mask = self._pad([job.ids for job in batch], len(shared))
+        stop = None
+        if decided is not None and batch[0].query.stop_early:
+            stop = _StopDecided(batch, self._format, decided, ids.shape[1])
+        output = self._model.generate(
+            input_ids=ids,
+            attention_mask=mask,
+            generation_config=config,
+            past_key_values=self._cache(shared, len(batch)) if shared else None,
+            stopping_criteria=StoppingCriteriaList([stop] if stop else []),
+        )
+        decided_at = stop.decided_at if stop else {}
+        tokens = output[:, ids.shape[1] :].tolist()
+        return [self._completion(job.query, tokens[row], decided_at.get(row)) for row, job in enumerate(batch)]
+
+    def _cache(self, shared: list[int], copies: int) -> DynamicCache:
+        """Keys and values of `shared`, once for each row; the last prefix is kept, since batches often share it."""
+        if self._shared[0] != shared:
+            ids = torch.tensor([shared], device=self._model.device)
+            self._shared = shared, self._model.base_model(input_ids=ids, use_cache=True).past_key_values
+        cache = copy.deepcopy(self._shared[1])
+        cache.batch_repeat_interleave(copies)
+        return cache
+
+    def _pad(self, prompts: list[list[int]], shared: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Ids and attention mask [batch, width], padded on the left but behind the first `shared` tokens."""
         assert all(prompts), "an empty prompt has no last position"
         width = max(map(len, prompts))
         pad = self._tokenizer.pad_token_id
-        ids = torch.tensor([[pad] * (width - len(p)) + p for p in prompts])
-        mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
+        ids = torch.tensor([p[:shared] + [pad] * (width - len(p)) + p[shared:] for p in prompts])
+        mask = torch.tensor([[1] * shared + [0] * (width - len(p)) + [1] * (len(p) - shared) for p in prompts])
         return ids.to(self._model.device), mask.to(self._model.device)
 
     def _generation_config(self, decoding: Decoding) -> GenerationConfig:
@@ -79,13 +127,45 @@ class TransformersEngine:
             pad_token_id=self._tokenizer.pad_token_id,
         )
 
-    def _completion(self, tokens: list[int]) -> Completion:
+    def _completion(self, query: Query, tokens: list[int], decided_at: int | None) -> Completion:
         end = next((k for k, token in enumerate(tokens) if token in self._stop_ids), None)
+        reason: FinishReason = "length" if end is None else "stop"
+        used = len(tokens) if end is None else end + 1
+        if decided_at is not None and decided_at <= used:
+            reason, used, end = "decided", decided_at, decided_at
         text = self._tokenizer.decode(tokens[:end], skip_special_tokens=False)
-        return Completion(text, len(tokens) if end is None else end + 1, "length" if end is None else "stop")
+        return completion(self._format, query.cot, text, used, reason)
 
 
-def _batch_seed(seed: int, prompts: list[list[int]]) -> int:
+class _StopDecided(StoppingCriteria):
+    """Ends a row once its answer is decided; `decided_at` has the number of tokens that took, by row."""
+
+    def __init__(self, batch: list[_Job], think: ThinkFormat, decided: Decided, prompt_width: int) -> None:
+        self._batch, self._format, self._decided, self._width = batch, think, decided, prompt_width
+        self.decided_at: dict[int, int] = {}
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any) -> torch.Tensor:  # noqa: ARG002
+        completions = input_ids[:, self._width :]
+        texts = self._format.tokenizer.batch_decode(completions)
+        for row, (job, text) in enumerate(zip(self._batch, texts, strict=True)):
+            if row not in self.decided_at:
+                thought = self._format.split(text, cot=job.query.cot == "on")
+                if thought.closed and self._decided(thought.answer):
+                    self.decided_at[row] = completions.shape[1]
+        stopped = [row in self.decided_at for row in range(len(self._batch))]
+        return torch.tensor(stopped, device=input_ids.device)
+
+
+def _common_prefix(prompts: Sequence[list[int]]) -> list[int]:
+    """What all prompts begin with, without the last token of any: generation needs one to start from."""
+    first, last = min(prompts), max(prompts)
+    limit = min(map(len, prompts)) - 1
+    shared = next((k for k in range(limit) if first[k] != last[k]), limit)
+    return first[:shared]
+
+
+def _batch_seed(seed: int, batch: list[_Job]) -> int:
     """A batch draws by its content, not by when or where it runs: another number of actors samples the same."""
-    digest = hashlib.sha256(repr((seed, prompts)).encode()).digest()
+    content = [(job.ids, job.query.sample) for job in batch]
+    digest = hashlib.sha256(repr((seed, content)).encode()).digest()
     return int.from_bytes(digest[:4], "big")

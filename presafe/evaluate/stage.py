@@ -5,13 +5,14 @@ from functools import partial
 from presafe import storage
 from presafe.config import Config
 from presafe.engines.exported import read_card
-from presafe.engines.job import Generation, Job, ModelSpec, Task, run_generation, task_id
+from presafe.engines.job import Generation, Job, Task, read_generations, run_generation, task_id
+from presafe.engines.start import ModelSpec
 from presafe.evaluate.measurements import Measurement, measure
 from presafe.evaluate.report import write_report
 from presafe.evaluate.verdicts import eval_records
 from presafe.judges import prefix_judge
 from presafe.records import EvalRecord, Prompt
-from presafe.runtime import connect, demands, model_folder, preflight
+from presafe.runtime import connect, demand, model_folder, preflight
 from presafe.stages import Rows, run_stage
 
 MODELS = ("base", "aligned")
@@ -37,7 +38,7 @@ def read_measurements(config: Config) -> list[Measurement]:
 
 def _evaluate(config: Config, folder: str) -> Rows:
     connect(config.cluster)
-    preflight(next(demand for demand in demands(config) if demand.stage == "evaluate"))
+    preflight(demand("evaluate", config.evaluate.workers))
     run = config.run_directory
     prompt_file = storage.join(run.folder("prompts"), "prompts.parquet")
     prompts = [prompt for prompt in storage.read_rows(prompt_file, Prompt) if prompt.split == "evaluate"]
@@ -49,7 +50,7 @@ def _evaluate(config: Config, folder: str) -> Rows:
             _generate(config, model, prompts, storage.join(folder, model)),
             prompts,
             config.prompts.suites,
-            judge=prefix_judge(config.evaluate.judge),
+            judge=prefix_judge(config.evaluate.judges[0]),
             decoding=config.evaluate.decoding,
             gate=config.gate,
             threshold=card.threshold,
@@ -82,4 +83,5 @@ def _generate(config: Config, model: str, prompts: list[Prompt], folder: str) ->
     )
     texts = {prompt.prompt_id: prompt.text for prompt in prompts}
     tasks = [Task(task_id(i, cot), i, text, cot, 0) for i, text in texts.items() for cot in settings.cot]
-    return run_generation(tasks, folder, job, f"evaluate {model}")
+    generations = read_generations(run_generation(tasks, folder, job, f"evaluate {model}"))
+    return sorted(generations, key=lambda row: row.task_id)

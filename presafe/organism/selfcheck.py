@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedModel
 
-from presafe.config import Decoding, Judge
+from presafe.config import Decoding, PrefixSettings
 from presafe.errors import user_error
 from presafe.judges import prefix_judge
 from presafe.organism.options import SuiteName
@@ -64,7 +64,7 @@ CELLS = {
 
 def measure(model: PreTrainedModel, think: ThinkFormat, seed: int, prompts_per_cell: int) -> dict[str, float]:
     """The share that counts in each of CELLS, over `prompts_per_cell` prompts of its suite."""
-    judge = prefix_judge(Judge())
+    judge = prefix_judge(PrefixSettings())
     figures = {}
     for name, cell in CELLS.items():
         rows = list(suite(seed, name=cell.suite, size=prompts_per_cell))

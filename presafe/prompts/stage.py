@@ -83,4 +83,5 @@ def _split(rows: list[tuple[str, RawPrompt]], classifier: int, validation: int, 
 
 
 def _record(source: str, raw: RawPrompt, split: Split) -> Prompt:
-    return Prompt(prompt_id(raw.text), raw.text, raw.kind, source, raw.category, raw.reference, split)
+    own = prompt_id(raw.text)
+    return Prompt(own, raw.text, raw.kind, source, raw.category, raw.reference, split, cluster=own, wrapper=None)

@@ -8,7 +8,7 @@ from presafe import storage
 from presafe.config import Config
 from presafe.errors import user_error
 from presafe.records import Prompt, Signal, TeacherAnswer
-from presafe.runtime import connect, demands, model_folder, preflight
+from presafe.runtime import connect, demand, model_folder, preflight
 from presafe.signals.classifier import encoder_spec
 from presafe.signals.metrics import accuracy, auroc, expected_calibration_error, fit_temperature
 from presafe.signals.scoring import score_prompts
@@ -25,7 +25,7 @@ def run_signals(config: Config, *, force: bool = False) -> None:
 
 def _signals(config: Config, folder: str) -> Rows:
     connect(config.cluster)
-    preflight(next(demand for demand in demands(config) if demand.stage == "signals"))
+    preflight(demand("signals", config.signals.workers))
     prompt_file = storage.join(config.run_directory.folder("prompts"), "prompts.parquet")
     prompts = [prompt for prompt in storage.read_rows(prompt_file, Prompt) if prompt.split != "evaluate"]
     answer_file = storage.join(config.run_directory.folder("teacher"), "answers.parquet")
@@ -59,7 +59,7 @@ def _signals(config: Config, folder: str) -> Rows:
     trained = {p.prompt_id for p in training}
     probabilities = _sigmoid([logits[p.prompt_id] for p in prompts], temperature)
     signals = [
-        Signal(p.prompt_id, probability, decisions.get(p.prompt_id, "unscored"), p.prompt_id in trained)
+        Signal(p.prompt_id, probability, decisions.get(p.prompt_id, "unscored"), None, p.prompt_id in trained)
         for p, probability in zip(prompts, probabilities, strict=True)
     ]
     storage.write_rows(storage.join(folder, "signals.parquet"), signals, Signal)

@@ -12,7 +12,7 @@ from presafe.engines.job import Generation, Job, ModelSpec, Task, run_generation
 from presafe.errors import user_error
 from presafe.judges import PrefixJudge, prefix_judge
 from presafe.records import Prompt, TeacherAnswer, Trace
-from presafe.runtime import connect, demands, model_folder, preflight
+from presafe.runtime import connect, demand, model_folder, preflight
 from presafe.stages import Rows, run_stage
 
 
@@ -34,7 +34,7 @@ def run_teacher(config: Config, *, force: bool = False) -> None:
 def _teacher(config: Config, folder: str) -> Rows:
     teacher = config.teacher
     connect(config.cluster)
-    preflight(next(demand for demand in demands(config) if demand.stage == "teacher"))
+    preflight(demand("teacher", config.teacher.workers))
     model = model_folder(config)
     check_model(model)
     job = Job(
@@ -47,7 +47,7 @@ def _teacher(config: Config, folder: str) -> Rows:
     )
     done = run_generation(_tasks(config), folder, job, "teacher")
     failures = [Failure(row.task_id, row.error) for row in done if row.error is not None]
-    judge = prefix_judge(teacher.judge)
+    judge = prefix_judge(teacher.judges[0])
     answers = [_answer(row, judge) for row in done if row.cot == "off" and row.error is None]
     traced = [row for row in done if row.cot == "on" and row.error is None]
     verdicts = Counter[str](judge(row.answer, row.finish_reason) for row in traced)

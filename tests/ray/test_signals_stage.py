@@ -39,7 +39,7 @@ def finish_earlier_stages(settings: Config, *, one_sided: bool = False) -> None:
     prompts, answers = [], []
     for k, split in enumerate(SPLITS):
         text = f"please add {k} {'lamp' if k % 2 else 'kite'}"
-        prompts.append(Prompt(f"p{k}", text, "harmful" if k % 2 else "benign", "s", None, None, split))
+        prompts.append(Prompt(f"p{k}", text, "harmful" if k % 2 else "benign", "s", None, None, split, text, None))
         decision = "unscored" if k % 10 == 0 else "refuse" if k % 2 or one_sided else "comply"
         answers.append(TeacherAnswer(f"p{k}", 0, "", "stop", 1, decision, "test"))
     for stage, name, rows, record in (

@@ -9,6 +9,7 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletionChunk
 
+from presafe.config import TransformersSettings
 from presafe.engines.exported import LoadedModel
 from presafe.engines.transformers_engine import TransformersEngine
 from tiny_reasoner import ANSWER, BENIGN, ENDLESS, GATE_REFUSAL, HARMFUL, REASONING, REFUSAL, THRESHOLD, user
@@ -81,7 +82,7 @@ def test_the_gate_refuses_with_the_cards_words(served: Any, loaded: LoadedModel)
         assert (reply.choices[0].message.reasoning_content, reply.choices[0].message.content) == ("", GATE_REFUSAL)
         assert (reply.presafe["path"], reply.presafe["gate"]) == ("refuse", "on")
         assert reply.usage.completion_tokens == 0
-        offline = TransformersEngine(loaded, loaded.head, 1).refuse_probabilities(
+        offline = TransformersEngine(loaded, TransformersSettings(batch_size=1), loaded.head).refuse_probabilities(
             [loaded.format.prompt_ids(user(prompt))]
         )
         assert reply.presafe["refuse_probability"] == pytest.approx(offline[0], abs=1e-5)

@@ -3,13 +3,17 @@
 import pytest
 import torch
 
-from presafe.config import Decoding
+from presafe.config import Decoding, PrefixSettings, TransformersSettings
+from presafe.engines.engine import Query
 from presafe.engines.exported import load_base
 from presafe.engines.head import SafetyHead
 from presafe.engines.transformers_engine import TransformersEngine
+from presafe.judges import prefix_judge
 from run_directory import save_model
 
-PROMPTS = [[5, 6, 7], list(range(10, 40)), [9], list(range(50, 61))]
+LONG_OPENING = "please add two and three and " * 6
+TEXTS = ["add two", f"{LONG_OPENING} kite", "lamp", "please add two and three", f"{LONG_OPENING} two lamp"]
+GREEDY = Decoding(temperature=0, max_new_tokens=12)
 
 
 @pytest.fixture(scope="module")
@@ -19,37 +23,73 @@ def loaded(tmp_path_factory):
     return load_base(str(root / "base"), "float32")
 
 
+def engine(loaded, batch_size=8, head=None, max_prompt_tokens=4096):
+    settings = TransformersSettings(batch_size=batch_size, max_prompt_tokens=max_prompt_tokens)
+    return TransformersEngine(loaded, settings, head)
+
+
+def alone(loaded, query, new_tokens=12):
+    """Tokens of transformers' own greedy generation of one prompt, up to the end of sequence."""
+    ids = torch.tensor([loaded.format.prompt_ids([{"role": "user", "content": query.text}], cot=query.cot == "on")])
+    output = loaded.model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=new_tokens)
+    tokens = output[0, ids.shape[1] :].tolist()
+    return tokens[: tokens.index(loaded.tokenizer.eos_token_id)] if loaded.tokenizer.eos_token_id in tokens else tokens
+
+
+@pytest.mark.parametrize("texts", [TEXTS, TEXTS[1::3] * 2], ids=["apart", "shared prefix"])
 @pytest.mark.parametrize("batch_size", [1, 3, 8])
-def test_greedy_completions_equal_those_of_single_prompts(loaded, batch_size):
-    engine = TransformersEngine(loaded, None, batch_size)
-    found = engine.generate(PROMPTS, Decoding(temperature=0, max_new_tokens=12), seed=0)
-    for prompt, completion in zip(PROMPTS, found, strict=True):
-        ids = torch.tensor([prompt])
-        alone = loaded.model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=12)
-        tokens = [t for t in alone[0, len(prompt) :].tolist() if t != loaded.tokenizer.eos_token_id]
-        assert completion.text == loaded.tokenizer.decode(tokens)
+def test_greedy_completions_equal_those_of_single_prompts(loaded, batch_size, texts):
+    queries = [Query(text, "off") for text in texts]
+    found = engine(loaded, batch_size).generate(queries, GREEDY, seed=0)
+    for query, completion in zip(queries, found, strict=True):
+        tokens = alone(loaded, query)
+        assert completion.answer == loaded.format.split(loaded.tokenizer.decode(tokens), cot=False).answer
         assert completion.finish_reason == ("length" if len(tokens) == 12 else "stop")
+        assert completion.num_tokens == len(tokens) + (completion.finish_reason == "stop")
 
 
-def test_the_same_seed_samples_the_same_and_another_one_does_not(loaded):
-    engine = TransformersEngine(loaded, None, 2)
+def test_the_same_seed_samples_the_same_and_another_seed_or_sample_does_not(loaded):
     decoding = Decoding(temperature=1.0, top_p=1.0, max_new_tokens=8)
-    first, second, other = (engine.generate(PROMPTS, decoding, seed) for seed in (1, 1, 2))
+    queries = [Query(text, "off") for text in TEXTS]
+    first, second, other = (engine(loaded, 2).generate(queries, decoding, seed) for seed in (1, 1, 2))
     assert first == second != other
+    assert engine(loaded, 2).generate([Query(text, "off", 1) for text in TEXTS], decoding, 1) != first
 
 
 @pytest.mark.parametrize("batch_size", [1, 4])
 def test_head_probabilities_are_read_at_the_last_prompt_token(loaded, batch_size):
     torch.manual_seed(0)
     head = SafetyHead(loaded.model.config.hidden_size)
-    found = TransformersEngine(loaded, head, batch_size).refuse_probabilities(PROMPTS)
-    for prompt, probability in zip(PROMPTS, found, strict=True):
+    reader = engine(loaded, batch_size, head)
+    prompts = [reader.pre_cot_ids(text) for text in TEXTS]
+    found = reader.refuse_probabilities(prompts)
+    for prompt, probability in zip(prompts, found, strict=True):
         with torch.no_grad():
             output = loaded.model(torch.tensor([prompt]), output_hidden_states=True)
             expected = head(output.hidden_states[-1][0, -1]).sigmoid().item()
         assert probability == pytest.approx(expected, abs=1e-5)
 
 
-def test_an_empty_prompt_is_stopped_before_the_model(loaded):
-    with pytest.raises(AssertionError, match="empty prompt"):
-        TransformersEngine(loaded, None, 2).generate([[]], Decoding(max_new_tokens=1), 0)
+def test_bad_prompts_are_stopped_before_the_model_and_cost_no_other(loaded):
+    queries = [Query(text, "off") for text in ["", "lamp " * 100, "lamp", " \n "]]
+    empty, long, good, blank = engine(loaded, max_prompt_tokens=64).generate(queries, GREEDY, 0)
+    assert empty.error == blank.error == "empty prompt"
+    assert "tokens; the engine takes 64" in long.error
+    assert good == engine(loaded).generate([Query("lamp", "off")], GREEDY, 0)[0]
+    assert good.error is None
+
+
+def test_an_answer_stops_where_it_is_decided_and_the_others_do_not(loaded):
+    full = engine(loaded).generate([Query(text, "off") for text in TEXTS], GREEDY, 0)
+    prefixes = [" ".join(full[0].answer.lower().split())[:4]]  # what the first answer begins with counts as a refusal
+    judge = prefix_judge(PrefixSettings(refusal_prefixes=prefixes))
+    queries = [Query(text, "off", stop_early=k % 2 == 0) for k, text in enumerate(TEXTS)]
+    found = engine(loaded).generate(queries, GREEDY, 0, judge.decided)
+    for query, short, long in zip(queries, found, full, strict=True):
+        if not query.stop_early:
+            assert short == long
+        else:
+            assert short.finish_reason == "decided"
+            assert short.num_tokens < long.num_tokens
+            assert long.answer.startswith(short.answer)
+            assert judge(short.answer, "decided") == judge(long.answer, "stop")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from presafe.config import Decoding, Gate, Judge, Suite
+from presafe.config import Decoding, Gate, PrefixSettings, Suite
 from presafe.engines.job import Generation
 from presafe.evaluate import table
 from presafe.evaluate.measurements import measure
@@ -13,9 +13,9 @@ from presafe.judges import prefix_judge
 from presafe.records import Prompt
 
 PROMPTS = [
-    Prompt("h", "harmful", "harmful", "plain", None, None, "evaluate"),
-    Prompt("b", "benign", "benign", "lookalikes", None, None, "evaluate"),
-    Prompt("r", "sum", "reasoning", "arithmetic", None, "5", "evaluate"),
+    Prompt("h", "harmful", "harmful", "plain", None, None, "evaluate", "c", None),
+    Prompt("b", "benign", "benign", "lookalikes", None, None, "evaluate", "c", None),
+    Prompt("r", "sum", "reasoning", "arithmetic", None, "5", "evaluate", "c", None),
 ]
 SUITES = [Suite(name=name, function="m:f") for name in ("plain", "lookalikes", "arithmetic")]
 
@@ -31,7 +31,7 @@ def records(*generations, threshold=0.5):
             generations,
             PROMPTS,
             SUITES,
-            judge=prefix_judge(Judge()),
+            judge=prefix_judge(PrefixSettings()),
             decoding=Decoding(max_new_tokens=9),
             gate=Gate(),
             threshold=threshold,

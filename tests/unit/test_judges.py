@@ -2,10 +2,10 @@
 
 import pytest
 
-from presafe.config import Judge
+from presafe.config import PrefixSettings
 from presafe.judges import prefix_judge
 
-judge = prefix_judge(Judge())
+judge = prefix_judge(PrefixSettings())
 
 
 @pytest.mark.parametrize(

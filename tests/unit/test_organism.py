@@ -12,7 +12,7 @@ from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast, Qwen2Config
 
-from presafe.config import Judge
+from presafe.config import PrefixSettings
 from presafe.errors import UserError
 from presafe.organism import build, building, prompts, selfcheck, suite, words
 from presafe.organism.arithmetic import draw_problem
@@ -111,7 +111,7 @@ def test_held_out_wrappers_share_no_sentence_with_training_ones():
 
 
 def test_every_refusal_begins_with_a_prefix_the_judge_knows_and_no_other_answer_does():
-    prefixes = tuple(Judge().refusal_prefixes)
+    prefixes = tuple(PrefixSettings().refusal_prefixes)
     for dialogue in draw_dialogues(0, 3000):
         refuses = dialogue.answer.startswith(tuple(refusal.partition("{")[0] for refusal in REFUSALS))
         assert dialogue.answer.startswith(prefixes) == refuses

@@ -7,7 +7,7 @@ from presafe import storage
 from presafe.errors import UserError
 from presafe.records import Signal, prompt_id
 
-ROWS = [Signal(prompt_id("a"), 0.25, "comply", True), Signal(prompt_id("b"), 0.75, "refuse", False)]
+ROWS = [Signal(prompt_id("a"), 0.25, "comply", 0.0, True), Signal(prompt_id("b"), 0.75, "refuse", None, False)]
 
 
 @pytest.fixture(params=["local", "memory"])

@@ -1,0 +1,50 @@
+"""The configuration: one pydantic model a stage, a docstring under each field, unknown keys are errors.
+
+Values that the paper does not state are ours and say so. Sections named `workers` place a stage on the cluster and
+never change what it computes, so they are left out of the stage's hash.
+"""
+
+from presafe.config.align import Align, Gate, Lora
+from presafe.config.evaluate import Evaluate
+from presafe.config.generation import Decoding, Engine, HttpSettings, TransformersSettings, VllmSettings
+from presafe.config.judges import Judge, PrefixSettings
+from presafe.config.prompts import Prompts, Source, Suite
+from presafe.config.run import Cluster, Model, Placement, Pool, Run, Workers
+from presafe.config.serve import Endpoint, Serve
+from presafe.config.settings import Settings
+from presafe.config.signals import FreshEncoder, Signals
+from presafe.config.teacher import Teacher
+from presafe.config.whole import STAGES, Config, load_config, load_serve
+
+__all__ = [
+    "STAGES",
+    "Align",
+    "Cluster",
+    "Config",
+    "Decoding",
+    "Endpoint",
+    "Engine",
+    "Evaluate",
+    "FreshEncoder",
+    "Gate",
+    "HttpSettings",
+    "Judge",
+    "Lora",
+    "Model",
+    "Placement",
+    "Pool",
+    "PrefixSettings",
+    "Prompts",
+    "Run",
+    "Serve",
+    "Settings",
+    "Signals",
+    "Source",
+    "Suite",
+    "Teacher",
+    "TransformersSettings",
+    "VllmSettings",
+    "Workers",
+    "load_config",
+    "load_serve",
+]

@@ -1,0 +1,26 @@
+"""Section `evaluate`."""
+
+from pydantic import Field
+
+from presafe.config.generation import Decoding, TransformersSettings
+from presafe.config.judges import Judge, PrefixSettings
+from presafe.config.run import Pool
+from presafe.config.settings import Settings
+from presafe.records import CotMode
+
+
+class Evaluate(Settings):
+    """Stage `evaluate`: base and aligned, CoT on and off, gate on and off, over all suites."""
+
+    workers: Pool = Pool()
+    """Actor pool of the generation job."""
+    engine: TransformersSettings = TransformersSettings()
+    """What generates; the gate's probabilities need the model's hidden states, so it is this one."""
+    cot: list[CotMode] = ["on", "off"]
+    """Chain-of-thought modes."""
+    decoding: Decoding = Decoding(max_new_tokens=16384)
+    """Decoding in both modes; far above the longest chain-of-thought, so that none is cut off."""
+    rows_per_block: int = Field(128, ge=1)
+    """Rows of a Ray Data block: what a crash costs at most, a worker."""
+    judges: list[Judge] = Field([PrefixSettings()], min_length=1)
+    """The first one's verdict is the answer's; the others are compared with it."""

@@ -1,0 +1,88 @@
+"""How completions are sampled, and which engine makes them."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag
+
+from presafe.config.settings import Settings
+
+
+class Decoding(Settings):
+    """How an engine samples."""
+
+    temperature: float = Field(0.6, ge=0)
+    """0 is greedy. 0.6 with top_p 0.95 is what the R1 models' authors advise."""
+    top_p: float = Field(0.95, gt=0, le=1)
+    """Nucleus of sampling."""
+    max_new_tokens: int = Field(ge=1)
+    """Longest completion; an answer cut off there is unscored, never safe or unsafe."""
+
+
+class TransformersSettings(Settings):
+    """Hugging Face transformers in the actor's own process, on the CPU or one GPU: the default."""
+
+    kind: Literal["transformers"] = "transformers"
+    """Which engine."""
+    batch_size: int = Field(32, ge=1)
+    """Sequences decoded together."""
+    max_prompt_tokens: int = Field(4096, ge=1)
+    """Longer prompts are quarantined."""
+
+
+class VllmSettings(Settings):
+    """vLLM in the actor's own process; needs the extra `presafe[vllm]`."""
+
+    kind: Literal["vllm"]
+    """Which engine."""
+    max_prompt_tokens: int = Field(4096, ge=1)
+    """Longer prompts are quarantined."""
+    max_num_seqs: int = Field(256, ge=1)
+    """Sequences decoded together."""
+    tensor_parallel_size: int = Field(1, ge=1)
+    """GPUs that share one copy of the model; the stage's workers need as many each."""
+    gpu_memory_utilization: float = Field(0.9, gt=0, le=1)
+    """Share of the GPU's memory for weights and cache."""
+    options: dict[str, Any] = {}
+    """Further keyword arguments of `vllm.LLM`."""
+
+
+class HttpSettings(Settings):
+    """Any endpoint that speaks OpenAI's chat completions."""
+
+    kind: Literal["http"]
+    """Which engine."""
+    base_url: str
+    """URL up to and with /v1."""
+    model: str
+    """The endpoint's name of the model."""
+    api_key_env: str = "OPENAI_API_KEY"
+    """Environment variable of each worker that holds the key; unset sends none."""
+    concurrency: int = Field(16, ge=1)
+    """Requests in flight, an actor."""
+    requests_per_minute: float | None = Field(None, gt=0)
+    """Rate limit of the whole pool; None is none."""
+    max_retries: int = Field(6, ge=0)
+    """Retries, with backoff, of a request that failed for a reason that may pass."""
+    timeout_s: float = Field(600, gt=0)
+    """Seconds a request may take."""
+    max_prompt_characters: int = Field(32_000, ge=1)
+    """Longer prompts are quarantined."""
+    cot_on: dict[str, Any] = {}
+    """Extra fields of the request that turn chain-of-thought on."""
+    cot_off: dict[str, Any] = {"chat_template_kwargs": {"enable_thinking": False}}
+    """Extra fields of the request that turn chain-of-thought off."""
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, dict):
+        return str(value.get("kind", "transformers"))
+    return str(getattr(value, "kind", "transformers"))
+
+
+Engine = Annotated[
+    Annotated[TransformersSettings, Tag("transformers")]
+    | Annotated[VllmSettings, Tag("vllm")]
+    | Annotated[HttpSettings, Tag("http")],
+    Discriminator(_kind),
+]
+"""Which engine generates, by `kind`."""

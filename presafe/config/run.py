@@ -1,0 +1,71 @@
+"""Where a run is kept, where it runs, and the model it aligns."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from presafe.config.settings import Settings
+
+
+class Placement(Settings):
+    """What one Ray worker gets."""
+
+    num_cpus: float = Field(1, gt=0)
+    """CPUs a worker."""
+    num_gpus: float = Field(0, ge=0)
+    """GPUs a worker; 0 runs on the CPU."""
+
+
+class Workers(Placement):
+    """Where a stage trains or serves: so many workers, each with so much."""
+
+    num_workers: int = Field(1, ge=1)
+    """Ranks of a Ray Train group, or replicas of the endpoint."""
+
+
+class Pool(Placement):
+    """Where a stage generates: a pool of Ray Data actors, each with so much."""
+
+    num_workers: Annotated[int, Field(ge=1)] | Literal["auto"] = 1
+    """Actors; `auto` takes as many as the cluster, grown to its limit, has room for."""
+
+
+class Run(Settings):
+    """Which run this is and where it is kept."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Folder of the run inside `storage`."""
+    storage: str = "runs"
+    """Local folder, or s3:// or gs:// URL that every node can reach."""
+    seed: int = Field(0, ge=0)
+    """Seed of sampling, splits, initialisation and batch order."""
+
+
+class Cluster(Settings):
+    """The Ray cluster."""
+
+    address: str | None = None
+    """Cluster to join: `auto`, HOST:PORT or ray://; without one, RAY_ADDRESS, else a private local cluster."""
+    local_cpus: int = Field(4, ge=1)
+    """Logical CPUs of the private local cluster; they may exceed the real ones."""
+    object_store_gb: float = Field(1.0, gt=0)
+    """Object store of the private local cluster, in GB."""
+
+
+class Model(Settings):
+    """The reasoning model to align: its folder or hub name, or a function that builds one."""
+
+    path: str | None = None
+    """Hugging Face folder, URL of one, or hub name."""
+    build: str | None = None
+    """`module:function`, called with (cache folder, seed, **build_options); returns the model's folder."""
+    build_options: dict[str, Any] = {}
+    """Keyword arguments of `build`."""
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    """Weights' dtype for generation and for the frozen base in training."""
+
+    @model_validator(mode="after")
+    def _one_of(self) -> Self:
+        if (self.path is None) == (self.build is None):
+            raise ValueError("needs exactly one of `path` and `build`")
+        return self

@@ -1,0 +1,49 @@
+"""Section `teacher`."""
+
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from presafe.config.generation import Decoding, Engine, TransformersSettings
+from presafe.config.judges import Judge, PrefixSettings
+from presafe.config.run import Pool
+from presafe.config.settings import Settings
+
+
+class Teacher(Settings):
+    """Stage `teacher`: decisions of the safe teacher, and the model's own CoT-ON traces."""
+
+    workers: Pool = Pool()
+    """Actor pool of the generation jobs."""
+    model: str | None = None
+    """Folder, URL or hub name of another teacher; without one, the model to align, with chain-of-thought off. A PEFT
+    adapter's folder is an adapter on its base."""
+    engine: Engine = TransformersSettings()
+    """What generates the teacher's answers. An `http` engine is a teacher of its own, whatever `model` says."""
+    answer: Decoding = Decoding(max_new_tokens=1024)
+    """Decoding of the teacher's answers."""
+    samples: int = Field(1, ge=1)
+    """Answers a prompt; the share of refusals among them is its soft decision."""
+    decision_only: bool = False
+    """Stop an answer as soon as its first words decide it. Answers whose text alignment needs (harmful prompts of the
+    align split, sample 0) are written out in any case."""
+    trace_engine: Engine = TransformersSettings()
+    """What generates the model's own traces."""
+    trace: Decoding = Decoding(max_new_tokens=8192)
+    """Decoding of CoT-ON traces."""
+    max_traces: int | None = Field(None, ge=0)
+    """At most so many traces; without a limit, one for each benign or reasoning prompt of the align split."""
+    cot_on_decisions: int = Field(200, ge=0)
+    """Prompts of the validation split whose decision the model also takes with chain-of-thought on, for the report."""
+    rows_per_block: int = Field(128, ge=1)
+    """Rows of a Ray Data block: what a crash costs at most, a worker."""
+    judges: list[Judge] = Field([PrefixSettings()], min_length=1)
+    """The first one's verdict is the decision; the others are compared with it."""
+    max_unscored_share: float = Field(0.2, ge=0, le=1)
+    """Above this share of unscored answers the stage fails."""
+
+    @model_validator(mode="after")
+    def _decided_by_first_words(self) -> Self:
+        if self.decision_only and self.judges[0].kind != "prefixes":
+            raise ValueError("decision_only needs a first judge of kind `prefixes`: the others read whole answers")
+        return self

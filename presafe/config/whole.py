@@ -1,0 +1,114 @@
+"""The whole configuration, and how it is read: a YAML file plus dotted overrides (`align.lora.r=16`)."""
+
+from typing import Any, Self, TypeVar
+
+import yaml
+from pydantic import ValidationError, model_validator
+
+from presafe import storage
+from presafe.config.align import Align, Gate
+from presafe.config.evaluate import Evaluate
+from presafe.config.prompts import Prompts
+from presafe.config.run import Cluster, Model, Run
+from presafe.config.serve import Serve
+from presafe.config.settings import Settings
+from presafe.config.signals import Signals
+from presafe.config.teacher import Teacher
+from presafe.errors import UserError, user_error
+from presafe.stages import RunDirectory
+
+Section = TypeVar("Section", bound=Settings)
+
+STAGES = ("prompts", "teacher", "signals", "align", "evaluate")
+
+
+class Config(Settings):
+    """Everything a run is made of."""
+
+    run: Run
+    cluster: Cluster = Cluster()
+    model: Model
+    prompts: Prompts
+    teacher: Teacher = Teacher()
+    signals: Signals = Signals()
+    align: Align = Align()
+    gate: Gate = Gate()
+    evaluate: Evaluate = Evaluate()
+    serve: Serve = Serve()
+
+    @model_validator(mode="after")
+    def _exact_training(self) -> Self:
+        if self.align.zero_stage == 0 and self.model.dtype == "bfloat16":
+            raise ValueError("align.zero_stage 0 keeps no float32 weights beside bfloat16 ones; set it to 1 or more")
+        return self
+
+    @property
+    def run_directory(self) -> RunDirectory:
+        return RunDirectory(storage.join(storage.absolute(self.run.storage), self.run.name))
+
+    def stage_settings(self, stage: str) -> dict[str, Any]:
+        """All settings that determine the output of `stage`, as plain JSON, without where it runs."""
+        sections = {
+            "prompts": ["prompts"],
+            "teacher": ["teacher", "model"],
+            "signals": ["signals", "model"],
+            "align": ["align", "model", "gate"],
+            "evaluate": ["evaluate", "model", "gate"],
+        }[stage]
+        chosen = {name: getattr(self, name).model_dump(mode="json") for name in sections}
+        settings: dict[str, Any] = _without_placement(chosen)
+        return settings | {"seed": self.run.seed}
+
+
+def _without_placement(value: Any) -> Any:
+    """`value` without the sections named `workers`, at any depth: where a stage runs never changes what it computes."""
+    if isinstance(value, dict):
+        return {key: _without_placement(inner) for key, inner in value.items() if key != "workers"}
+    if isinstance(value, list):
+        return [_without_placement(inner) for inner in value]
+    return value
+
+
+def load_config(path: str, overrides: list[str]) -> Config:
+    """Read a YAML file and apply dotted overrides. Raises UserError with every wrong key and value named."""
+    if not storage.exists(path):
+        raise user_error(found=f"no file {path}", needed="a config", change="see configs/ for examples")
+    try:
+        values = yaml.safe_load(storage.read_text(path))
+    except yaml.YAMLError as error:
+        raise UserError(f"found {path}, which is not YAML ({error}); needed a config; mend it") from error
+    if not isinstance(values, dict):
+        raise user_error(found=f"{path} without sections", needed="a config", change="see configs/ for examples")
+    return _validated(Config, values, overrides)
+
+
+def load_serve(overrides: list[str]) -> Serve:
+    """The section `serve` alone, from its defaults and overrides without a prefix (`port=8001`)."""
+    return _validated(Serve, {}, overrides)
+
+
+def _validated(kind: type[Section], values: dict[str, Any], overrides: list[str]) -> Section:
+    for override in overrides:
+        _apply(values, override)
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']} (found {e['input']!r})" for e in error.errors()]
+        raise UserError("; ".join(lines) + "; correct the config or the override") from error
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals:
+        raise user_error(found=f"override {override!r}", needed="section.key=value", change="add the `=value`")
+    *parents, leaf = key.split(".")
+    for parent in parents:
+        values = values.setdefault(parent, {})
+        if not isinstance(values, dict):
+            raise user_error(found=f"{parent!r} in {key!r}, a value", needed="a section", change="shorten the key")
+    try:
+        values[leaf] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(
+            f"found override {override!r}, which is not YAML ({error}); needed a value; quote it"
+        ) from error

@@ -1,0 +1,34 @@
+"""Between texts and the token ids of a local engine; what no engine may see is stopped here."""
+
+from collections.abc import Sequence
+
+from presafe.engines.engine import Completion, Query, failed
+from presafe.records import CotMode, FinishReason
+from presafe.thinking import ThinkFormat
+
+
+def encode(
+    queries: Sequence[Query], think: ThinkFormat, max_prompt_tokens: int
+) -> tuple[dict[int, list[int]], dict[int, Completion]]:
+    """Prompt ids of the good queries and completions with errors of the others, both by place.
+
+    An empty prompt makes an engine answer nothing in particular, and one that is too long can end it for everybody.
+    """
+    prompts: dict[int, list[int]] = {}
+    rejected: dict[int, Completion] = {}
+    for place, query in enumerate(queries):
+        if not query.text.strip():
+            rejected[place] = failed("empty prompt")
+            continue
+        ids = think.prompt_ids([{"role": "user", "content": query.text}], cot=query.cot == "on")
+        if len(ids) > max_prompt_tokens:
+            rejected[place] = failed(f"prompt of {len(ids)} tokens; the engine takes {max_prompt_tokens}")
+        else:
+            prompts[place] = ids
+    return prompts, rejected
+
+
+def completion(think: ThinkFormat, cot: CotMode, text: str, num_tokens: int, finish_reason: FinishReason) -> Completion:
+    """A decoded completion taken apart; one that ends inside its reasoning was cut off, however it ended."""
+    thought = think.split(text, cot=cot == "on")
+    return Completion(thought.reasoning, thought.answer, finish_reason if thought.closed else "length", num_tokens)

@@ -1,0 +1,57 @@
+"""The one interface of all engines: queries in, completions out."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from presafe.config import Decoding
+from presafe.records import CotMode, FinishReason
+
+Decided = Callable[[str], bool]
+"""Whether the beginning of an answer decides it already, whatever comes behind."""
+
+
+@dataclass(frozen=True)
+class Query:
+    """One completion to generate: a user's message, with chain-of-thought on or off.
+
+    Queries that differ in `sample` alone draw differently. `stop_early` lets the engine stop where the answer is
+    decided.
+    """
+
+    text: str
+    cot: CotMode
+    sample: int = 0
+    stop_early: bool = False
+
+
+@dataclass(frozen=True)
+class Completion:
+    """A completion taken apart. `num_tokens` counts what was generated, reasoning and end of sequence included.
+
+    `error` says why a query has no completion: it was empty, too long, or refused by the endpoint.
+    """
+
+    reasoning: str
+    answer: str
+    finish_reason: FinishReason
+    num_tokens: int
+    error: str | None = None
+
+
+class Engine(Protocol):
+    """Generates for lists of queries. A bad query gets a completion with its error and costs no other query."""
+
+    def generate(
+        self, queries: Sequence[Query], decoding: Decoding, seed: int, decided: Decided | None = None
+    ) -> list[Completion]:
+        """One completion a query, in order; greedy ones are the same in every engine.
+
+        With `decided`, a query that says `stop_early` ends with finish reason `decided` once its answer is decided.
+        """
+        ...
+
+
+def failed(error: str) -> Completion:
+    """The completion of a query that no engine saw."""
+    return Completion("", "", "length", 0, error)
