@@ -4,9 +4,9 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from pydantic import BaseModel
 
-from presafe.evaluate.statistics import wilson
 from presafe.gate import GateMode
 from presafe.records import CotMode, EvalRecord, Kind
+from presafe.statistics import wilson
 
 
 class Measurement(BaseModel):

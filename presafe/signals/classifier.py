@@ -1,4 +1,7 @@
-"""The BERT classifier of safety decisions (paper, Fig. 3, step 1): query in, logit of refusal out."""
+"""The classifier of safety decisions (paper, Fig. 3, step 1): query in, logit of refusal out.
+
+Any encoder that transformers can classify sequences with, BERT and ModernBERT or the reasoning model's own weights.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +19,9 @@ from transformers import (
 from presafe import storage
 from presafe.config import FreshEncoder, Signals
 
+OWN_MODEL = "model"
+"""The value of `signals.encoder` that stands for the reasoning model itself."""
+
 
 @dataclass(frozen=True)
 class EncoderSpec:
@@ -25,16 +31,25 @@ class EncoderSpec:
     model_folder: str
     max_tokens: int
 
+    @property
+    def tokenizer_folder(self) -> str:
+        return self.encoder if isinstance(self.encoder, str) else self.model_folder
+
 
 def encoder_spec(settings: Signals, model_folder: str) -> EncoderSpec:
-    return EncoderSpec(settings.encoder, model_folder, settings.max_tokens)
+    encoder = model_folder if settings.encoder == OWN_MODEL else settings.encoder
+    return EncoderSpec(encoder, model_folder, settings.max_tokens)
 
 
 def new_classifier(spec: EncoderSpec) -> Any:
-    """An untrained classifier with one logit."""
-    if isinstance(spec.encoder, str):
-        return AutoModelForSequenceClassification.from_pretrained(storage.local_folder(spec.encoder), num_labels=1)
+    """An untrained classifier with one logit, in float32."""
     tokenizer = classifier_tokenizer(spec)
+    if isinstance(spec.encoder, str):
+        model = AutoModelForSequenceClassification.from_pretrained(
+            storage.local_folder(spec.encoder), num_labels=1, dtype=torch.float32
+        )
+        model.config.pad_token_id = tokenizer.pad_token_id  # a causal model finds a query's last token by it
+        return model
     shape = spec.encoder
     return BertForSequenceClassification(
         BertConfig(
@@ -52,8 +67,7 @@ def new_classifier(spec: EncoderSpec) -> Any:
 
 def classifier_tokenizer(spec: EncoderSpec) -> PreTrainedTokenizerBase:
     """Padded on the right: BERT's positions are absolute."""
-    source = spec.encoder if isinstance(spec.encoder, str) else spec.model_folder
-    tokenizer = AutoTokenizer.from_pretrained(storage.local_folder(source), padding_side="right")
+    tokenizer = AutoTokenizer.from_pretrained(storage.local_folder(spec.tokenizer_folder), padding_side="right")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     assert isinstance(tokenizer, PreTrainedTokenizerBase)

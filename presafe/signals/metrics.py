@@ -7,12 +7,12 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 
-def auroc(scores: Sequence[float], labels: Sequence[int]) -> float:
-    """P(score of a positive > score of a negative), ties counted half. NaN without both classes."""
+def auroc(scores: Sequence[float], labels: Sequence[int]) -> float | None:
+    """P(score of a positive > score of a negative), ties counted half. None without both classes."""
     values, truth = np.asarray(scores, dtype=float), np.asarray(labels, dtype=bool)
     positives, negatives = values[truth], np.sort(values[~truth])
     if not len(positives) or not len(negatives):
-        return float("nan")
+        return None
     below = np.searchsorted(negatives, positives, side="left")
     up_to = np.searchsorted(negatives, positives, side="right")
     return float((below + up_to).mean() / 2 / len(negatives))
@@ -25,13 +25,28 @@ def accuracy(probabilities: Sequence[float], labels: Sequence[int]) -> float:
 
 def expected_calibration_error(probabilities: Sequence[float], labels: Sequence[int], bins: int = 10) -> float:
     """Mean gap of confidence and frequency over equal-width bins, weighted by the bin's rows."""
+    table = reliability(probabilities, labels, bins)
+    return sum(abs(mean - share) * rows for mean, share, rows in table) / sum(rows for _, _, rows in table)
+
+
+def reliability(
+    probabilities: Sequence[float], labels: Sequence[int], bins: int = 10
+) -> list[tuple[float, float, int]]:
+    """(mean probability, share of refusals, rows) of each equal-width bin that has rows."""
     values, truth = np.asarray(probabilities, dtype=float), np.asarray(labels, dtype=float)
     index = np.minimum((values * bins).astype(int), bins - 1)
-    gaps = [abs(values[index == b].mean() - truth[index == b].mean()) * (index == b).mean() for b in set(index)]
-    return float(np.sum(gaps))
+    members = [index == b for b in range(bins)]
+    return [(float(values[m].mean()), float(truth[m].mean()), int(m.sum())) for m in members if m.any()]
 
 
-def fit_temperature(logits: Sequence[float], labels: Sequence[int]) -> float:
+def probabilities(logits: Sequence[float], temperature: float) -> list[float]:
+    """sigmoid(logit / temperature)."""
+    scaled = torch.tensor(logits, dtype=torch.float64) / temperature
+    values: list[float] = torch.sigmoid(scaled).tolist()
+    return values
+
+
+def fit_temperature(logits: Sequence[float], labels: Sequence[float]) -> float:
     """The temperature T > 0 that minimises the BCE of sigmoid(logit / T) on held-out decisions.
 
     Bounded to [0.05, 20], since a perfectly separated split has its minimum at 0.

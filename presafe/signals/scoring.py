@@ -23,11 +23,13 @@ class Score:
 
 
 def score_prompts(prompts: str, classifier: str, output: str, spec: EncoderSpec, workers: Workers) -> dict[str, float]:
-    """Logit by prompt_id of every training prompt in the Parquet file `prompts`."""
+    """Logit by prompt_id of every row of the Parquet file `prompts` (columns prompt_id and text).
+
+    Texts stream through the actors; the driver holds ids and logits alone.
+    """
     storage.remove(output)
     dataset = (
-        ray.data.read_parquet(prompts, columns=["prompt_id", "text", "split"])
-        .filter(expr="split != 'evaluate'")
+        ray.data.read_parquet(prompts, columns=["prompt_id", "text"])
         .repartition(target_num_rows_per_block=1024)
         .map_batches(
             Scorer,
@@ -40,15 +42,16 @@ def score_prompts(prompts: str, classifier: str, output: str, spec: EncoderSpec,
         )
     )
     dataset.write_parquet(output)
-    return {row.prompt_id: row.logit for row in storage.read_rows(output, Score)}
+    return {row.prompt_id: row.logit for row in storage.stream_rows(output, Score)}
 
 
 class Scorer:
     """Actor: loads the classifier once."""
 
     def __init__(self, classifier: str, spec: EncoderSpec, on_gpu: bool) -> None:
-        folder = storage.local_folder(classifier)
-        model = AutoModelForSequenceClassification.from_pretrained(folder)
+        model = AutoModelForSequenceClassification.from_pretrained(
+            storage.local_folder(classifier), dtype=torch.float32
+        )
         self._model = model.to("cuda" if on_gpu else "cpu").eval()
         self._tokenizer, self._max_tokens = classifier_tokenizer(spec), spec.max_tokens
 

@@ -1,81 +1,183 @@
-"""Stage `signals` (paper, Fig. 3, step 1): `signals.parquet` with p_j = P(refuse | query_j), and `report.json`."""
+"""Stage `signals` (paper, Fig. 3, step 1): `signals.parquet` with p_j = P(refuse | query_j), and what it is worth.
 
+The driver holds the texts of the classifier's training and validation rows alone; all others stream.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
-
-import torch
+from typing import Any
 
 from presafe import storage
 from presafe.config import Config
 from presafe.errors import user_error
 from presafe.records import Prompt, Signal, TeacherAnswer
 from presafe.runtime import connect, demand, model_folder, preflight
-from presafe.signals.classifier import encoder_spec
-from presafe.signals.metrics import accuracy, auroc, expected_calibration_error, fit_temperature
+from presafe.signals import report
+from presafe.signals.baselines import Text, baseline_logits
+from presafe.signals.classifier import EncoderSpec, encoder_spec
+from presafe.signals.labels import UNANSWERED, Verdict, verdicts
+from presafe.signals.loss import Labelled
+from presafe.signals.metrics import fit_temperature, probabilities
+from presafe.signals.parts import labelled, split_by_cluster, training_parts
+from presafe.signals.plots import as_svg, reliability_figure
+from presafe.signals.render import markdown
 from presafe.signals.scoring import score_prompts
-from presafe.signals.train import Labelled, train_classifier
+from presafe.signals.sources import both_decisions, leave_one_source_out
+from presafe.signals.train import Trained, train_classifier
 from presafe.stages import Rows, run_stage
 
 
 def run_signals(config: Config, *, force: bool = False) -> None:
-    """Run the stage; its output is signals.parquet (Signal), classifier/ and report.json."""
+    """Run the stage; its output is signals.parquet (Signal), classifier/, report.json, report.md, reliability.svg."""
     settings = config.stage_settings("signals")
     inputs = ("prompts", "teacher")
     run_stage(config.run_directory, "signals", settings, partial(_signals, config), inputs=inputs, force=force)
 
 
+@dataclass(frozen=True)
+class Inputs:
+    """What the stage reads, and where it works."""
+
+    config: Config
+    folder: str
+    spec: EncoderSpec
+    verdicts: dict[str, Verdict]
+
+    @property
+    def prompt_file(self) -> str:
+        return storage.join(self.config.run_directory.folder("prompts"), "prompts.parquet")
+
+    def prompts(self) -> Iterator[Prompt]:
+        return storage.stream_rows(self.prompt_file, Prompt)
+
+
 def _signals(config: Config, folder: str) -> Rows:
     connect(config.cluster)
     preflight(demand("signals", config.signals.workers))
-    prompt_file = storage.join(config.run_directory.folder("prompts"), "prompts.parquet")
-    prompts = [prompt for prompt in storage.read_rows(prompt_file, Prompt) if prompt.split != "evaluate"]
-    answer_file = storage.join(config.run_directory.folder("teacher"), "answers.parquet")
-    decisions = {row.prompt_id: row.decision for row in storage.read_rows(answer_file, TeacherAnswer)}
-    scored = [p for p in prompts if decisions.get(p.prompt_id, "unscored") != "unscored"]
-    training = [p for p in scored if p.split == "classifier"]
-    held_out = [p for p in scored if p.split == "validation"]
-    _check_both_decisions([decisions[p.prompt_id] for p in training])
-
-    spec = encoder_spec(config.signals, model_folder(config))
-    rows = [Labelled(p.text, float(decisions[p.prompt_id] == "refuse")) for p in training]
-    classifier = train_classifier(rows, folder, spec, config.signals, config.run.seed)
-    logits = score_prompts(prompt_file, classifier, storage.join(folder, "scores"), spec, config.signals.workers)
-
-    half = len(held_out) // 2  # one half fits the temperature, the other one reports
-    labels = [int(decisions[p.prompt_id] == "refuse") for p in held_out]
-    held_out_logits = [logits[p.prompt_id] for p in held_out]
-    temperature = fit_temperature(held_out_logits[:half], labels[:half])
-    labels, held_out_logits = labels[half:], held_out_logits[half:]
-    raw, calibrated = _sigmoid(held_out_logits, 1.0), _sigmoid(held_out_logits, temperature)
-    report = {
-        "split": "second half of validation",
-        "n": len(labels),
-        "auroc": auroc(raw, labels),
-        "accuracy": accuracy(raw, labels),
-        "ece_before": expected_calibration_error(raw, labels),
-        "ece_after": expected_calibration_error(calibrated, labels),
-        "temperature": temperature,
+    answers = storage.join(config.run_directory.folder("teacher"), "answers.parquet")
+    decided = verdicts(storage.stream_rows(answers, TeacherAnswer))
+    inputs = Inputs(config, folder, encoder_spec(config.signals, model_folder(config)), decided)
+    training, stopping = training_parts(inputs.prompts(), decided, config.signals)
+    _check_both_decisions(training)
+    trained = train_classifier(training, stopping, folder, inputs.spec, config.signals, config.run.seed)
+    logits = score_prompts(
+        inputs.prompt_file, trained.folder, storage.join(folder, "scores"), inputs.spec, config.signals.workers
+    )
+    held_out = [row for row in _scored(inputs, logits, "validation") if row.verdict.decision != "unscored"]
+    fitting, reporting = split_by_cluster(held_out, 0.5)
+    temperature = fit_temperature([row.logit for row in fitting], [row.verdict.refuse_share or 0.0 for row in fitting])
+    figures = {
+        "encoder": str(config.signals.encoder),
+        "split": "the half of validation that has not fitted the temperature",
+        "training": _training(training, stopping, trained),
+        **report.quality(reporting, temperature),
+        "suites": report.suites(_scored(inputs, logits, "evaluate")),
+        "confusion": report.confusion(held_out),
+        "held_out_wrappers": report.agreement(_in_held_out_wrappers(inputs, held_out)),
+        "cot_on": report.agreement(_with_cot_on(inputs, held_out)),
+        "teacher": _teacher(inputs),
+        "baselines": _baselines(inputs, reporting) if config.signals.baselines else {},
+        "leave_one_source_out": _left_out(inputs, training, stopping) if config.signals.leave_one_source_out else [],
     }
-    storage.write_json(storage.join(folder, "report.json"), report)
-    trained = {p.prompt_id for p in training}
-    probabilities = _sigmoid([logits[p.prompt_id] for p in prompts], temperature)
-    signals = [
-        Signal(p.prompt_id, probability, decisions.get(p.prompt_id, "unscored"), None, p.prompt_id in trained)
-        for p, probability in zip(prompts, probabilities, strict=True)
+    storage.write_json(storage.join(folder, "report.json"), figures)
+    storage.write_text(storage.join(folder, "report.md"), markdown(figures))
+    plot = reliability_figure([row.logit for row in reporting], [row.label for row in reporting], temperature)
+    storage.write_text(storage.join(folder, "reliability.svg"), as_svg(plot))
+    seen = {row.prompt_id for row in (*training, *stopping)}
+    signals = storage.join(folder, "signals.parquet")
+    count = storage.write_rows(signals, _signal_rows(inputs, logits, temperature, seen), Signal)
+    return {"signals": count, "classifier_training": len(training), "validation": len(held_out)}
+
+
+def _signal_rows(inputs: Inputs, logits: dict[str, float], temperature: float, seen: set[str]) -> Iterator[Signal]:
+    for prompt in inputs.prompts():
+        if prompt.split != "evaluate":
+            own = prompt.prompt_id
+            verdict = inputs.verdicts.get(own, UNANSWERED)
+            probability = probabilities([logits[own]], temperature)[0]
+            yield Signal(own, probability, verdict.decision, verdict.refuse_share, own in seen)
+
+
+def _scored(inputs: Inputs, logits: dict[str, float], split: str) -> list[report.Scored]:
+    return [
+        report.Scored(
+            prompt.prompt_id,
+            prompt.cluster,
+            prompt.kind,
+            prompt.source,
+            prompt.wrapper,
+            logits[prompt.prompt_id],
+            inputs.verdicts.get(prompt.prompt_id, UNANSWERED),
+        )
+        for prompt in inputs.prompts()
+        if prompt.split == split
     ]
-    storage.write_rows(storage.join(folder, "signals.parquet"), signals, Signal)
-    return {"signals": len(signals), "classifier_training": len(training), "validation": len(held_out)}
 
 
-def _check_both_decisions(decisions: list[str]) -> None:
-    refusals = decisions.count("refuse")
-    if refusals == 0 or refusals == len(decisions):
+def _training(training: Sequence[Labelled], stopping: Sequence[Labelled], trained: Trained) -> dict[str, Any]:
+    return {
+        "rows": len(training),
+        "stopping_rows": len(stopping),
+        "stopping_losses": trained.losses,
+        "best_epoch": trained.best_epoch,
+    }
+
+
+def _teacher(inputs: Inputs) -> dict[str, Any]:
+    return report.teacher_figures(
+        (prompt.kind, prompt.source, inputs.verdicts.get(prompt.prompt_id, UNANSWERED))
+        for prompt in inputs.prompts()
+        if prompt.split != "evaluate"
+    )
+
+
+def _in_held_out_wrappers(inputs: Inputs, rows: Sequence[report.Scored]) -> list[report.Scored]:
+    """Those of `rows` inside a template that no training prompt stands in; none without wrappers."""
+    path = storage.join(inputs.config.run_directory.folder("prompts"), "wrappers.json")
+    templates = storage.read_json(path) if storage.exists(path) else []
+    held_out = {template["template_id"] for template in templates if template["held_out"]}
+    return [row for row in rows if row.wrapper in held_out]
+
+
+def _with_cot_on(inputs: Inputs, rows: Sequence[report.Scored]) -> list[report.Scored]:
+    """`rows` with the model's own CoT-ON decisions instead of the teacher's; none where the teacher stage took none."""
+    path = storage.join(inputs.config.run_directory.folder("teacher"), "answers_cot_on.parquet")
+    if not storage.exists(path):
+        return []
+    decided = verdicts(storage.stream_rows(path, TeacherAnswer))
+    return [
+        report.with_verdict(row, decided[row.prompt_id])
+        for row in rows
+        if decided.get(row.prompt_id, UNANSWERED).decision != "unscored"
+    ]
+
+
+def _baselines(inputs: Inputs, reporting: Sequence[report.Scored]) -> dict[str, Any]:
+    file = storage.join(inputs.folder, "held_out.parquet")
+    held_out = (p for p in inputs.prompts() if p.split in ("validation", "evaluate"))
+    storage.write_rows(file, (Text(p.prompt_id, p.text) for p in held_out), Text)
+    training = storage.join(inputs.folder, "labelled.parquet")
+    scores = baseline_logits(training, file, inputs.spec, inputs.config.signals.workers)
+    return {
+        name: report.quality([report.with_logit(row, logits[row.prompt_id]) for row in reporting], 1.0)
+        | {"suites": report.suites(_scored(inputs, logits, "evaluate"))}
+        for name, logits in scores.items()
+    }
+
+
+def _left_out(inputs: Inputs, training: list[Labelled], stopping: list[Labelled]) -> list[dict[str, Any]]:
+    validation = (prompt for prompt in inputs.prompts() if prompt.split == "validation")
+    held_out = labelled(validation, inputs.verdicts)
+    settings, seed = inputs.config.signals, inputs.config.run.seed
+    return leave_one_source_out(training, stopping, held_out, inputs.folder, inputs.spec, settings, seed)
+
+
+def _check_both_decisions(rows: Sequence[Labelled]) -> None:
+    if not both_decisions(rows):
+        refusals = sum(row.label >= 0.5 for row in rows)
         raise user_error(
-            found=f"{refusals} refusals among {len(decisions)} teacher decisions of the classifier split",
+            found=f"{refusals} refusals among {len(rows)} teacher decisions of the classifier's training rows",
             needed="refusals and compliances, else there is nothing to learn",
             change="add harmful or benign prompts, or check the judge on teacher/answers.parquet",
         )
-
-
-def _sigmoid(logits: list[float], temperature: float) -> list[float]:
-    values: list[float] = torch.sigmoid(torch.tensor(logits, dtype=torch.float64) / temperature).tolist()
-    return values

@@ -7,7 +7,7 @@ from presafe.engines.job import Generation
 from presafe.evaluate import table
 from presafe.evaluate.measurements import measure
 from presafe.evaluate.scorers import is_correct
-from presafe.evaluate.statistics import wilson
+from presafe.statistics import wilson
 from presafe.evaluate.verdicts import eval_records
 from presafe.judges import prefix_judge
 from presafe.records import Prompt
