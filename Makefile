@@ -6,7 +6,7 @@ RUN = demo-seed$(SEED)
 BIN = .venv/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint format bench clean
+.PHONY: demo test lint format bench bench-signals clean
 
 demo: .venv/runtime
 	$(BIN)/presafe run --config configs/demo.yaml run.name=$(RUN) run.seed=$(SEED)
@@ -26,6 +26,9 @@ format: .venv/dev
 
 bench: .venv/dev
 	$(BIN)/python -m benchmarks.run
+
+bench-signals: .venv/dev
+	$(BIN)/python -m benchmarks.signals
 
 clean:
 	rm -rf .venv runs

@@ -47,11 +47,15 @@ def probabilities(logits: Sequence[float], temperature: float) -> list[float]:
 
 
 def fit_temperature(logits: Sequence[float], labels: Sequence[float]) -> float:
-    """The temperature T > 0 that minimises the BCE of sigmoid(logit / T) on held-out decisions.
+    """The temperature T in [0.05, 20] that minimises the BCE of sigmoid(logit / T) on held-out decisions.
 
-    Bounded to [0.05, 20], since a perfectly separated split has its minimum at 0.
+    Targets are Platt's, (n + 1) / (n + 2) in place of 1 where n rows were refused: a perfectly separated split would
+    else have its minimum at 0, and every signal would be hard.
     """
     values, truth = torch.tensor(logits, dtype=torch.float64), torch.tensor(labels, dtype=torch.float64)
+    refused = truth.sum()
+    high, low = (refused + 1) / (refused + 2), 1 / (len(truth) - refused + 2)
+    targets = truth * high + (1 - truth) * low
     grid = torch.logspace(np.log10(0.05), np.log10(20.0), 400, dtype=torch.float64)
-    losses = torch.stack([binary_cross_entropy_with_logits(values / t, truth) for t in grid])
+    losses = torch.stack([binary_cross_entropy_with_logits(values / t, targets) for t in grid])
     return float(grid[losses.argmin()])
