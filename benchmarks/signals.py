@@ -1,6 +1,6 @@
 """`make bench-signals`: harm against style on real text, with a real pre-trained encoder.
 
-Trains on AdvBench, HarmBench and GPTFuzzer questions (harmful), Self-Instruct and GSM8K (benign), tests on XSTest, which
+Trains on AdvBench, HarmBench, GPTFuzzer questions (harmful), Self-Instruct and GSM8K (benign), tests on XSTest, which
 is in no choice: hyper-parameters come from leaving one harmful and one benign source out. Data lie in ../shared/data
 (or $PRESAFE_DATA); without them there is nothing to do. docs/signals.md says what was tried and how far it got.
 """
