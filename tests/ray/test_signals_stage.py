@@ -50,7 +50,7 @@ def finish_earlier_stages(settings: Config, *, one_sided: bool = False) -> None:
     prompts, answers = [], []
     for k, split in enumerate(SPLITS):
         text, kind = f"please add {k} {'lamp' if k % 2 else 'kite'}", "harmful" if k % 2 else "benign"
-        source = "suite" if split == "evaluate" else ("even", "odd")[k // 2 % 2]
+        source = "suite" if split == "evaluate" else "refused" if k % 4 == 1 else "mixed"
         wrapper = "held" if split == "validation" and k % 4 < 2 else "known"
         prompts.append(Prompt(f"p{k}", text, kind, source, None, None, split, text, wrapper))
         for sample in range(3 if split != "evaluate" else 0):
@@ -104,20 +104,18 @@ def test_the_classifier_learns_the_decisions_and_scores_every_prompt(tmp_path):
     assert all(row["suites"]["auroc"] > 0.9 for row in report["baselines"].values())
     assert "![Reliability](reliability.svg)" in Path(folder, "report.md").read_text()
     assert Path(folder, "reliability.svg").read_text().startswith("<svg")
-    left_out_sources_are_never_seen(report, folder)
+    the_left_out_source_is_never_seen(report["leave_one_source_out"], folder)
 
 
-def left_out_sources_are_never_seen(report: dict, folder: str) -> None:
-    assert [row["source"] for row in report["leave_one_source_out"]] == ["even", "odd"]
-    for number, source in enumerate(("even", "odd")):
-        own = f"{folder}/leave_one_out/{number}"
-        seen = [
-            row for name in ("labelled", "stopping") for row in storage.read_rows(f"{own}/{name}.parquet", Labelled)
-        ]
-        assert {row.source for row in seen} == {"even", "odd"} - {source}
-        row = report["leave_one_source_out"][number]
-        assert row["n"] > 60
-        assert row["auroc"] > 0.9
+def the_left_out_source_is_never_seen(table: list[dict], folder: str) -> None:
+    assert table[0] == {"source": "mixed", "skipped": "the other sources hold one decision alone"}
+    own = f"{folder}/leave_one_out/1"
+    seen = [row for name in ("labelled", "stopping") for row in storage.read_rows(f"{own}/{name}.parquet", Labelled)]
+    assert {row.source for row in seen} == {"mixed"}
+    tested = sum(k % 4 == 1 and k % 10 > 0 for k in range(161))
+    assert (table[1]["source"], table[1]["n"], table[1]["refusals"]) == ("refused", tested, tested)
+    assert table[1]["accuracy"] > 0.9
+    assert table[1]["auroc"] > 0.9
 
 
 @pytest.mark.usefixtures("local_ray")
