@@ -14,7 +14,7 @@ from presafe.engines.transformers_engine import TransformersEngine
 class ModelSpec:
     """Which model an actor loads: `base`, or the export in `exported`; `head` adds that export's safety head.
 
-    `base` is a folder or hub name, of a model or of a PEFT adapter. An endpoint has its own model and needs none of this.
+    `base` is a folder or hub name, of a model or of a PEFT adapter. An endpoint has its own model and needs none.
     """
 
     base: str
