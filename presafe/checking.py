@@ -38,7 +38,7 @@ def _is_right(pair: tuple[str, str]) -> bool | None:
 
     answer, reference = pair
     expected = _parsed(parse, reference) or _parsed(parse, f"${reference}$")
-    if not expected:
+    if all(isinstance(expression, str) for expression in expected):
         return None
     return bool(verify(expected, _parsed(parse, answer), timeout_seconds=SECONDS))
 
