@@ -114,7 +114,11 @@ class Generator:
 
     def __init__(self, job: Job, num_workers: int) -> None:
         on_gpu = job.workers.num_gpus > 0
-        self._job, self._engine = job, start_engine(job.engine, job.model, on_gpu=on_gpu, num_workers=num_workers)
+        longest = max(decoding.max_new_tokens for decoding in job.decoding.values())
+        self._job = job
+        self._engine = start_engine(
+            job.engine, job.model, on_gpu=on_gpu, num_workers=num_workers, max_new_tokens=longest
+        )
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         tasks = [Task(**row) for row in batch.select(schema(Task).names).to_pylist()]
