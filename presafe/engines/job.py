@@ -139,7 +139,13 @@ class Generator:
 
 
 def _configured_engine(job: Job, num_workers: int) -> Engine:
-    return start_engine(job.engine, job.model, on_gpu=job.workers.num_gpus > 0, num_workers=num_workers)
+    return start_engine(
+        job.engine,
+        job.model,
+        on_gpu=job.workers.num_gpus > 0,
+        num_workers=num_workers,
+        max_new_tokens=max(decoding.max_new_tokens for decoding in job.decoding.values()),
+    )
 
 
 def _generation(task: Task, completion: Completion, probability: float | None) -> Generation:

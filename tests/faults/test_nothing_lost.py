@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,9 +15,9 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
+from holding_server import HoldingServer
 from ray.cluster_utils import Cluster
 
-from holding_server import HoldingServer
 from presafe import storage
 from presafe.config import load_config
 from presafe.records import Prompt, TeacherAnswer

@@ -33,7 +33,9 @@ def config(root: Path, **teacher: object) -> Config:
 
 def test_every_training_prompt_is_answered_and_no_evaluation_prompt(tmp_path):
     tasks = list(answer_tasks(config(tmp_path, samples=3)))
-    assert Counter((task.prompt_id, task.sample) for task in tasks) == Counter((i, k) for i in "abcdef" for k in range(3))
+    assert Counter((task.prompt_id, task.sample) for task in tasks) == Counter(
+        (i, k) for i in "abcdef" for k in range(3)
+    )
     assert len({task.task_id for task in tasks}) == len(tasks)
     assert not any(task.stop_early for task in tasks)
     assert {task.cot for task in tasks} == {"off"}
