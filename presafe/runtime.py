@@ -149,8 +149,12 @@ def model_folder(config: Config) -> str:
     if config.model.build is not None:
         cache = storage.join(storage.absolute(config.run.storage), "models")
         return str(imported(config.model.build)(cache, config.run.seed, **config.model.build_options))
-    path = config.model.path
-    assert path is not None
+    assert config.model.path is not None
+    return resolved(config.model.path)
+
+
+def resolved(path: str) -> str:
+    """A model's folder, URL or hub name, good on every node. Raises UserError where it is none of these."""
     if storage.exists(path):
         return storage.absolute(path)
     if path.count("/") == 1 and not path.startswith((".", "/", "~")):
@@ -158,7 +162,7 @@ def model_folder(config: Config) -> str:
     raise user_error(
         found=f"no model folder {path}",
         needed="a Hugging Face model folder, URL or hub name (organisation/name)",
-        change="correct model.path",
+        change="correct the model's path",
     )
 
 
