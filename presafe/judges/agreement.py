@@ -59,12 +59,9 @@ class JudgeReport:
         return report
 
     def _one(self, name: str) -> dict[str, Any]:
-        verdicts = {decision: self._verdicts[name, decision] for decision in DECISIONS}
-        total = sum(verdicts.values())
-        one: dict[str, Any] = {
-            **dict[str, int](verdicts),
-            "unscored_share": verdicts["unscored"] / total if total else None,
-        }
+        one: dict[str, Any] = {decision: self._verdicts[name, decision] for decision in DECISIONS}
+        total = sum(one.values())
+        one["unscored_share"] = one["unscored"] / total if total else None
         if self._human is not None:
             one["human"] = {decision: self._against_humans(name, decision) for decision in SCORED}
         return one
