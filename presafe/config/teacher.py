@@ -50,3 +50,13 @@ class Teacher(Settings):
         if self.decision_only and self.judges[0].kind != "prefixes":
             raise ValueError("decision_only needs a first judge of kind `prefixes`: the others read whole answers")
         return self
+
+    @model_validator(mode="after")
+    def _gpus_of_one_copy(self) -> Self:
+        for engine in (self.engine, self.trace_engine):
+            if engine.kind == "vllm" and self.workers.num_gpus not in (0, engine.tensor_parallel_size):
+                raise ValueError(
+                    f"vLLM's tensor_parallel_size is {engine.tensor_parallel_size} and workers.num_gpus "
+                    f"{self.workers.num_gpus:g}; a worker needs one GPU for each part of its model"
+                )
+        return self

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import DynamicCache, GenerationConfig, StoppingCriteria, StoppingCriteriaList
+from transformers import DynamicCache, GenerationConfig, StoppingCriteriaList
 
 from presafe.config import Decoding, TransformersSettings
 from presafe.engines.encoding import completion, encode
@@ -137,8 +137,8 @@ class TransformersEngine:
         return completion(self._format, query.cot, text, used, reason)
 
 
-class _StopDecided(StoppingCriteria):
-    """Ends a row once its answer is decided; `decided_at` has the number of tokens that took, by row."""
+class _StopDecided:
+    """Stopping criterion: ends a row once its answer is decided; `decided_at` has the tokens that took, by row."""
 
     def __init__(self, batch: list[_Job], think: ThinkFormat, decided: Decided, prompt_width: int) -> None:
         self._batch, self._format, self._decided, self._width = batch, think, decided, prompt_width

@@ -54,7 +54,7 @@ def presafe(verb: str, path: Path) -> subprocess.Popen:
 def blocks(folder: Path) -> dict[str, list[str]]:
     """Ids by file of the blocks that are on disk."""
     found = {}
-    for file in sorted((folder / "generations").glob("*.parquet")):
+    for file in sorted((folder / "answers/generations").glob("*.parquet")):
         try:
             found[file.name] = pq.read_table(file)["task_id"].to_pylist()
         except (OSError, ValueError):
@@ -74,11 +74,11 @@ def test_a_killed_driver_loses_at_most_the_blocks_in_flight(tmp_path):
     driver.wait()
     before = blocks(folder)
     assert not (folder / "manifest.json").exists()
-    written = {file: (folder / "generations" / file).stat().st_mtime_ns for file in before}
+    written = {file: (folder / "answers/generations" / file).stat().st_mtime_ns for file in before}
 
     assert presafe("teacher", path).wait() == 0
     after = blocks(folder)
-    assert {file: (folder / "generations" / file).stat().st_mtime_ns for file in before} == written
+    assert {file: (folder / "answers/generations" / file).stat().st_mtime_ns for file in before} == written
     prompts = [p for p in storage.read_rows(f"{tmp_path}/run/prompts/prompts.parquet", Prompt) if p.split != "evaluate"]
     expected = {f"{p.prompt_id}-off-0" for p in prompts} | {
         f"{p.prompt_id}-on-0" for p in prompts if p.split == "align"
