@@ -45,13 +45,12 @@ def check_judges(judges: Sequence[Judge]) -> None:
 def judge_answers(generations: str, judges: Sequence[Judge], folder: str, seed: int) -> Iterator[JudgedAnswer]:
     """Stream the Generation rows in `generations`, those with an error left out, with their verdicts.
 
-    Judges that run on models do so first, one after the other, and keep checkpoint and verdicts in
+    Judges that run on models do so before this returns, one after the other, and keep checkpoint and verdicts in
     `folder`/judges/NAME; a re-run resumes there. Memory: 9 bytes a row for each of them, nothing for prefixes.
     """
     readers = {judge.name: _reader(generations, judge, folder, seed) for judge in judges}
-    for row in read_generations(generations):
-        if row.error is None:
-            yield JudgedAnswer(row, {name: read(row) for name, read in readers.items()})
+    rows = (row for row in read_generations(generations) if row.error is None)
+    return (JudgedAnswer(row, {name: read(row) for name, read in readers.items()}) for row in rows)
 
 
 def _reader(generations: str, settings: Judge, folder: str, seed: int) -> Callable[[Generation], Decision]:

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Literal
 
 from presafe import storage
-from presafe.config import Config
+from presafe.config import Config, PrefixSettings
 from presafe.engines.exported import check_model
 from presafe.engines.job import Job, read_generations, run_generation
 from presafe.engines.start import ModelSpec
@@ -66,8 +66,11 @@ def _teacher_model(config: Config, own: str) -> str:
 
 def _generate(config: Config, folder: str, part: Literal["answers", "cot_on"], model: str) -> str:
     settings = config.teacher
-    answers = part == "answers"
-    first = settings.judges[0]
+    answers, decided = part == "answers", None
+    if answers and settings.decision_only:
+        first = settings.judges[0]
+        assert isinstance(first, PrefixSettings), "the config admits no other judge with decision_only"
+        decided = prefix_judge(first).decided
     job = Job(
         model=ModelSpec(model, config.model.dtype),
         engine=settings.engine if answers else settings.trace_engine,
@@ -75,7 +78,7 @@ def _generate(config: Config, folder: str, part: Literal["answers", "cot_on"], m
         workers=settings.workers,
         rows_per_block=settings.rows_per_block,
         seed=config.run.seed,
-        decided=prefix_judge(first).decided if answers and settings.decision_only else None,
+        decided=decided,
     )
     tasks = answer_tasks(config) if answers else cot_on_tasks(config)
     return run_generation(tasks, storage.join(folder, part), job, f"teacher {part}")
