@@ -2,9 +2,9 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Field, Tag
 
-from presafe.config.settings import Settings
+from presafe.config.settings import Settings, by_kind
 
 
 class Decoding(Settings):
@@ -73,16 +73,10 @@ class HttpSettings(Settings):
     """Extra fields of the request that turn chain-of-thought off."""
 
 
-def _kind(value: Any) -> str:
-    if isinstance(value, dict):
-        return str(value.get("kind", "transformers"))
-    return str(getattr(value, "kind", "transformers"))
-
-
 Engine = Annotated[
     Annotated[TransformersSettings, Tag("transformers")]
     | Annotated[VllmSettings, Tag("vllm")]
     | Annotated[HttpSettings, Tag("http")],
-    Discriminator(_kind),
+    by_kind("transformers"),
 ]
 """Which engine generates, by `kind`."""

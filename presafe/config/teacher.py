@@ -5,7 +5,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from presafe.config.generation import Decoding, Engine, TransformersSettings
-from presafe.config.judges import Judge, PrefixSettings
+from presafe.config.judges import Judges, PrefixSettings
 from presafe.config.run import Pool
 from presafe.config.settings import Settings
 
@@ -37,8 +37,11 @@ class Teacher(Settings):
     """Prompts of the validation split whose decision the model also takes with chain-of-thought on, for the report."""
     rows_per_block: int = Field(128, ge=1)
     """Rows of a Ray Data block: what a crash costs at most, a worker."""
-    judges: list[Judge] = Field([PrefixSettings()], min_length=1)
+    judges: Judges = [PrefixSettings()]
     """The first one's verdict is the decision; the others are compared with it."""
+    human_labels: str | None = None
+    """JSONL, CSV or Parquet file of human decisions on this run's answers, which gives each judge's precision and
+    recall: `decision`, `prompt_id` or `query`, and `answer` where only that very answer was labelled."""
     max_unscored_share: float = Field(0.2, ge=0, le=1)
     """Above this share of unscored answers the stage fails."""
 

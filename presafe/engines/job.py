@@ -5,6 +5,7 @@ unit of loss is the block: without the repartition, Ray reads small files as a s
 end. The driver holds no rows: it streams them from and to storage.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -84,7 +85,7 @@ def run_generation(
     inputs, output = storage.join(folder, "tasks.parquet"), storage.join(folder, "generations")
     count = storage.write_rows(inputs, tasks, Task)
     storage.make_folder(output)
-    actors = pool_size(job.workers)
+    actors = min(pool_size(job.workers), max(1, math.ceil(count / job.rows_per_block)))
     context = DataContext.get_current()
     context.checkpoint_config = CheckpointConfig(
         id_column="task_id", checkpoint_path=storage.join(folder, "checkpoint"), delete_checkpoint_on_success=False

@@ -7,13 +7,19 @@ from functools import partial
 from typing import Literal
 
 from presafe import storage
-from presafe.config import Config
+from presafe.config import Config, PrefixSettings
 from presafe.engines.exported import check_model
 from presafe.engines.job import Job, read_generations, run_generation
 from presafe.engines.start import ModelSpec
-from presafe.errors import user_error
-from presafe.judges import JudgedAnswer, judge_answers, prefix_judge
-from presafe.records import TeacherAnswer, Trace
+from presafe.judges import (
+    JudgedAnswer,
+    JudgeReport,
+    check_judges,
+    check_unscored,
+    judge_answers,
+    prefix_judge,
+)
+from presafe.records import Decision, TeacherAnswer, Trace
 from presafe.runtime import connect, demand, model_folder, preflight, resolved
 from presafe.stages import Rows, run_stage
 from presafe.teacher.tasks import answer_tasks, cot_on_tasks, needs_cot_on, training_prompts
@@ -31,7 +37,8 @@ class Failure:
 def run_teacher(config: Config, *, force: bool = False) -> None:
     """Run the stage.
 
-    Its output is answers.parquet and answers_cot_on.parquet (TeacherAnswer), traces.parquet (Trace), quarantine/.
+    Its output is answers.parquet and answers_cot_on.parquet (TeacherAnswer), traces.parquet (Trace), quarantine/
+    and judges.json, which says how far the judges agree.
     """
     settings = config.stage_settings("teacher")
     body = partial(_teacher, config)
@@ -44,8 +51,10 @@ def _teacher(config: Config, folder: str) -> Rows:
     own = model_folder(config)
     check_model(own)
     teacher = _teacher_model(config, own)
+    check_judges(config.teacher.judges)
+    report = JudgeReport(config.teacher.judges, config.teacher.human_labels)
     jobs = [_generate(config, folder, "answers", teacher)]
-    rows = _write_answers(config, folder, jobs[0])
+    rows = _write_answers(config, folder, jobs[0], report)
     if needs_cot_on(config.teacher):
         jobs.append(_generate(config, folder, "cot_on", own))
         rows |= _write_cot_on(config, folder, jobs[1])
@@ -66,8 +75,11 @@ def _teacher_model(config: Config, own: str) -> str:
 
 def _generate(config: Config, folder: str, part: Literal["answers", "cot_on"], model: str) -> str:
     settings = config.teacher
-    answers = part == "answers"
-    first = settings.judges[0]
+    answers, decided = part == "answers", None
+    if answers and settings.decision_only:
+        first = settings.judges[0]
+        assert isinstance(first, PrefixSettings), "the config admits no other judge with decision_only"
+        decided = prefix_judge(first).decided
     job = Job(
         model=ModelSpec(model, config.model.dtype),
         engine=settings.engine if answers else settings.trace_engine,
@@ -75,35 +87,28 @@ def _generate(config: Config, folder: str, part: Literal["answers", "cot_on"], m
         workers=settings.workers,
         rows_per_block=settings.rows_per_block,
         seed=config.run.seed,
-        decided=prefix_judge(first).decided if answers and settings.decision_only else None,
+        decided=decided,
     )
     tasks = answer_tasks(config) if answers else cot_on_tasks(config)
     return run_generation(tasks, storage.join(folder, part), job, f"teacher {part}")
 
 
-def _write_answers(config: Config, folder: str, job: str) -> Rows:
-    settings, counts = config.teacher, Counter[str]()
+def _write_answers(config: Config, folder: str, job: str, report: JudgeReport) -> Rows:
+    settings, counts, tokens = config.teacher, Counter[Decision](), 0
     judged = judge_answers(job, settings.judges, storage.join(folder, "answers"), config.run.seed)
 
     def answers() -> Iterator[TeacherAnswer]:
+        nonlocal tokens
         for one in judged:
             counts[one.decision] += 1
-            counts["tokens"] += one.generation.num_tokens
+            tokens += one.generation.num_tokens
+            report.add(one)
             yield _answer(one)
 
     total = storage.write_rows(storage.join(folder, "answers.parquet"), answers(), TeacherAnswer)
-    if counts["unscored"] > settings.max_unscored_share * total:
-        raise user_error(
-            found=f"{counts['unscored']} unscored of {total} answers of the teacher",
-            needed=f"at most a share of {settings.max_unscored_share:g}",
-            change="raise teacher.answer.max_new_tokens, since a cut-off answer is unscored",
-        )
-    return {
-        "answers": total,
-        "refusals": counts["refuse"],
-        "unscored": counts["unscored"],
-        "answer_tokens": counts["tokens"],
-    }
+    storage.write_json(storage.join(folder, "judges.json"), report.as_json())
+    check_unscored(counts, settings.max_unscored_share, "teacher")
+    return {"answers": total, "refusals": counts["refuse"], "unscored": counts["unscored"], "answer_tokens": tokens}
 
 
 def _write_cot_on(config: Config, folder: str, job: str) -> Rows:
