@@ -52,7 +52,10 @@ def decision_only(cache: str) -> list[Metric]:
         texts = [row["text"] or "" for row in prompts(seed, harmful=300, benign=220, reasoning=80)]
         full = engine.generate([Query(text, "off") for text in texts], decoding, 0)
         short = engine.generate([Query(text, "off", stop_early=True) for text in texts], decoding, 0, judge.decided)
-        same = [judge(a.answer, a.finish_reason) == judge(b.answer, b.finish_reason) for a, b in zip(full, short)]
+        same = [
+            judge(a.answer, a.finish_reason) == judge(b.answer, b.finish_reason)
+            for a, b in zip(full, short, strict=True)
+        ]
         savings.append(_tokens(full) / _tokens(short))
         agreements.append(sum(same) / len(same))
     peer = "full answers"

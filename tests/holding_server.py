@@ -15,7 +15,9 @@ class HoldingServer:
     def __init__(self) -> None:
         self.asked: Counter[str] = Counter()
         self._hold_at: int | None = None
-        self._held, self._open = threading.Event(), asyncio.Event()
+        self.held = threading.Event()
+        self._open: asyncio.Event | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         app = FastAPI()
         app.get("/v1/models")(self._models)
         app.post("/v1/chat/completions")(self._complete)
@@ -42,18 +44,14 @@ class HoldingServer:
 
     def hold_at(self, different: int) -> None:
         """Hold the replies once so many different prompts were asked."""
-        self._held.clear()
-        self._open.clear()
+        self.held.clear()
         self._hold_at = different
-
-    def wait_until_held(self, seconds: float) -> None:
-        assert self._held.wait(seconds), f"only {len(self.asked)} prompts were asked"
 
     def release(self) -> None:
         self._hold_at = None
-        loop = getattr(self, "_loop", None)
-        if loop is not None:
-            loop.call_soon_threadsafe(self._open.set)
+        if self._loop is not None and self._open is not None:
+            self._loop.call_soon_threadsafe(self._open.set)
+            self._open = None
 
     async def _models(self) -> dict[str, Any]:
         return {"object": "list", "data": [{"id": "counting", "object": "model", "created": 0, "owned_by": "test"}]}
@@ -62,7 +60,8 @@ class HoldingServer:
         self._loop = asyncio.get_running_loop()
         self.asked[body["messages"][-1]["content"]] += 1
         if self._hold_at is not None and len(self.asked) >= self._hold_at:
-            self._held.set()
+            self._open = self._open or asyncio.Event()
+            self.held.set()
             await self._open.wait()
         message = {"role": "assistant", "content": "sure , here it is ."}
         return {

@@ -8,7 +8,7 @@ from presafe.config.align import Align, Gate, Lora
 from presafe.config.evaluate import Evaluate
 from presafe.config.generation import Decoding, Engine, HttpSettings, TransformersSettings, VllmSettings
 from presafe.config.judges import ClassifierSettings, Judge, LlmSettings, PrefixSettings
-from presafe.config.prompts import Prompts, Source, Suite
+from presafe.config.prompts import NearDuplicates, Prompts, Source, Suite, Wrapper
 from presafe.config.run import Cluster, Model, Placement, Pool, Run, Workers
 from presafe.config.serve import Endpoint, Serve
 from presafe.config.settings import Settings
@@ -33,6 +33,7 @@ __all__ = [
     "LlmSettings",
     "Lora",
     "Model",
+    "NearDuplicates",
     "Placement",
     "Pool",
     "PrefixSettings",
@@ -47,6 +48,7 @@ __all__ = [
     "TransformersSettings",
     "VllmSettings",
     "Workers",
+    "Wrapper",
     "load_config",
     "load_serve",
 ]
