@@ -5,6 +5,7 @@ missing. The unit of loss is the block: without the repartition, Ray reads small
 nothing before the end.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +40,7 @@ def run_rows(inputs: str, output: str, job: RowJob, actor: type, *arguments: Any
     """
     storage.make_folder(output)
     wanted = storage.fingerprint(inputs, job.id_column)
+    actors = min(pool_size(job.workers), max(1, math.ceil(wanted[0] / job.rows_per_block)))
     context = DataContext.get_current()
     context.checkpoint_config = CheckpointConfig(
         id_column=job.id_column, checkpoint_path=job.checkpoint, delete_checkpoint_on_success=False
@@ -50,7 +52,7 @@ def run_rows(inputs: str, output: str, job: RowJob, actor: type, *arguments: Any
             fn_constructor_args=arguments,
             batch_size=None,
             batch_format="pyarrow",
-            compute=ActorPoolStrategy(size=pool_size(job.workers)),
+            compute=ActorPoolStrategy(size=actors),
             num_cpus=job.workers.num_cpus,
             num_gpus=job.workers.num_gpus,
         )

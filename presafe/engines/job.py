@@ -1,18 +1,13 @@
 """Generation as a Ray Data job: tasks in Parquet, completions out, on a pool of actors that may die.
 
-Rows are checkpointed as their block is written, so a re-run with the same folder generates only what is missing. The
-unit of loss is the block: without the repartition, Ray reads small files as a single block and saves nothing before the
-end. The driver holds no rows: it streams them from and to storage.
+A re-run with the same folder generates only what is missing (`presafe/rowjob.py`). The driver holds no rows: it streams
+them from and to storage.
 """
 
-import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
-import ray
-from ray.data import ActorPoolStrategy, DataContext
-from ray.data.checkpoint import CheckpointConfig
 
 from presafe import storage
 from presafe.config import Decoding, Pool
@@ -20,8 +15,8 @@ from presafe.config import Engine as EngineSettings
 from presafe.engines.engine import Completion, Decided, Engine, Query
 from presafe.engines.start import ModelSpec, start_engine
 from presafe.engines.transformers_engine import TransformersEngine
-from presafe.progress import generated, progress
 from presafe.records import CotMode, FinishReason, schema, to_table
+from presafe.rowjob import RowJob, run_rows
 from presafe.runtime import pool_size
 
 
@@ -83,30 +78,16 @@ def run_generation(
     order of the rows is the order in which blocks were done. Raises AssertionError where a task is missing or doubled.
     """
     inputs, output = storage.join(folder, "tasks.parquet"), storage.join(folder, "generations")
-    count = storage.write_rows(inputs, tasks, Task)
-    storage.make_folder(output)
-    actors = min(pool_size(job.workers), max(1, math.ceil(count / job.rows_per_block)))
-    context = DataContext.get_current()
-    context.checkpoint_config = CheckpointConfig(
-        id_column="task_id", checkpoint_path=storage.join(folder, "checkpoint"), delete_checkpoint_on_success=False
+    storage.write_rows(inputs, tasks, Task)
+    rows = RowJob(
+        id_column="task_id",
+        columns=schema(Task).names,
+        checkpoint=storage.join(folder, "checkpoint"),
+        workers=job.workers,
+        rows_per_block=job.rows_per_block,
+        title=title,
     )
-    try:
-        dataset = ray.data.read_parquet(inputs).repartition(target_num_rows_per_block=job.rows_per_block)
-        dataset = dataset.map_batches(
-            Generator,
-            fn_constructor_args=(job, actors, start or _configured_engine),
-            batch_size=None,
-            batch_format="pyarrow",
-            compute=ActorPoolStrategy(size=actors),
-            num_cpus=job.workers.num_cpus,
-            num_gpus=job.workers.num_gpus,
-        )
-        with progress(generated(output), count, title, "rows"):
-            dataset.write_parquet(output)
-    finally:
-        context.checkpoint_config = None
-    assert storage.fingerprint(output, "task_id") == storage.fingerprint(inputs, "task_id"), "a task is lost or doubled"
-    return output
+    return run_rows(inputs, output, rows, Generator, job, pool_size(job.workers), start or _configured_engine)
 
 
 def read_generations(folder: str) -> Iterator[Generation]:
