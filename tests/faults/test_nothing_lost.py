@@ -16,9 +16,9 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
-from holding_server import HoldingServer
 from ray.cluster_utils import Cluster
 
+from holding_server import HoldingServer
 from presafe import storage
 from presafe.config import load_config
 from presafe.records import Prompt, TeacherAnswer
