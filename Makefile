@@ -20,7 +20,7 @@ test: lint
 	$(BIN)/pytest
 
 test-vllm: .venv-vllm/ready
-	OMP_NUM_THREADS=1 $(VLLM_BIN)/python -m pytest tests/vllm
+	OMP_NUM_THREADS=1 $(VLLM_BIN)/python -m pytest tests/with_vllm
 
 lint: .venv/dev
 	$(BIN)/ruff check .
