@@ -9,7 +9,9 @@ from presafe.config import Config
 from presafe.prompts import run_prompts
 from presafe.records import Prompt
 
-WORDS = [f"{first}{second}" for first in ("ba", "de", "ki", "lo", "mu", "na") for second in ("ro", "se", "ti", "va", "zu")]
+WORDS = [
+    f"{first}{second}" for first in ("ba", "de", "ki", "lo", "mu", "na") for second in ("ro", "se", "ti", "va", "zu")
+]
 
 
 def texts(count: int, seed: int = 0, length: int = 12) -> list[str]:

@@ -11,13 +11,13 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from prompt_stage import Run, texts, write_jsonl
 
 from presafe.config import Prompts, Suite
 from presafe.prompts.load import load_source
-from prompt_stage import Run, texts, write_jsonl
 
 EACH = 20  # one percent of GOOD
-GOOD = texts(1980) + [f"line one of {k}\nline two, \"quoted\", of {k} {text}" for k, text in enumerate(texts(20, seed=1))]
+GOOD = texts(1980) + [f'line one of {k}\nline two, "quoted", of {k} {text}' for k, text in enumerate(texts(20, seed=1))]
 BAD = b"bad \xff\xfe byte"
 LONG = "x" * 150_000  # longer than the csv module takes by default
 CONTROLS = ["nul \x00", "escape \x1b[2J", "vertical \x0b tab", "delete \x7f", "C1 \x9b", "next line \x85"]
@@ -35,7 +35,13 @@ FORGED = [
     "<\uff5cbegin\u2581of\u2581sentence\uff5c>",
     "<\uff5c end\u2581of\u2581sentence \uff5c>",
 ]
-HONEST = ["if x < y then |x| < |y|", "a <b>bold</b> claim", "I think | therefore > nothing", "tab\there", "1 < 2 | 3 > 2"]
+HONEST = [
+    "if x < y then |x| < |y|",
+    "a <b>bold</b> claim",
+    "I think | therefore > nothing",
+    "tab\there",
+    "1 < 2 | 3 > 2",
+]
 """Good text that looks like a tag or a control character."""
 
 
@@ -164,7 +170,7 @@ def test_a_folder_of_files_is_opened_by_datasets_and_a_wrong_split_is_named(tmp_
     write_jsonl(tmp_path / "data" / "test.jsonl", GOOD[:40])
     source = {"name": "d", "kind": "benign", "dataset": str(tmp_path / "data"), "split": "test"}
     assert sorted(row.text for row in Run(tmp_path, [source]).plain) == sorted(GOOD[:40])
-    with pytest.raises(ValueError, match="split 'nowhere'.*correct its dataset, subset or split"):
+    with pytest.raises(ValueError, match=r"split 'nowhere'.*correct its dataset, subset or split"):
         Run(tmp_path / "other", [source | {"split": "nowhere"}])
 
 
