@@ -174,6 +174,11 @@ def test_a_folder_of_files_is_opened_by_datasets_and_a_wrong_split_is_named(tmp_
         Run(tmp_path / "other", [source | {"split": "nowhere"}])
 
 
+def test_a_dataset_that_cannot_be_had_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"found no dataset 'org/name'"):
+        Run(tmp_path, [{"name": "d", "kind": "benign", "dataset": "org/name"}])
+
+
 def test_without_datasets_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(ValueError, match=r"install presafe\[datasets\]"):

@@ -68,6 +68,13 @@ def test_a_dropped_text_has_its_like_among_the_kept():
     assert near_duplicates(pairs, lambda i, _: i != 3) == {1}
 
 
+def test_of_many_texts_that_are_nearly_the_same_one_is_kept(tmp_path):
+    boilerplate = texts(1, length=60)[0]
+    rows = [f"{boilerplate} number{k}" for k in range(300)] + texts(30, seed=4)
+    run = Run(tmp_path, [{"name": "s", "kind": "benign", "path": write_jsonl(tmp_path / "p.jsonl", rows)}])
+    assert sorted(row.text for row in run.plain) == sorted([rows[0], *texts(30, seed=4)])
+
+
 def test_a_cluster_is_named_by_its_smallest_id():
     found = cluster(4, [(0, 3, 0.7), (1, 3, 0.4)], 0.6, 0.9, max_size=4)
     assert cluster_names(["d", "b", "c", "a"], found.labels) == ["a", "b", "c", "a"]

@@ -36,6 +36,8 @@ def test_every_form_of_overlap_is_tabled_and_dropped(tmp_path):
     assert all(example["suite_prompt_id"] in evaluated for example in first["examples"])
     assert run.report["sources"]["mine"]["contaminated"] == 6
     assert run.report["sources"]["clean"]["contaminated"] == 0
+    for counts in run.report["sources"].values():
+        assert counts.pop("read") == sum(counts.pop("quarantined").values()) + sum(counts.values())
 
 
 def test_too_much_contamination_of_a_source_is_an_error(tmp_path):
