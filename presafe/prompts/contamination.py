@@ -77,7 +77,7 @@ def _exact(suites: list[Prompt], texts: list[str]) -> Iterable[tuple[int, int, f
 def _near(suites: list[Prompt], texts: list[str], settings: NearDuplicates) -> Iterable[tuple[int, int, float | None]]:
     references = sketch([prompt.text for prompt in suites], settings.shingle_words, settings.permutations)
     own = sketch(texts, settings.shingle_words, settings.permutations)
-    return pairs_between(references, own, settings.threshold)
+    return pairs_between(references, own, settings.contamination_threshold)
 
 
 def _contained(suites: list[Prompt], texts: list[str]) -> Iterable[tuple[int, int, float | None]]:

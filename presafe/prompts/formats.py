@@ -4,11 +4,9 @@ Text is read as bytes and decoded with `surrogateescape`, so that a byte which i
 `checks` finds it.
 """
 
-import csv
 import io
 import json
 import posixpath
-import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -20,6 +18,7 @@ from presafe import storage
 from presafe.config.prompts import Origin
 from presafe.errors import user_error
 from presafe.prompts.checks import Problem
+from presafe.prompts.csv_rows import csv_rows
 from presafe.runtime import imported
 
 Rows = Iterator[tuple[dict[str, Any], Problem | None]]
@@ -64,12 +63,9 @@ def _jsonl(path: str) -> Rows:
 
 
 def _csv(path: str) -> Rows:
-    csv.field_size_limit(sys.maxsize)  # an overlong field must cost its row, not end the file
     with fsspec.open(path, "rb") as file:
         text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
-        for row in csv.DictReader(text):
-            extra = row.pop(None, None)
-            yield row, Problem("too many fields", "more fields than the header") if extra else None
+        yield from csv_rows(text)
 
 
 def _parquet(path: str) -> Rows:

