@@ -11,10 +11,10 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from prompt_stage import Run, texts, write_jsonl
 
 from presafe.config import Prompts, Suite
 from presafe.prompts.load import load_source
+from prompt_stage import Run, texts, write_jsonl
 
 EACH = 20  # one percent of GOOD
 GOOD = texts(1980) + [f'line one of {k}\nline two, "quoted", of {k} {text}' for k, text in enumerate(texts(20, seed=1))]

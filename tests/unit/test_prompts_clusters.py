@@ -7,11 +7,11 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from prompt_stage import WORDS, Run, texts, write_jsonl
 
 from presafe.prompts.cluster import cluster, cluster_names, near_duplicates
 from presafe.prompts.near import pairs_between, pairs_within, sketch, words
 from presafe.prompts.split import split_clusters
+from prompt_stage import WORDS, Run, texts, write_jsonl
 
 
 def edited(text: str, rng: random.Random, edits: int) -> str:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from prompt_stage import Run, texts, write_jsonl
 
 DATA = Path(__file__).parents[3] / "shared" / "data"

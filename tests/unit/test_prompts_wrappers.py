@@ -4,10 +4,10 @@ import json
 from collections import Counter, defaultdict
 
 import pytest
-from prompt_stage import Run, texts, write_jsonl
 
 from presafe.organism import wrappers
 from presafe.prompts.near import words
+from prompt_stage import Run, texts, write_jsonl
 
 HOLE = "[INSERT PROMPT HERE]"
 KINDS = ("harmful", "benign", "reasoning")
