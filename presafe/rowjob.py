@@ -16,7 +16,7 @@ from ray.data.checkpoint import CheckpointConfig
 from presafe import storage
 from presafe.config import Pool
 from presafe.progress import generated, progress
-from presafe.runtime import pool_size
+from presafe.runtime import pool_size, user_errors
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,8 @@ def run_rows(inputs: str, output: str, job: RowJob, actor: type, *arguments: Any
 
     The actor gets Arrow tables of a block and returns one row for each of theirs, with the same `id_column` and the
     tokens it cost as `num_tokens`. The order of rows is the order in which blocks were done. Raises AssertionError
-    where a row is lost or doubled.
+    where a row is lost or doubled, and
+    UserError where an actor raised one: a wrong URL or key, say.
     """
     storage.make_folder(output)
     wanted = storage.fingerprint(inputs, job.id_column)
@@ -56,7 +57,7 @@ def run_rows(inputs: str, output: str, job: RowJob, actor: type, *arguments: Any
             num_cpus=job.workers.num_cpus,
             num_gpus=job.workers.num_gpus,
         )
-        with progress(generated(output), wanted[0], job.title, "rows"):
+        with progress(generated(output), wanted[0], job.title, "rows"), user_errors():
             dataset.write_parquet(output)
     finally:
         context.checkpoint_config = None

@@ -4,15 +4,18 @@ import atexit
 import importlib
 import logging
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import ray
 from ray._private.state import state as cluster_state
 from ray.data import DataContext
+from ray.exceptions import RayError, UserCodeException
 from ray.train import ScalingConfig
 
 from presafe import storage
@@ -142,6 +145,17 @@ def _capacity(resource: str) -> float:
     """What the cluster has of `resource`, or would have once grown to its limit."""
     limit = cluster_state.get_max_resources_from_cluster_config() or {}
     return float(max(ray.cluster_resources().get(resource, 0.0), limit.get(resource, 0.0)))
+
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """Raise an actor's UserError as it was: Ray wraps it, or has only its text where the actor died of it."""
+    try:
+        yield
+    except (RayError, UserCodeException) as error:
+        if told := re.findall(rf"{UserError.__module__}\.UserError: (.+)", f"{error}\n{error.__cause__}"):
+            raise UserError(told[-1]) from error
+        raise
 
 
 def model_folder(config: Config) -> str:

@@ -47,6 +47,12 @@ def start_engine(
             return HttpEngine(settings, num_workers)
 
 
+def check_engine(settings: TransformersSettings | VllmSettings | HttpSettings) -> None:
+    """Raise UserError where an endpoint cannot be reached from here: in an actor the sentence comes late."""
+    if isinstance(settings, HttpSettings):
+        HttpEngine(settings, num_workers=1)
+
+
 def start_transformers(settings: TransformersSettings, spec: ModelSpec, *, on_gpu: bool) -> TransformersEngine:
     device = "cuda" if on_gpu else "cpu"
     loaded = load_exported(spec.exported, device) if spec.exported else load_base(spec.base, spec.dtype, device)

@@ -7,14 +7,15 @@ from presafe import storage
 from presafe.config import LlmSettings
 from presafe.engines.exported import check_model
 from presafe.engines.job import Generation, Job, Task, read_generations, run_generation
-from presafe.engines.start import ModelSpec
+from presafe.engines.start import ModelSpec, check_engine
 from presafe.judges.rubric import judge_prompt, parse_verdict
 from presafe.judges.verdicts import Verdict, readable
 from presafe.runtime import resolved
 
 
 def check_llm(settings: LlmSettings) -> None:
-    """Raise UserError where a local engine's model cannot be loaded."""
+    """Raise UserError where a local engine's model cannot be loaded, or an endpoint cannot be reached."""
+    check_engine(settings.engine)
     if settings.model is not None:
         check_model(resolved(settings.model))
 

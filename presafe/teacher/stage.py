@@ -10,7 +10,7 @@ from presafe import storage
 from presafe.config import Config, PrefixSettings
 from presafe.engines.exported import check_model
 from presafe.engines.job import Job, read_generations, run_generation
-from presafe.engines.start import ModelSpec
+from presafe.engines.start import ModelSpec, check_engine
 from presafe.judges import (
     JudgedAnswer,
     JudgeReport,
@@ -51,6 +51,7 @@ def _teacher(config: Config, folder: str) -> Rows:
     own = model_folder(config)
     check_model(own)
     teacher = _teacher_model(config, own)
+    check_engine(config.teacher.engine)
     check_judges(config.teacher.judges)
     report = JudgeReport(config.teacher.judges, config.teacher.human_labels)
     jobs = [_generate(config, folder, "answers", teacher)]
