@@ -10,7 +10,7 @@ PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 VLLM_BIN = .venv-vllm/bin
 VLLM_PIP = $(VLLM_BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints-vllm.txt
 
-.PHONY: demo test test-vllm lint format bench bench-vllm clean
+.PHONY: demo test test-vllm lint format bench bench-teacher bench-signals bench-vllm clean
 
 demo: .venv/runtime
 	$(BIN)/presafe run --config configs/demo.yaml run.name=$(RUN) run.seed=$(SEED)
@@ -30,6 +30,9 @@ lint: .venv/dev
 format: .venv/dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+bench-teacher bench-signals: .venv/dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m $(subst bench-,benchmarks.,$@)
 
 bench: .venv/dev
 	$(BIN)/python -m benchmarks.run
