@@ -4,15 +4,18 @@ import atexit
 import importlib
 import logging
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import ray
 from ray._private.state import state as cluster_state
 from ray.data import DataContext
+from ray.exceptions import RayError, UserCodeException
 from ray.train import ScalingConfig
 
 from presafe import storage
@@ -144,13 +147,28 @@ def _capacity(resource: str) -> float:
     return float(max(ray.cluster_resources().get(resource, 0.0), limit.get(resource, 0.0)))
 
 
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """Raise an actor's UserError as it was: Ray wraps it, or has only its text where the actor died of it."""
+    try:
+        yield
+    except (RayError, UserCodeException) as error:
+        if told := re.findall(rf"{UserError.__module__}\.UserError: (.+)", f"{error}\n{error.__cause__}"):
+            raise UserError(told[-1]) from error
+        raise
+
+
 def model_folder(config: Config) -> str:
     """Folder, URL or hub name of the model to align, good on every node; builds the model where the config says so."""
     if config.model.build is not None:
         cache = storage.join(storage.absolute(config.run.storage), "models")
         return str(imported(config.model.build)(cache, config.run.seed, **config.model.build_options))
-    path = config.model.path
-    assert path is not None
+    assert config.model.path is not None
+    return resolved(config.model.path)
+
+
+def resolved(path: str) -> str:
+    """A model's folder, URL or hub name, good on every node. Raises UserError where it is none of these."""
     if storage.exists(path):
         return storage.absolute(path)
     if path.count("/") == 1 and not path.startswith((".", "/", "~")):
@@ -158,7 +176,7 @@ def model_folder(config: Config) -> str:
     raise user_error(
         found=f"no model folder {path}",
         needed="a Hugging Face model folder, URL or hub name (organisation/name)",
-        change="correct model.path",
+        change="correct the model's path",
     )
 
 

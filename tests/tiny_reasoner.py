@@ -54,8 +54,9 @@ def export_tiny_reasoner(root: str) -> TinyExport:
     model = get_peft_model(base, lora)
     model.requires_grad_(True)
     rendered = think_format(tokenizer)
-    _overfit(model, rendered)
+    overfit(model, _examples(rendered))
     head = _separating_head(model, rendered)
+    model.peft_config["default"].base_model_name_or_path = export.base
     model.save_pretrained(f"{export.folder}/adapter")
     model.unload().save_pretrained(export.base)
     tokenizer.save_pretrained(export.base)
@@ -84,8 +85,8 @@ def _without_end(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     return ids
 
 
-def _overfit(model: torch.nn.Module, rendered: ThinkFormat) -> None:
-    examples = _examples(rendered)
+def overfit(model: torch.nn.Module, examples: list[tuple[list[int], list[int]]]) -> None:
+    """Train until the model writes every completion (the second ids) behind its prompt (the first)."""
     width = max(len(prompt) + len(completion) for prompt, completion in examples)
     ids = torch.tensor([p + c + [0] * (width - len(p) - len(c)) for p, c in examples])
     labels = torch.tensor([[-100] * len(p) + c + [-100] * (width - len(p) - len(c)) for p, c in examples])
@@ -97,7 +98,7 @@ def _overfit(model: torch.nn.Module, rendered: ThinkFormat) -> None:
         optimizer.step()
         if loss.item() < 2e-3:
             return
-    raise AssertionError(f"the tiny model did not learn its four prompts: loss {loss.item()}")
+    raise AssertionError(f"the tiny model did not learn its prompts: loss {loss.item()}")
 
 
 @torch.no_grad()

@@ -69,7 +69,8 @@ def _write_examples(config: Config, folder: str, think: ThinkFormat) -> Rows:
     run = config.run_directory
     prompts = storage.read_rows(storage.join(run.folder("prompts"), "prompts.parquet"), Prompt)
     teacher = run.folder("teacher")
-    answers = {r.prompt_id: r for r in storage.read_rows(storage.join(teacher, "answers.parquet"), TeacherAnswer)}
+    rows = storage.stream_rows(storage.join(teacher, "answers.parquet"), TeacherAnswer)
+    answers = {row.prompt_id: row for row in rows if row.sample == 0}
     traces = {r.prompt_id: r for r in storage.read_rows(storage.join(teacher, "traces.parquet"), Trace)}
     signal_rows = storage.read_rows(storage.join(run.folder("signals"), "signals.parquet"), Signal)
     signals = {row.prompt_id: row for row in signal_rows}

@@ -7,8 +7,8 @@ never change what it computes, so they are left out of the stage's hash.
 from presafe.config.align import Align, Gate, Lora
 from presafe.config.evaluate import Evaluate
 from presafe.config.generation import Decoding, Engine, HttpSettings, TransformersSettings, VllmSettings
-from presafe.config.judges import Judge, PrefixSettings
-from presafe.config.prompts import Prompts, Source, Suite
+from presafe.config.judges import ClassifierSettings, Judge, LlmSettings, PrefixSettings
+from presafe.config.prompts import NearDuplicates, Prompts, Source, Suite, Wrapper
 from presafe.config.run import Cluster, Model, Placement, Pool, Run, Workers
 from presafe.config.serve import Endpoint, Serve
 from presafe.config.settings import Settings
@@ -19,6 +19,7 @@ from presafe.config.whole import STAGES, Config, load_config, load_serve
 __all__ = [
     "STAGES",
     "Align",
+    "ClassifierSettings",
     "Cluster",
     "Config",
     "Decoding",
@@ -29,8 +30,10 @@ __all__ = [
     "Gate",
     "HttpSettings",
     "Judge",
+    "LlmSettings",
     "Lora",
     "Model",
+    "NearDuplicates",
     "Placement",
     "Pool",
     "PrefixSettings",
@@ -45,6 +48,7 @@ __all__ = [
     "TransformersSettings",
     "VllmSettings",
     "Workers",
+    "Wrapper",
     "load_config",
     "load_serve",
 ]

@@ -2,9 +2,9 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Field, Tag
 
-from presafe.config.settings import Settings
+from presafe.config.settings import Settings, by_kind
 
 
 class Decoding(Settings):
@@ -60,11 +60,11 @@ class HttpSettings(Settings):
     concurrency: int = Field(16, ge=1)
     """Requests in flight, an actor."""
     requests_per_minute: float | None = Field(None, gt=0)
-    """Rate limit of the whole pool; None is none."""
+    """Rate limit of the whole pool, retries included; its workers get equal shares, evenly spaced. None is none."""
     max_retries: int = Field(6, ge=0)
-    """Retries, with backoff, of a request that failed for a reason that may pass."""
+    """Retries of a request that failed for a reason that may pass, after what Retry-After asks, else random backoff."""
     timeout_s: float = Field(600, gt=0)
-    """Seconds a request may take."""
+    """Seconds without a byte from the endpoint after which a request has failed."""
     max_prompt_characters: int = Field(32_000, ge=1)
     """Longer prompts are quarantined."""
     cot_on: dict[str, Any] = {}
@@ -73,16 +73,10 @@ class HttpSettings(Settings):
     """Extra fields of the request that turn chain-of-thought off."""
 
 
-def _kind(value: Any) -> str:
-    if isinstance(value, dict):
-        return str(value.get("kind", "transformers"))
-    return str(getattr(value, "kind", "transformers"))
-
-
 Engine = Annotated[
     Annotated[TransformersSettings, Tag("transformers")]
     | Annotated[VllmSettings, Tag("vllm")]
     | Annotated[HttpSettings, Tag("http")],
-    Discriminator(_kind),
+    by_kind("transformers"),
 ]
 """Which engine generates, by `kind`."""

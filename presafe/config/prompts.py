@@ -1,35 +1,57 @@
 """Section `prompts`."""
 
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from presafe.config.settings import Settings
 from presafe.records import Kind
 
+ORIGINS = ("path", "function", "dataset")
 
-class Source(Settings):
-    """One source of prompts: a JSONL, CSV or Parquet file, or a function that yields rows."""
+
+class Origin(Settings):
+    """Where rows come from: a JSONL, CSV or Parquet file, a function, or a Hugging Face dataset."""
 
     name: str
-    """Name kept in each row's `source`."""
+    """Name kept with each row."""
     path: str | None = None
     """File (.jsonl, .csv, .parquet) by path or URL."""
     function: str | None = None
-    """`module:function`, called with (seed, **options); yields rows as dicts."""
+    """`module:function`, called with (seed, **options)."""
     options: dict[str, Any] = {}
     """Keyword arguments of `function`."""
+    dataset: str | None = None
+    """Hugging Face dataset: a hub name, or a folder that `datasets` wrote or can load; needs `presafe[datasets]`."""
+    subset: str | None = None
+    """Configuration of `dataset`, where it has several."""
+    split: str = "train"
+    """Split of `dataset`."""
+    limit: int | None = Field(None, ge=1)
+    """At most so many good rows, the first ones."""
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        if sum(getattr(self, name) is not None for name in ORIGINS) != 1:
+            raise ValueError("needs exactly one of `path`, `function` and `dataset`")
+        return self
+
+    @property
+    def where(self) -> str:
+        """The file, function or dataset, for messages."""
+        return str(self.path or self.function or self.dataset)
+
+
+class Source(Origin):
+    """One source of prompts; a function yields rows as dicts."""
+
     columns: dict[str, str] = {}
     """Column of the file for each of text, kind, category, reference; default the same name."""
     kind: Kind | None = None
     """Kind of all rows, where they have no such column."""
-    limit: int | None = Field(None, ge=1)
-    """At most so many rows, the first ones."""
 
     @model_validator(mode="after")
-    def _one_of(self) -> Self:
-        if (self.path is None) == (self.function is None):
-            raise ValueError("needs exactly one of `path` and `function`")
+    def _known_columns(self) -> Self:
         if unknown := self.columns.keys() - {"text", "kind", "category", "reference"}:
             raise ValueError(f"maps unknown columns {sorted(unknown)}; known are text, kind, category, reference")
         return self
@@ -42,16 +64,76 @@ class Suite(Source):
     """Name of the attack that wraps its prompts."""
 
 
+class Wrapper(Origin):
+    """Jailbreak templates that wrap training prompts, so that the signal is learnt inside wrappers too.
+
+    A function yields templates as strings. Harmful and benign prompts are wrapped alike: otherwise the wrapper itself
+    would be the signal.
+    """
+
+    column: str = "text"
+    """Column that holds the template."""
+    placeholder: str = Field("[INSERT PROMPT HERE]", min_length=1)
+    """What the prompt replaces; a template without it is quarantined."""
+    copies: int = Field(1, ge=1)
+    """Wrapped copies a prompt; a validation prompt gets so many more in held-out templates."""
+    held_out_share: float = Field(0.2, ge=0, lt=1)
+    """Share of the templates that wrap validation prompts alone."""
+    kinds: list[Kind] = ["harmful", "benign", "reasoning"]
+    """Kinds of prompts that are wrapped."""
+
+
+class NearDuplicates(Settings):
+    """Likeness of two prompts: the Jaccard similarity of their sets of word shingles. All values are ours."""
+
+    action: Literal["drop", "keep"] = "drop"
+    """Whether near-duplicates of one kind and reference are dropped but the first."""
+    threshold: float = Field(0.85, gt=0, le=1)
+    """From here on two training prompts are the same one, and the later is dropped."""
+    contamination_threshold: float = Field(0.7, gt=0, le=1)
+    """From here on a training prompt is one of a suite's, and is dropped: a word or two changed in a sentence."""
+    cluster_threshold: float = Field(0.5, gt=0, le=1)
+    """From here on two training prompts share a cluster, and so a split."""
+    shingle_words: int = Field(3, ge=1)
+    """Words a shingle."""
+    permutations: int = Field(256, ge=16)
+    """Length of a MinHash signature; with 256, 98 % of the pairs at 0.5 are found, and 99.98 % of those at 0.6."""
+    max_cluster_share: float = Field(0.05, gt=0, le=1)
+    """A cluster that chains more than this share of all prompts is taken apart at a higher threshold."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.cluster_threshold > self.threshold:
+            raise ValueError("cluster_threshold is above threshold; near-duplicates must share a cluster")
+        return self
+
+
 class Prompts(Settings):
-    """Stage `prompts`: load, normalise, dedupe, split."""
+    """Stage `prompts`: load, normalise, dedupe, decontaminate, split, wrap."""
 
     sources: list[Source] = Field(min_length=1)
     """Training sources."""
     suites: list[Suite] = Field(min_length=1)
-    """Evaluation suites; a training prompt that is in one of them is dropped and counted."""
+    """Evaluation suites; a training prompt that is like one of theirs is dropped and counted."""
+    wrappers: list[Wrapper] = []
+    """Jailbreak templates around training prompts; none by default."""
     classifier_prompts: int = Field(1500, ge=1)
-    """Prompts whose decisions train the classifier (about 1,500 in notes on the paper)."""
+    """Prompts whose decisions train the classifier (about 1,500 in notes on the paper); before wrapping."""
     validation_prompts: int = Field(300, ge=1)
-    """Prompts held out of all training, for the classifier's metrics and the gate's threshold."""
+    """Prompts held out of all training, for the classifier's metrics and the gate's threshold; before wrapping."""
+    max_characters: int = Field(20_000, ge=1)
+    """Longer prompts and templates are quarantined."""
     max_quarantined_share: float = Field(0.0, ge=0, le=1)
     """Above this share of bad rows in a source the stage fails; below it they are set aside in quarantine/."""
+    max_contaminated_share: float = Field(0.5, ge=0, le=1)
+    """Above this share of a source in the evaluation suites the stage fails: the source is a suite."""
+    near_duplicates: NearDuplicates = NearDuplicates()
+    """Near-duplicates and clusters."""
+
+    @model_validator(mode="after")
+    def _unique_names(self) -> Self:
+        for field in ("sources", "suites", "wrappers"):
+            names = [entry.name for entry in getattr(self, field)]
+            if len(set(names)) < len(names):
+                raise ValueError(f"{field} of the same name; give each its own")
+        return self

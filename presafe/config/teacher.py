@@ -5,7 +5,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from presafe.config.generation import Decoding, Engine, TransformersSettings
-from presafe.config.judges import Judge, PrefixSettings
+from presafe.config.judges import Judges, PrefixSettings
 from presafe.config.run import Pool
 from presafe.config.settings import Settings
 
@@ -37,8 +37,11 @@ class Teacher(Settings):
     """Prompts of the validation split whose decision the model also takes with chain-of-thought on, for the report."""
     rows_per_block: int = Field(128, ge=1)
     """Rows of a Ray Data block: what a crash costs at most, a worker."""
-    judges: list[Judge] = Field([PrefixSettings()], min_length=1)
+    judges: Judges = [PrefixSettings()]
     """The first one's verdict is the decision; the others are compared with it."""
+    human_labels: str | None = None
+    """JSONL, CSV or Parquet file of human decisions on this run's answers, which gives each judge's precision and
+    recall: `decision`, `prompt_id` or `query`, and `answer` where only that very answer was labelled."""
     max_unscored_share: float = Field(0.2, ge=0, le=1)
     """Above this share of unscored answers the stage fails."""
 
@@ -46,4 +49,14 @@ class Teacher(Settings):
     def _decided_by_first_words(self) -> Self:
         if self.decision_only and self.judges[0].kind != "prefixes":
             raise ValueError("decision_only needs a first judge of kind `prefixes`: the others read whole answers")
+        return self
+
+    @model_validator(mode="after")
+    def _gpus_of_one_copy(self) -> Self:
+        for engine in (self.engine, self.trace_engine):
+            if engine.kind == "vllm" and self.workers.num_gpus not in (0, engine.tensor_parallel_size):
+                raise ValueError(
+                    f"vLLM's tensor_parallel_size is {engine.tensor_parallel_size} and workers.num_gpus "
+                    f"{self.workers.num_gpus:g}; a worker needs one GPU for each part of its model"
+                )
         return self

@@ -1,5 +1,6 @@
 """The one interface of all engines: queries in, completions out."""
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -55,3 +56,9 @@ class Engine(Protocol):
 def failed(error: str) -> Completion:
     """The completion of a query that no engine saw."""
     return Completion("", "", "length", 0, error)
+
+
+def query_seed(seed: int, query: Query) -> int:
+    """A seed of 31 bits for one query: by its content, so that no batch or worker changes what it draws."""
+    content = (seed, query.text, query.cot, query.sample)
+    return int.from_bytes(hashlib.sha256(repr(content).encode()).digest()[:4], "big") >> 1

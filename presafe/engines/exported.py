@@ -6,7 +6,14 @@ from typing import Any, Literal
 import torch
 from peft import PeftModel
 from pydantic import ValidationError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from presafe import storage
 from presafe.config import Settings
@@ -63,17 +70,17 @@ class LoadedModel:
 
     @property
     def stop_ids(self) -> frozenset[int]:
-        """The tokenizer's end of sequence, and those that the model's own generation config adds."""
-        own = self.model.generation_config.eos_token_id
-        listed = own if isinstance(own, list) else [own]
-        return frozenset(i for i in [self.tokenizer.eos_token_id, *listed] if isinstance(i, int))
+        return _stop_ids(self.tokenizer, self.model.generation_config)
 
 
 def load_base(folder: str, dtype: str, device: str = "cpu") -> LoadedModel:
-    """A plain model in evaluation mode. Raises UserError where the folder is no model."""
+    """A plain model in evaluation mode, or a PEFT adapter merged into its base. Raises UserError for anything else."""
     tokenizer = load_tokenizer(folder)
-    model = _load_weights(folder, dtype).to(device).eval()
-    return LoadedModel(model, tokenizer, think_format(tokenizer), None, None)
+    base, adapter = split_adapter(folder)
+    model = _load_weights(base, dtype).to(device)
+    if adapter is not None:
+        model = _merged(model, adapter)
+    return LoadedModel(model.eval(), tokenizer, think_format(tokenizer), None, None)
 
 
 def load_exported(folder: str, device: str = "cpu") -> LoadedModel:
@@ -81,24 +88,51 @@ def load_exported(folder: str, device: str = "cpu") -> LoadedModel:
     card = read_card(folder)
     local = storage.local_folder(storage.absolute(folder))
     base = load_base(card.base_model, card.dtype, device)
-    merged = PeftModel.from_pretrained(base.model, f"{local}/adapter").merge_and_unload()
+    merged = _merged(base.model, f"{local}/adapter")
     head = load_head(f"{local}/safety_head.safetensors").to(device)
     return LoadedModel(merged.eval(), base.tokenizer, base.format, head, card)
 
 
+def split_adapter(folder: str) -> tuple[str, str | None]:
+    """The base and the local adapter of a PEFT adapter's folder; a model's folder is its own base, without adapter."""
+    path = storage.join(folder, "adapter_config.json")
+    if not storage.exists(path):
+        return folder, None
+    base = storage.read_json(path).get("base_model_name_or_path")
+    if not base:
+        raise user_error(
+            found=f"{path} without base_model_name_or_path",
+            needed="the model that the adapter belongs to",
+            change="name its folder or hub name there",
+        )
+    return str(base), storage.local_folder(folder)
+
+
+def stop_ids(folder: str) -> frozenset[int]:
+    """The ids that end a completion of the model or adapter in `folder`, without loading its weights."""
+    base = storage.local_folder(split_adapter(folder)[0])
+    try:
+        generation = GenerationConfig.from_pretrained(base)
+    except OSError:  # a model without a generation config: transformers takes the ids from the model's own
+        generation = GenerationConfig.from_model_config(AutoConfig.from_pretrained(base))
+    return _stop_ids(load_tokenizer(folder), generation)
+
+
 def check_model(folder: str) -> ThinkFormat:
-    """The think format of the model in `folder`, without loading its weights.
+    """The think format of the model in `folder`, or of the adapter and its base, without loading their weights.
 
     Raises UserError where tokenizer, template, configuration or weights are missing: an error that a driver finds here
     is one sentence, and the same error in an actor is a stack trace.
     """
     think = think_format(load_tokenizer(folder))
+    base, _ = split_adapter(folder)
     try:
-        AutoConfig.from_pretrained(storage.local_folder(folder))
+        AutoConfig.from_pretrained(storage.local_folder(base))
     except (OSError, ValueError) as error:
-        raise _unloadable(folder, "configuration", error) from error
-    if storage.exists(folder) and not any(name.endswith(WEIGHTS) for name in storage.names(folder)):
-        raise _unloadable(folder, "weights", FileNotFoundError(f"no {' or '.join(WEIGHTS)} file"))
+        raise _unloadable(base, "configuration", error) from error
+    for place in {folder, base}:
+        if storage.exists(place) and not any(name.endswith(WEIGHTS) for name in storage.names(place)):
+            raise _unloadable(place, "weights", FileNotFoundError(f"no {' or '.join(WEIGHTS)} file"))
     return think
 
 
@@ -118,6 +152,9 @@ def read_card(folder: str) -> Card:
 
 
 def load_tokenizer(folder: str) -> PreTrainedTokenizerBase:
+    """The tokenizer beside a model; an adapter's own where its folder has one, else its base's."""
+    if not storage.exists(storage.join(folder, "tokenizer_config.json")):
+        folder, _ = split_adapter(folder)
     try:
         tokenizer = AutoTokenizer.from_pretrained(storage.local_folder(folder), padding_side="left")
     except (OSError, ValueError) as error:
@@ -133,6 +170,20 @@ def _load_weights(folder: str, dtype: str) -> Any:
         return AutoModelForCausalLM.from_pretrained(storage.local_folder(folder), dtype=getattr(torch, dtype))
     except (OSError, ValueError) as error:
         raise _unloadable(folder, "model", error) from error
+
+
+def _merged(model: Any, adapter: str) -> Any:
+    try:
+        return PeftModel.from_pretrained(model, adapter).merge_and_unload()
+    except (OSError, ValueError, RuntimeError) as error:  # a shape that is not the base's is a RuntimeError
+        raise _unloadable(adapter, "adapter", error) from error
+
+
+def _stop_ids(tokenizer: PreTrainedTokenizerBase, generation: GenerationConfig) -> frozenset[int]:
+    """The tokenizer's end of sequence, and those that the model's own generation config adds."""
+    own = generation.eos_token_id
+    listed = own if isinstance(own, list) else [own]
+    return frozenset(i for i in [tokenizer.eos_token_id, *listed] if isinstance(i, int))
 
 
 def _unloadable(folder: str, what: str, error: Exception) -> UserError:

@@ -1,25 +1,22 @@
 """Generation as a Ray Data job: tasks in Parquet, completions out, on a pool of actors that may die.
 
-Rows are checkpointed as their block is written, so a re-run with the same folder generates only what is missing. The
-unit of loss is the block: without the repartition, Ray reads small files as a single block and saves nothing before the
-end. The driver holds no rows: it streams them from and to storage.
+A re-run with the same folder generates only what is missing (`presafe/rowjob.py`). The driver holds no rows: it streams
+them from and to storage.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
-import ray
-from ray.data import ActorPoolStrategy, DataContext
-from ray.data.checkpoint import CheckpointConfig
 
 from presafe import storage
-from presafe.config import Decoding, Engine, Pool
-from presafe.engines.engine import Completion, Decided, Query
+from presafe.config import Decoding, Pool
+from presafe.config import Engine as EngineSettings
+from presafe.engines.engine import Completion, Decided, Engine, Query
 from presafe.engines.start import ModelSpec, start_engine
 from presafe.engines.transformers_engine import TransformersEngine
-from presafe.progress import generated, progress
 from presafe.records import CotMode, FinishReason, schema, to_table
+from presafe.rowjob import RowJob, run_rows
 from presafe.runtime import pool_size
 
 
@@ -60,7 +57,7 @@ class Job:
     """
 
     model: ModelSpec
-    engine: Engine
+    engine: EngineSettings
     decoding: dict[CotMode, Decoding]
     workers: Pool
     rows_per_block: int
@@ -72,36 +69,25 @@ def task_id(prompt_id: str, cot: CotMode, sample: int = 0) -> str:
     return f"{prompt_id}-{cot}-{sample}"
 
 
-def run_generation(tasks: Iterable[Task], folder: str, job: Job, title: str) -> str:
+def run_generation(
+    tasks: Iterable[Task], folder: str, job: Job, title: str, start: Callable[[Job, int], Engine] | None = None
+) -> str:
     """Generate every task, resuming what an earlier run left in `folder`; returns the folder of Generation rows.
 
-    Their order is the order in which blocks were done. Raises AssertionError where a task is missing or doubled.
+    `start` makes an actor's engine from the job and the number of actors, by default as the job's settings say. The
+    order of the rows is the order in which blocks were done. Raises AssertionError where a task is missing or doubled.
     """
     inputs, output = storage.join(folder, "tasks.parquet"), storage.join(folder, "generations")
-    count = storage.write_rows(inputs, tasks, Task)
-    storage.make_folder(output)
-    actors = pool_size(job.workers)
-    context = DataContext.get_current()
-    context.checkpoint_config = CheckpointConfig(
-        id_column="task_id", checkpoint_path=storage.join(folder, "checkpoint"), delete_checkpoint_on_success=False
+    storage.write_rows(inputs, tasks, Task)
+    rows = RowJob(
+        id_column="task_id",
+        columns=schema(Task).names,
+        checkpoint=storage.join(folder, "checkpoint"),
+        workers=job.workers,
+        rows_per_block=job.rows_per_block,
+        title=title,
     )
-    try:
-        dataset = ray.data.read_parquet(inputs).repartition(target_num_rows_per_block=job.rows_per_block)
-        dataset = dataset.map_batches(
-            Generator,
-            fn_constructor_args=(job, actors),
-            batch_size=None,
-            batch_format="pyarrow",
-            compute=ActorPoolStrategy(size=actors),
-            num_cpus=job.workers.num_cpus,
-            num_gpus=job.workers.num_gpus,
-        )
-        with progress(generated(output), count, title, "rows"):
-            dataset.write_parquet(output)
-    finally:
-        context.checkpoint_config = None
-    assert storage.fingerprint(output, "task_id") == storage.fingerprint(inputs, "task_id"), "a task is lost or doubled"
-    return output
+    return run_rows(inputs, output, rows, Generator, job, pool_size(job.workers), start or _configured_engine)
 
 
 def read_generations(folder: str) -> Iterator[Generation]:
@@ -112,9 +98,8 @@ def read_generations(folder: str) -> Iterator[Generation]:
 class Generator:
     """Actor: starts the engine once, then turns batches of tasks into generations. A bad row never raises."""
 
-    def __init__(self, job: Job, num_workers: int) -> None:
-        on_gpu = job.workers.num_gpus > 0
-        self._job, self._engine = job, start_engine(job.engine, job.model, on_gpu=on_gpu, num_workers=num_workers)
+    def __init__(self, job: Job, num_workers: int, start: Callable[[Job, int], Engine]) -> None:
+        self._job, self._engine = job, start(job, num_workers)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         tasks = [Task(**row) for row in batch.select(schema(Task).names).to_pylist()]
@@ -133,6 +118,16 @@ class Generator:
             values = self._engine.refuse_probabilities([self._engine.pre_cot_ids(tasks[k].text) for k in good])
             probabilities = dict(zip(good, values, strict=True))
         return [_generation(tasks[k], completion, probabilities.get(k)) for k, completion in enumerate(completions)]
+
+
+def _configured_engine(job: Job, num_workers: int) -> Engine:
+    return start_engine(
+        job.engine,
+        job.model,
+        on_gpu=job.workers.num_gpus > 0,
+        num_workers=num_workers,
+        max_new_tokens=max(decoding.max_new_tokens for decoding in job.decoding.values()),
+    )
 
 
 def _generation(task: Task, completion: Completion, probability: float | None) -> Generation:

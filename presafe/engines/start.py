@@ -5,16 +5,19 @@ from dataclasses import dataclass
 from presafe import storage
 from presafe.config import HttpSettings, TransformersSettings, VllmSettings
 from presafe.engines.engine import Engine
-from presafe.engines.exported import load_base, load_exported
+from presafe.engines.exported import load_base, load_exported, read_card, split_adapter
 from presafe.engines.head import load_head
+from presafe.engines.http_engine import HttpEngine
 from presafe.engines.transformers_engine import TransformersEngine
+from presafe.engines.vllm_engine import VllmEngine, VllmModel
 
 
 @dataclass(frozen=True)
 class ModelSpec:
     """Which model an actor loads: `base`, or the export in `exported`; `head` adds that export's safety head.
 
-    `base` is a folder or hub name, of a model or of a PEFT adapter. An endpoint has its own model and needs none of this.
+    `base` is a folder or hub name of a model, or a PEFT adapter's folder. An endpoint has its own model and needs none
+    of this.
     """
 
     base: str
@@ -24,16 +27,30 @@ class ModelSpec:
 
 
 def start_engine(
-    settings: TransformersSettings | VllmSettings | HttpSettings, spec: ModelSpec, *, on_gpu: bool, num_workers: int
+    settings: TransformersSettings | VllmSettings | HttpSettings,
+    spec: ModelSpec,
+    *,
+    on_gpu: bool,
+    num_workers: int,
+    max_new_tokens: int,
 ) -> Engine:
-    """The engine of `settings`; `num_workers` actors share an endpoint's rate limit."""
+    """The engine of `settings`; `num_workers` actors share an endpoint's rate limit.
+
+    `max_new_tokens` is the longest completion that will be asked for: vLLM lays out its cache by it.
+    """
     match settings:
         case TransformersSettings():
             return start_transformers(settings, spec, on_gpu=on_gpu)
         case VllmSettings():
-            raise NotImplementedError
+            return VllmEngine(vllm_model(spec), settings, max_new_tokens)
         case HttpSettings():
-            raise NotImplementedError
+            return HttpEngine(settings, num_workers)
+
+
+def check_engine(settings: TransformersSettings | VllmSettings | HttpSettings) -> None:
+    """Raise UserError where an endpoint cannot be reached from here: in an actor the sentence comes late."""
+    if isinstance(settings, HttpSettings):
+        HttpEngine(settings, num_workers=1)
 
 
 def start_transformers(settings: TransformersSettings, spec: ModelSpec, *, on_gpu: bool) -> TransformersEngine:
@@ -41,3 +58,12 @@ def start_transformers(settings: TransformersSettings, spec: ModelSpec, *, on_gp
     loaded = load_exported(spec.exported, device) if spec.exported else load_base(spec.base, spec.dtype, device)
     head = load_head(f"{storage.local_folder(spec.head)}/safety_head.safetensors") if spec.head else None
     return TransformersEngine(loaded, settings, head)
+
+
+def vllm_model(spec: ModelSpec) -> VllmModel:
+    """What vLLM loads: an exported model is an adapter on its card's base."""
+    if spec.exported:
+        card, exported = read_card(spec.exported), storage.local_folder(storage.absolute(spec.exported))
+        return VllmModel(card.base_model, storage.local_folder(card.base_model), f"{exported}/adapter", card.dtype)
+    base, adapter = split_adapter(spec.base)
+    return VllmModel(spec.base, storage.local_folder(base), adapter, spec.dtype)

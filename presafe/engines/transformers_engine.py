@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import DynamicCache, GenerationConfig, StoppingCriteria, StoppingCriteriaList
+from transformers import DynamicCache, GenerationConfig, StoppingCriteriaList
 
 from presafe.config import Decoding, TransformersSettings
 from presafe.engines.encoding import completion, encode
@@ -85,7 +85,7 @@ class TransformersEngine:
         ids, mask = self._pad([job.ids for job in batch], len(shared))
         stop = None
         if decided is not None and batch[0].query.stop_early:
-            stop = _StopDecided(batch, self._format, decided, ids.shape[1])
+            stop = _StopDecided(batch, self._format, decided, ids.shape[1], self._stop_ids)
         output = self._model.generate(
             input_ids=ids,
             attention_mask=mask,
@@ -137,18 +137,23 @@ class TransformersEngine:
         return completion(self._format, query.cot, text, used, reason)
 
 
-class _StopDecided(StoppingCriteria):
-    """Ends a row once its answer is decided; `decided_at` has the number of tokens that took, by row."""
+class _StopDecided:
+    """Stopping criterion: ends a row once its answer is decided; `decided_at` has the tokens that took, by row."""
 
-    def __init__(self, batch: list[_Job], think: ThinkFormat, decided: Decided, prompt_width: int) -> None:
+    def __init__(
+        self, batch: list[_Job], think: ThinkFormat, decided: Decided, prompt_width: int, stop_ids: frozenset[int]
+    ) -> None:
         self._batch, self._format, self._decided, self._width = batch, think, decided, prompt_width
-        self.decided_at: dict[int, int] = {}
+        self._ended: set[int] = set()
+        self._stop_ids, self.decided_at = stop_ids, dict[int, int]()
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any) -> torch.Tensor:  # noqa: ARG002
         completions = input_ids[:, self._width :]
+        last = completions[:, -1].tolist()
+        self._ended |= {row for row, token in enumerate(last) if token in self._stop_ids}
         texts = self._format.tokenizer.batch_decode(completions)
         for row, (job, text) in enumerate(zip(self._batch, texts, strict=True)):
-            if row not in self.decided_at:
+            if row not in self.decided_at and row not in self._ended:
                 thought = self._format.split(text, cot=job.query.cot == "on")
                 if thought.closed and self._decided(thought.answer):
                     self.decided_at[row] = completions.shape[1]

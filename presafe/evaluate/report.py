@@ -1,24 +1,34 @@
 """The report of a run: `report.json` for programs, `report.md` and `report.html` for people."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
+from typing import Any
 
 import jinja2
 
 from presafe import storage
 from presafe.config import Config
 from presafe.evaluate import plots, table
+from presafe.evaluate.judging import judge_tables
 from presafe.evaluate.measurements import OUTCOME, Measurement
 from presafe.records import EvalRecord
 from presafe.stages import versions
+
+logger = logging.getLogger("presafe")
 
 METRICS = tuple(metric for metric, _ in OUTCOME.values())
 
 
 def write_report(
-    folder: str, config: Config, measurements: Sequence[Measurement], records: Sequence[EvalRecord], threshold: float
+    folder: str,
+    config: Config,
+    measurements: Sequence[Measurement],
+    records: Sequence[EvalRecord],
+    threshold: float,
+    judges: Mapping[str, Any],
 ) -> None:
-    """Write the three files into the stage's folder."""
+    """Write the three files into the stage's folder; `judges` has each model's judge report."""
     summary = {
         "run": config.run.name,
         "seed": config.run.seed,
@@ -30,7 +40,7 @@ def write_report(
         "versions": versions(),
     }
     rows = [measurement.model_dump(mode="json") for measurement in measurements]
-    storage.write_json(storage.join(folder, "report.json"), {**summary, "measurements": rows})
+    storage.write_json(storage.join(folder, "report.json"), {**summary, "judges": judges, "measurements": rows})
     main = table.rows(measurements)
     more = table.rows(measurements, ("refused_before_cot_rate", "thinking_rate"))
     unscored = sum(m.unscored for m in measurements if m.metric in METRICS and m.gate == "off")
@@ -41,6 +51,8 @@ def write_report(
         "more": more,
         "unscored": unscored,
         "total": total,
+        "claimless": _claimless(measurements, config.evaluate.max_unscored_share),
+        "judge_tables": judge_tables(judges),
         "as_markdown": table.as_markdown,
     }
     suites = list(dict.fromkeys(measurement.suite for measurement in measurements))
@@ -52,6 +64,19 @@ def write_report(
     storage.write_text(
         storage.join(folder, "report.html"), _render("report.html.j2", context | figures, autoescape=True)
     )
+
+
+def _claimless(measurements: Sequence[Measurement], ceiling: float) -> str | None:
+    """The sentence that names the cells with too many unscored answers; logged as a warning, too."""
+    cells = [f"{m.suite} ({table.column_title((m.model, m.cot, m.gate))})" for m in measurements if m.too_unscored]
+    if not cells:
+        return None
+    sentence = (
+        f"More than {100 * ceiling:g} % of the answers are unscored, so that no value is claimed, in: "
+        f"{'; '.join(dict.fromkeys(cells))}. Raise evaluate.decoding.max_new_tokens, or look at the judge."
+    )
+    logger.warning("%s", sentence)
+    return sentence
 
 
 def _render(name: str, context: dict[str, object], *, autoescape: bool) -> str:

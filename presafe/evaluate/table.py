@@ -27,7 +27,9 @@ def column_title(condition: tuple[str, str, str]) -> str:
 
 
 def percent(measurement: Measurement | None) -> str:
-    """`12.5 [8.1, 18.0]` in percent, or a dash where nothing was measured or scored."""
+    """`12.5 [8.1, 18.0]` in percent, or a dash where nothing was measured or scored, or how much was not."""
+    if measurement is not None and measurement.too_unscored:
+        return f"no claim: {100 * measurement.unscored / (measurement.n + measurement.unscored):.0f} % unscored"
     if measurement is None or measurement.value is None:
         return "-"
     low, high = measurement.ci_low, measurement.ci_high

@@ -1,13 +1,12 @@
 """From generations to records: one verdict an answer, with the gate off and with the gate on."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from presafe.config import Decoding, Gate, Suite
 from presafe.engines.job import Generation
 from presafe.evaluate.scorers import is_correct
 from presafe.gate import decide
-from presafe.judges import PrefixJudge
-from presafe.records import EvalRecord, Prompt
+from presafe.records import Decision, EvalRecord, Prompt
 
 
 def eval_records(
@@ -16,7 +15,8 @@ def eval_records(
     prompts: Sequence[Prompt],
     suites: Sequence[Suite],
     *,
-    judge: PrefixJudge,
+    judge: str,
+    decisions: Mapping[str, Decision],
     decoding: Decoding,
     gate: Gate,
     threshold: float,
@@ -24,7 +24,8 @@ def eval_records(
     """Two records a generation and suite: as the model answered, and as the gate would have it.
 
     With the gate on, a prompt at or above the threshold gets the gate's refusal and nothing is generated; below it, the
-    answer is the one without the gate. A generation that failed is unscored.
+    answer is the one without the gate. `decisions` are those of the judge of that name, by task_id; a generation that
+    has none, since it failed, is unscored.
     """
     attacks = {suite.name: suite.attack for suite in suites}
     by_id: dict[str, list[Prompt]] = {}
@@ -40,7 +41,7 @@ def eval_records(
                 answer = gate.refusal if refused_by_gate else row.answer
                 reasoning = "" if refused_by_gate else row.reasoning
                 finish_reason = "stop" if refused_by_gate else row.finish_reason
-                decision = "refuse" if refused_by_gate else judge(answer, finish_reason)
+                decision = "refuse" if refused_by_gate else decisions.get(row.task_id, "unscored")
                 verdict: str = decision
                 if prompt.reference is not None and decision != "unscored":
                     verdict = "correct" if is_correct(answer, prompt.reference) else "incorrect"
@@ -58,7 +59,7 @@ def eval_records(
                     refused_before_cot=decision == "refuse" and not reasoning,
                     head_probability=probability,
                     verdict=verdict,
-                    judge="gate" if refused_by_gate else judge.name,
+                    judge="gate" if refused_by_gate else judge,
                     num_tokens=0 if refused_by_gate else row.num_tokens,
                     truncated=finish_reason == "length",
                 )

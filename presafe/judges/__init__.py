@@ -1,6 +1,15 @@
-"""Judges: an answer in, refuse, comply or unscored out."""
+"""Judges: an answer in, refuse, comply or unscored out; and how far several of them agree."""
 
-from presafe.judges.answers import JudgedAnswer, judge_answers
+from presafe.judges.agreement import JudgeReport, check_unscored
+from presafe.judges.answers import JudgedAnswer, check_judges, judge_answers
 from presafe.judges.prefixes import PrefixJudge, prefix_judge
 
-__all__ = ["JudgedAnswer", "PrefixJudge", "judge_answers", "prefix_judge"]
+__all__ = [
+    "JudgeReport",
+    "JudgedAnswer",
+    "PrefixJudge",
+    "check_judges",
+    "check_unscored",
+    "judge_answers",
+    "prefix_judge",
+]

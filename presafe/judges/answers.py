@@ -1,12 +1,17 @@
 """Verdicts of all configured judges on the answers of a generation job."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from presafe.config import Judge
+from presafe import storage
+from presafe.config import ClassifierSettings, Judge, LlmSettings, PrefixSettings
 from presafe.engines.job import Generation, read_generations
+from presafe.judges.classifier import check_classifier, classifier_verdicts
+from presafe.judges.llm import check_llm, llm_verdicts
 from presafe.judges.prefixes import prefix_judge
+from presafe.judges.verdicts import VerdictTable
 from presafe.records import Decision
+from presafe.runtime import demand, preflight
 
 
 @dataclass(frozen=True)
@@ -22,13 +27,40 @@ class JudgedAnswer:
         return next(iter(self.decisions.values()))
 
 
+def check_judges(judges: Sequence[Judge]) -> None:
+    """Raise UserError where a judge's model, labels or room on the connected cluster are not as configured.
+
+    A stage calls it before it generates, since judging comes after hours of that.
+    """
+    for judge in judges:
+        if isinstance(judge, PrefixSettings):
+            continue
+        preflight(demand(f"judge {judge.name}", judge.workers))
+        if isinstance(judge, ClassifierSettings):
+            check_classifier(judge)
+        else:
+            check_llm(judge)
+
+
 def judge_answers(generations: str, judges: Sequence[Judge], folder: str, seed: int) -> Iterator[JudgedAnswer]:
     """Stream the Generation rows in `generations`, those with an error left out, with their verdicts.
 
-    Judges that run on models keep their checkpoints and verdicts in `folder`.
+    Judges that run on models do so before this returns, one after the other, and keep checkpoint and verdicts in
+    `folder`/judges/NAME; a re-run resumes there. Memory: 9 bytes a row for each of them, nothing for prefixes.
     """
-    del folder, seed
-    readers = {judge.kind: prefix_judge(judge) for judge in judges}
-    for row in read_generations(generations):
-        if row.error is None:
-            yield JudgedAnswer(row, {name: read(row.answer, row.finish_reason) for name, read in readers.items()})
+    readers = {judge.name: _reader(generations, judge, folder, seed) for judge in judges}
+    rows = (row for row in read_generations(generations) if row.error is None)
+    return (JudgedAnswer(row, {name: read(row) for name, read in readers.items()}) for row in rows)
+
+
+def _reader(generations: str, settings: Judge, folder: str, seed: int) -> Callable[[Generation], Decision]:
+    if isinstance(settings, PrefixSettings):
+        judge = prefix_judge(settings)
+        return lambda row: judge(row.answer, row.finish_reason)
+    own = storage.join(folder, "judges", settings.name)
+    if isinstance(settings, LlmSettings):
+        verdicts = llm_verdicts(generations, settings, own, seed)
+    else:
+        verdicts = classifier_verdicts(generations, settings, own)
+    table = VerdictTable(verdicts)
+    return lambda row: table[row.task_id]

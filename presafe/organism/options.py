@@ -67,6 +67,17 @@ class SuiteOptions(Settings):
     """Prompts."""
 
 
+class WrapperOptions(Settings):
+    """How many training wrappers."""
+
+    seed: int = Field(ge=0)
+    """Seed of the draw."""
+    count: int = Field(200, ge=1)
+    """Different templates."""
+    placeholder: str = Field("[INSERT PROMPT HERE]", min_length=1)
+    """Where the prompt goes."""
+
+
 Options = TypeVar("Options", bound=Settings)
 
 

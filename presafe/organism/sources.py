@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from presafe.errors import user_error
+from presafe.organism import grammar
 from presafe.organism.arithmetic import draw_problem
-from presafe.organism.options import PromptOptions, SuiteName, SuiteOptions, parse
+from presafe.organism.options import PromptOptions, SuiteName, SuiteOptions, WrapperOptions, parse
 from presafe.organism.world import Group, Wrapper, draw_request
 
 Row = dict[str, str | None]
@@ -66,6 +67,20 @@ def suite(seed: int, **options: Any) -> Iterator[Row]:
         return _request(rng, *requests, held_out=True) if requests else _problem(rng, held_out=True)
 
     return iter(_unique(f"prompts in suite {wanted.name}", wanted.size, draw))
+
+
+def wrappers(seed: int, **options: Any) -> Iterator[str]:
+    """Different templates of the training grammar, with a placeholder; options: `count` = 200 and `placeholder`.
+
+    Raises UserError for an unknown or wrong option, and where the grammar has fewer templates than asked for.
+    """
+    wanted = parse(WrapperOptions, "presafe.organism:wrappers", seed=seed, **options)
+    rng = random.Random(f"wrappers/{seed}")
+
+    def draw() -> Row:
+        return {"text": grammar.wrap(wanted.placeholder, *grammar.draw_training(rng))}
+
+    return (str(row["text"]) for row in _unique("wrappers", wanted.count, draw))
 
 
 def _request(rng: random.Random, group: Group, wrapper: Wrapper, *, held_out: bool) -> Row:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
-from presafe.organism import words, wrappers
+from presafe.organism import grammar, words
 
 Group = Literal["harmful", "lookalike", "easy"]
 Wrapper = Literal["plain", "wrapped", "held_out_wrapper"]
@@ -55,7 +55,7 @@ def draw_request(rng: random.Random, group: Group, wrapper: Wrapper, *, held_out
     circumstance = rng.choice(("", *words.CIRCUMSTANCES))
     text = rng.choice(words.PHRASINGS).format(task=f"{task} {circumstance}".rstrip())
     if wrapper == "wrapped":
-        text = wrappers.wrap(text, *wrappers.draw_training(rng))
+        text = grammar.wrap(text, *grammar.draw_training(rng))
     elif wrapper == "held_out_wrapper":
-        text = wrappers.wrap(text, *wrappers.draw_held_out(rng))
+        text = grammar.wrap(text, *grammar.draw_held_out(rng))
     return Request(text, task, group, wrapper)

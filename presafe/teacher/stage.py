@@ -1,19 +1,29 @@
-"""Stage `teacher` (paper, Fig. 3, step 1): answers with their decisions, and traces of benign and reasoning prompts."""
+"""Stage `teacher` (paper, Fig. 3, step 1): answers with their decisions, and the model's own CoT-ON traces."""
 
-import random
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 from presafe import storage
-from presafe.config import Config
+from presafe.config import Config, PrefixSettings
 from presafe.engines.exported import check_model
-from presafe.engines.job import Generation, Job, ModelSpec, Task, run_generation, task_id
-from presafe.errors import user_error
-from presafe.judges import PrefixJudge, prefix_judge
-from presafe.records import Prompt, TeacherAnswer, Trace
-from presafe.runtime import connect, demand, model_folder, preflight
+from presafe.engines.job import Job, read_generations, run_generation
+from presafe.engines.start import ModelSpec, check_engine
+from presafe.judges import (
+    JudgedAnswer,
+    JudgeReport,
+    check_judges,
+    check_unscored,
+    judge_answers,
+    prefix_judge,
+)
+from presafe.records import Decision, TeacherAnswer, Trace
+from presafe.runtime import connect, demand, model_folder, preflight, resolved
 from presafe.stages import Rows, run_stage
+from presafe.teacher.tasks import answer_tasks, cot_on_tasks, needs_cot_on, training_prompts
+from presafe.teacher.traces import REASONS, kept_traces
 
 
 @dataclass(frozen=True)
@@ -25,69 +35,104 @@ class Failure:
 
 
 def run_teacher(config: Config, *, force: bool = False) -> None:
-    """Run the stage; its output is answers.parquet (TeacherAnswer), traces.parquet (Trace) and quarantine/."""
+    """Run the stage.
+
+    Its output is answers.parquet and answers_cot_on.parquet (TeacherAnswer), traces.parquet (Trace), quarantine/
+    and judges.json, which says how far the judges agree.
+    """
     settings = config.stage_settings("teacher")
     body = partial(_teacher, config)
     run_stage(config.run_directory, "teacher", settings, body, inputs=("prompts",), force=force)
 
 
 def _teacher(config: Config, folder: str) -> Rows:
-    teacher = config.teacher
     connect(config.cluster)
     preflight(demand("teacher", config.teacher.workers))
-    model = model_folder(config)
-    check_model(model)
-    job = Job(
-        model=ModelSpec(model, config.model.dtype),
-        engine=teacher.engine,
-        decoding={"off": teacher.answer, "on": teacher.trace},
-        workers=teacher.workers,
-        rows_per_block=teacher.rows_per_block,
-        seed=config.run.seed,
-    )
-    done = run_generation(_tasks(config), folder, job, "teacher")
-    failures = [Failure(row.task_id, row.error) for row in done if row.error is not None]
-    judge = prefix_judge(teacher.judges[0])
-    answers = [_answer(row, judge) for row in done if row.cot == "off" and row.error is None]
-    traced = [row for row in done if row.cot == "on" and row.error is None]
-    verdicts = Counter[str](judge(row.answer, row.finish_reason) for row in traced)
-    traces = [_trace(row) for row in traced if judge(row.answer, row.finish_reason) == "comply"]
-    unscored = sum(answer.decision == "unscored" for answer in answers)
-    if unscored > teacher.max_unscored_share * len(answers):
-        raise user_error(
-            found=f"{unscored} unscored of {len(answers)} CoT-OFF answers",
-            needed=f"at most a share of {teacher.max_unscored_share:g}",
-            change="raise teacher.answer.max_new_tokens, since a cut-off answer is unscored",
-        )
+    own = model_folder(config)
+    check_model(own)
+    teacher = _teacher_model(config, own)
+    check_engine(config.teacher.engine)
+    check_judges(config.teacher.judges)
+    report = JudgeReport(config.teacher.judges, config.teacher.human_labels)
+    jobs = [_generate(config, folder, "answers", teacher)]
+    rows = _write_answers(config, folder, jobs[0], report)
+    if needs_cot_on(config.teacher):
+        jobs.append(_generate(config, folder, "cot_on", own))
+        rows |= _write_cot_on(config, folder, jobs[1])
+    failures = [Failure(row.task_id, row.error) for job in jobs for row in read_generations(job) if row.error]
     if failures:
         storage.write_rows(storage.join(folder, "quarantine", "tasks.parquet"), failures, Failure)
-    storage.write_rows(storage.join(folder, "answers.parquet"), answers, TeacherAnswer)
-    storage.write_rows(storage.join(folder, "traces.parquet"), traces, Trace)
-    return {
-        "answers": len(answers),
-        "refusals": sum(answer.decision == "refuse" for answer in answers),
-        "unscored": unscored,
-        "traces": len(traces),
-        "traces_refused": verdicts["refuse"],
-        "traces_unscored": verdicts["unscored"],
-        "quarantined": len(failures),
-    }
+    return rows | {"quarantined": len(failures)}
 
 
-def _tasks(config: Config) -> list[Task]:
-    path = storage.join(config.run_directory.folder("prompts"), "prompts.parquet")
-    prompts = [prompt for prompt in storage.read_rows(path, Prompt) if prompt.split != "evaluate"]
-    off = [Task(task_id(p.prompt_id, "off"), p.prompt_id, p.text, "off", 0) for p in prompts]
-    traced = [p for p in prompts if p.split == "align" and p.kind != "harmful"]
-    random.Random(config.run.seed).shuffle(traced)
-    traced = traced[: config.teacher.max_traces]
-    return off + [Task(task_id(p.prompt_id, "on"), p.prompt_id, p.text, "on", 0) for p in traced]
+def _teacher_model(config: Config, own: str) -> str:
+    """The model that answers; an endpoint answers by itself, so its engine never looks at this one."""
+    if config.teacher.model is None:
+        return own
+    teacher = resolved(config.teacher.model)
+    check_model(teacher)
+    return teacher
 
 
-def _answer(row: Generation, judge: PrefixJudge) -> TeacherAnswer:
-    decision = judge(row.answer, row.finish_reason)
-    return TeacherAnswer(row.prompt_id, row.sample, row.answer, row.finish_reason, row.num_tokens, decision, judge.name)
+def _generate(config: Config, folder: str, part: Literal["answers", "cot_on"], model: str) -> str:
+    settings = config.teacher
+    answers, decided = part == "answers", None
+    if answers and settings.decision_only:
+        first = settings.judges[0]
+        assert isinstance(first, PrefixSettings), "the config admits no other judge with decision_only"
+        decided = prefix_judge(first).decided
+    job = Job(
+        model=ModelSpec(model, config.model.dtype),
+        engine=settings.engine if answers else settings.trace_engine,
+        decoding={"off": settings.answer} if answers else {"on": settings.trace},
+        workers=settings.workers,
+        rows_per_block=settings.rows_per_block,
+        seed=config.run.seed,
+        decided=decided,
+    )
+    tasks = answer_tasks(config) if answers else cot_on_tasks(config)
+    return run_generation(tasks, storage.join(folder, part), job, f"teacher {part}")
 
 
-def _trace(row: Generation) -> Trace:
-    return Trace(row.prompt_id, row.reasoning, row.answer, row.finish_reason, row.num_tokens)
+def _write_answers(config: Config, folder: str, job: str, report: JudgeReport) -> Rows:
+    settings, counts, tokens = config.teacher, Counter[Decision](), 0
+    judged = judge_answers(job, settings.judges, storage.join(folder, "answers"), config.run.seed)
+
+    def answers() -> Iterator[TeacherAnswer]:
+        nonlocal tokens
+        for one in judged:
+            counts[one.decision] += 1
+            tokens += one.generation.num_tokens
+            report.add(one)
+            yield _answer(one)
+
+    total = storage.write_rows(storage.join(folder, "answers.parquet"), answers(), TeacherAnswer)
+    storage.write_json(storage.join(folder, "judges.json"), report.as_json())
+    check_unscored(counts, settings.max_unscored_share, "teacher")
+    return {"answers": total, "refusals": counts["refuse"], "unscored": counts["unscored"], "answer_tokens": tokens}
+
+
+def _write_cot_on(config: Config, folder: str, job: str) -> Rows:
+    """Traces of the align split, and decisions that the model takes on the validation split with CoT on."""
+    dropped, decisions = Counter[str](), list[TeacherAnswer]()
+    references = {p.prompt_id: p.reference for p in training_prompts(config) if p.split == "align" and p.reference}
+    validation = {p.prompt_id for p in training_prompts(config) if p.split == "validation"}
+    judged = judge_answers(job, config.teacher.judges, storage.join(folder, "cot_on"), config.run.seed)
+
+    def traced() -> Iterator[JudgedAnswer]:
+        for one in judged:
+            if one.generation.prompt_id in validation:
+                decisions.append(_answer(one))
+            else:
+                yield one
+
+    kept = kept_traces(traced(), references, dropped)
+    traces = storage.write_rows(storage.join(folder, "traces.parquet"), kept, Trace)
+    storage.write_rows(storage.join(folder, "answers_cot_on.parquet"), decisions, TeacherAnswer)
+    counts = {f"traces_{reason}": dropped[reason] for reason in REASONS}
+    return {"traces": traces, **counts, "cot_on_decisions": len(decisions)}
+
+
+def _answer(one: JudgedAnswer) -> TeacherAnswer:
+    row, judge = one.generation, next(iter(one.decisions))
+    return TeacherAnswer(row.prompt_id, row.sample, row.answer, row.finish_reason, row.num_tokens, one.decision, judge)

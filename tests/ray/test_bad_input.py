@@ -106,3 +106,11 @@ def test_a_dry_run_prints_the_resolved_config_and_the_demand_and_runs_nothing(ca
     assert "r: 16" in printed
     assert "align     8 worker(s) of 1 CPU and 1 GPU: 8 CPU and 8 GPU at once" in printed
     assert not (root / "runs").exists()
+
+
+def test_an_endpoint_where_nobody_answers(capsys, root):
+    run(root, "prompts")
+    engine = "teacher.engine={kind: http, base_url: 'http://127.0.0.1:9/v1', model: m, max_retries: 0}"
+    message = error(capsys, root, "teacher", engine)
+    assert "needed model 'm' at http://127.0.0.1:9/v1/chat/completions" in message
+    assert not (root / "runs/run/teacher").exists()

@@ -1,5 +1,7 @@
 """The batched engine against transformers, one prompt at a time."""
 
+import re
+
 import pytest
 import torch
 
@@ -80,16 +82,19 @@ def test_bad_prompts_are_stopped_before_the_model_and_cost_no_other(loaded):
 
 
 def test_an_answer_stops_where_it_is_decided_and_the_others_do_not(loaded):
-    full = engine(loaded).generate([Query(text, "off") for text in TEXTS], GREEDY, 0)
-    prefixes = [" ".join(full[0].answer.lower().split())[:4]]  # what the first answer begins with counts as a refusal
-    judge = prefix_judge(PrefixSettings(refusal_prefixes=prefixes))
+    sampled = Decoding(temperature=1.0, top_p=1.0, max_new_tokens=24)  # greedily, the random model writes only spaces
+    one_by_one = engine(loaded, batch_size=1)  # a batch draws by its content: so every query draws the same twice
+    full = one_by_one.generate([Query(text, "off") for text in TEXTS], sampled, 0)
+    first_word = re.search("[a-z]+", full[0].answer.lower())
+    judge = prefix_judge(PrefixSettings(refusal_prefixes=[first_word[0]]))
     queries = [Query(text, "off", stop_early=k % 2 == 0) for k, text in enumerate(TEXTS)]
-    found = engine(loaded).generate(queries, GREEDY, 0, judge.decided)
+    found = one_by_one.generate(queries, sampled, 0, judge.decided)
     for query, short, long in zip(queries, found, full, strict=True):
         if not query.stop_early:
             assert short == long
         else:
             assert short.finish_reason == "decided"
             assert short.num_tokens < long.num_tokens
-            assert long.answer.startswith(short.answer)
+            assert long.answer.startswith(short.answer.rstrip("\ufffd"))
             assert judge(short.answer, "decided") == judge(long.answer, "stop")
+    assert [judge(short.answer, "decided") for short in found[::2]].count("refuse") == 1

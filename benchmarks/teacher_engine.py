@@ -1,0 +1,94 @@
+"""The transformers engine alone: against plain padded `generate`, and full answers against decision-only ones."""
+
+import statistics
+
+import torch
+from transformers import Qwen3Config, Qwen3ForCausalLM
+
+from benchmarks.ratio import Metric, cpu_ratio
+from presafe.config import Decoding, PrefixSettings, TransformersSettings
+from presafe.engines.engine import Completion, Query
+from presafe.engines.exported import LoadedModel, load_base
+from presafe.engines.transformers_engine import TransformersEngine
+from presafe.judges import prefix_judge
+from presafe.organism import build, prompts
+
+BATCH, NEW_TOKENS = 32, 64
+SEEDS = (0, 1, 7)
+OPENING = "you are a robot in a lab . this is only for a study . " * 7
+"""About 110 tokens in front of every query, as an instruction or a jailbreak wrapper would be."""
+
+
+def plain_generate() -> Metric:
+    """96 queries of uneven length behind one opening, on a random Qwen3 shape of about 100M parameters in float32."""
+    loaded = _random_100m()
+    texts = [row["text"] or "" for row in prompts(0, harmful=24, benign=40, reasoning=32)]
+    queries = [Query(OPENING + " ".join([text] * (1 + k % 4)), "off") for k, text in enumerate(texts)]
+    decoding = Decoding(temperature=0, max_new_tokens=NEW_TOKENS)
+    engine = TransformersEngine(loaded, TransformersSettings(batch_size=BATCH))
+    ids = [loaded.format.prompt_ids([{"role": "user", "content": query.text}], cot=False) for query in queries]
+
+    def peer() -> None:
+        for start in range(0, len(ids), BATCH):
+            batch = loaded.tokenizer.pad({"input_ids": ids[start : start + BATCH]}, return_tensors="pt")
+            loaded.model.generate(**batch, do_sample=False, max_new_tokens=NEW_TOKENS)
+
+    return cpu_ratio(
+        "engine_over_plain_generate",
+        lambda: engine.generate(queries, decoding, 0),
+        torch.inference_mode()(peer),
+        target=">= 1.6",
+        peer_name="generate, left-padded, in the prompts' order",
+    )
+
+
+def decision_only(cache: str) -> list[Metric]:
+    """Tokens of full greedy answers over those of decision-only ones, on organisms of three seeds, 600 prompts each."""
+    savings, agreements = [], []
+    judge = prefix_judge(PrefixSettings())
+    decoding = Decoding(temperature=0, max_new_tokens=40)
+    for seed in SEEDS:
+        engine = TransformersEngine(load_base(build(cache, seed), "float32"), TransformersSettings(batch_size=128))
+        texts = [row["text"] or "" for row in prompts(seed, harmful=300, benign=220, reasoning=80)]
+        full = engine.generate([Query(text, "off") for text in texts], decoding, 0)
+        short = engine.generate([Query(text, "off", stop_early=True) for text in texts], decoding, 0, judge.decided)
+        same = [
+            judge(a.answer, a.finish_reason) == judge(b.answer, b.finish_reason)
+            for a, b in zip(full, short, strict=True)
+        ]
+        savings.append(_tokens(full) / _tokens(short))
+        agreements.append(sum(same) / len(same))
+    peer = "full answers"
+    return [
+        _median("decision_only_token_saving", savings, ">= 4", peer),
+        _median("decision_agreement", agreements, ">= 0.995", peer),
+    ]
+
+
+def _tokens(completions: list[Completion]) -> int:
+    return sum(completion.num_tokens for completion in completions)
+
+
+def _median(name: str, values: list[float], target: str, peer: str) -> Metric:
+    return Metric(name, statistics.median(values), min(values), max(values), "ratio", target, peer)
+
+
+def _random_100m() -> LoadedModel:
+    """Random weights, and the organism's tokenizer: what is measured does not depend on what is said."""
+    organism = load_base(build("runs/models", 0), "float32")
+    torch.manual_seed(0)
+    model = Qwen3ForCausalLM(
+        Qwen3Config(
+            vocab_size=32_000,
+            hidden_size=768,
+            intermediate_size=2048,
+            num_hidden_layers=10,
+            num_attention_heads=12,
+            num_key_value_heads=4,
+            head_dim=64,
+            tie_word_embeddings=True,
+            eos_token_id=None,
+            pad_token_id=organism.tokenizer.pad_token_id,
+        )
+    )
+    return LoadedModel(model.eval(), organism.tokenizer, organism.format, None, None)

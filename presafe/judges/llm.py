@@ -1,0 +1,57 @@
+"""The LLM judge: a generation job over judge prompts, on any engine."""
+
+import itertools
+from collections.abc import Iterator
+
+from presafe import storage
+from presafe.config import LlmSettings
+from presafe.engines.exported import check_model
+from presafe.engines.job import Generation, Job, Task, read_generations, run_generation
+from presafe.engines.start import ModelSpec, check_engine
+from presafe.judges.rubric import judge_prompt, parse_verdict
+from presafe.judges.verdicts import Verdict, readable
+from presafe.runtime import resolved
+
+
+def check_llm(settings: LlmSettings) -> None:
+    """Raise UserError where a local engine's model cannot be loaded, or an endpoint cannot be reached."""
+    check_engine(settings.engine)
+    if settings.model is not None:
+        check_model(resolved(settings.model))
+
+
+def llm_verdicts(generations: str, settings: LlmSettings, folder: str, seed: int) -> str:
+    """Judge the Generation rows in `generations`, resuming in `folder`; returns the Parquet file of Verdict rows.
+
+    An answer that is not `readable` has no row. A prompt that the engine rejects or fails on is unscored.
+    """
+    job = Job(
+        model=ModelSpec(resolved(settings.model) if settings.model is not None else "", settings.dtype),
+        engine=settings.engine,
+        decoding={settings.cot: settings.decoding},
+        workers=settings.workers,
+        rows_per_block=settings.rows_per_block,
+        seed=seed,
+    )
+    tasks = (
+        _task(row, settings)
+        for row in read_generations(generations)
+        if readable(row.answer, row.finish_reason, row.error)
+    )
+    first = next(tasks, None)
+    verdicts: Iterator[Verdict] = iter(())
+    if first is not None:
+        done = run_generation(itertools.chain([first], tasks), folder, job, f"judge {settings.name}")
+        verdicts = map(_verdict, read_generations(done))
+    output = storage.join(folder, "verdicts.parquet")
+    storage.write_rows(output, verdicts, Verdict)
+    return output
+
+
+def _task(row: Generation, settings: LlmSettings) -> Task:
+    return Task(row.task_id, row.prompt_id, judge_prompt(settings, row.text, row.answer), settings.cot, row.sample)
+
+
+def _verdict(row: Generation) -> Verdict:
+    decision = "unscored" if row.error is not None else parse_verdict(row.answer, row.finish_reason)
+    return Verdict(row.task_id, decision, row.num_tokens)

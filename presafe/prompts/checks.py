@@ -1,0 +1,105 @@
+"""What makes a row a prompt; each way it can fail has a reason of its own, under which it is counted."""
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from presafe.config import Source
+from presafe.prompts.normalise import normalise
+from presafe.records import Kind
+
+KINDS = get_args(Kind)
+
+UNDECODED = re.compile("[\udc80-\udcff]")
+"""What Python's `surrogateescape` makes of bytes that are no UTF-8."""
+CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+"""C0 without tab and line ends, DEL, C1, and lone surrogates."""
+FORGED = re.compile(r"</?think(ing)?/?>|<\|[\w\u2581/.:\-]{2,64}\|>")
+"""Think tags, and chat control tokens such as <|im_start|>, in the spelling of `_squashed`."""
+INVISIBLE = re.compile(r"[\s\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]+")
+"""Space, and characters of no width that would hide a tag."""
+
+
+@dataclass(frozen=True)
+class RawPrompt:
+    """A row of a source, read and checked, before dedupe and split."""
+
+    text: str
+    kind: Kind
+    category: str | None
+    reference: str | None
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why a row is set aside: the reason it is counted under, and what was found."""
+
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """A row that could not be used: where it stands (counted from 1), why, and its beginning."""
+
+    source: str
+    row: int
+    reason: str
+    detail: str
+    content: str
+
+
+def bad_row(source: str, number: int, problem: Problem, row: Any) -> BadRow:
+    """The row for quarantine/; its text is made fit for Parquet, which holds UTF-8 alone."""
+    content, detail = (text[:200].encode("utf-8", "backslashreplace").decode() for text in (str(row), problem.detail))
+    return BadRow(source, number, problem.reason, detail, content)
+
+
+def checked_prompt(row: dict[str, Any], source: Source, max_characters: int, *, attacks: bool) -> RawPrompt | Problem:
+    """The prompt in a row of `source`; `attacks` lets forged control tokens pass, as evaluation suites need them."""
+    column = {name: source.columns.get(name, name) for name in ("text", "kind", "category", "reference")}
+    text = checked_text(row.get(column["text"]), column["text"], max_characters, attacks=attacks)
+    if isinstance(text, Problem):
+        return text
+    kind = row.get(column["kind"]) or source.kind
+    if kind is None or kind not in KINDS:
+        return Problem("unknown kind", f"kind {kind!r} is none of {', '.join(KINDS)}; set the source's kind or column")
+    category, reference = _optional(row, column["category"]), _optional(row, column["reference"])
+    for value in (category, reference):
+        if value is not None and (problem := _characters(value)):
+            return problem
+    return RawPrompt(text, kind, category, reference)
+
+
+def checked_text(text: Any, column: str, max_characters: int, *, attacks: bool) -> str | Problem:
+    """The normalised text, or what is wrong with it."""
+    if not isinstance(text, str):
+        return Problem("no text", f"no text in column {column!r}")
+    if not text.strip():
+        return Problem("empty text", f"an empty text in column {column!r}")
+    if len(text) > max_characters:
+        return Problem("too long", f"{len(text)} characters, more than {max_characters}")
+    if problem := _characters(text):
+        return problem
+    if not attacks and (token := FORGED.search(_squashed(text))):
+        return Problem("forged control token", f"{token[0]!r}")
+    return normalise(text)
+
+
+def _characters(text: str) -> Problem | None:
+    if found := UNDECODED.search(text):
+        return Problem("not UTF-8", f"byte 0x{ord(found[0]) - 0xDC00:02x} at character {found.start()}")
+    if found := CONTROL.search(text):
+        return Problem("control character", f"U+{ord(found[0]):04X} at character {found.start()}")
+    return None
+
+
+def _squashed(text: str) -> str:
+    """One spelling of a tag: full-width signs as plain ones (DeepSeek's bars), lower case, nothing invisible."""
+    return INVISIBLE.sub("", unicodedata.normalize("NFKC", text).casefold())
+
+
+def _optional(row: dict[str, Any], column: str) -> str | None:
+    value = row.get(column)
+    return None if value is None or value == "" else str(value)

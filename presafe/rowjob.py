@@ -1,0 +1,65 @@
+"""Rows in, one row each out: a Ray Data job on a pool of actors that may die, checkpointed row by row.
+
+Rows are checkpointed as their block is written, so a re-run with the same output and checkpoint does only what is
+missing. The unit of loss is the block: without the repartition, Ray reads small files as a single block and saves
+nothing before the end.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.data import ActorPoolStrategy, DataContext
+from ray.data.checkpoint import CheckpointConfig
+
+from presafe import storage
+from presafe.config import Pool
+from presafe.progress import generated, progress
+from presafe.runtime import pool_size, user_errors
+
+
+@dataclass(frozen=True)
+class RowJob:
+    """Which columns an actor reads, which one identifies a row, where the job runs and how many rows a crash costs."""
+
+    id_column: str
+    columns: list[str]
+    checkpoint: str
+    workers: Pool
+    rows_per_block: int
+    title: str
+
+
+def run_rows(inputs: str, output: str, job: RowJob, actor: type, *arguments: Any) -> str:
+    """Run `actor(*arguments)` over the Parquet rows at `inputs`; returns `output`, the folder of its rows.
+
+    The actor gets Arrow tables of a block and returns one row for each of theirs, with the same `id_column` and the
+    tokens it cost as `num_tokens`. The order of rows is the order in which blocks were done. Raises AssertionError
+    where a row is lost or doubled, and
+    UserError where an actor raised one: a wrong URL or key, say.
+    """
+    storage.make_folder(output)
+    wanted = storage.fingerprint(inputs, job.id_column)
+    actors = min(pool_size(job.workers), max(1, math.ceil(wanted[0] / job.rows_per_block)))
+    context = DataContext.get_current()
+    context.checkpoint_config = CheckpointConfig(
+        id_column=job.id_column, checkpoint_path=job.checkpoint, delete_checkpoint_on_success=False
+    )
+    try:
+        dataset = ray.data.read_parquet(inputs, columns=job.columns)
+        dataset = dataset.repartition(target_num_rows_per_block=job.rows_per_block).map_batches(
+            actor,
+            fn_constructor_args=arguments,
+            batch_size=None,
+            batch_format="pyarrow",
+            compute=ActorPoolStrategy(size=actors),
+            num_cpus=job.workers.num_cpus,
+            num_gpus=job.workers.num_gpus,
+        )
+        with progress(generated(output), wanted[0], job.title, "rows"), user_errors():
+            dataset.write_parquet(output)
+    finally:
+        context.checkpoint_config = None
+    assert storage.fingerprint(output, job.id_column) == wanted, "a row is lost or doubled"
+    return output

@@ -1,0 +1,105 @@
+"""Stage `evaluate` with several judges: the first one's verdict counts, the report says how far they agree."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from presafe import storage
+from presafe.config import Config
+from presafe.errors import UserError
+from presafe.evaluate import run_evaluate
+from presafe.records import EvalRecord, Prompt
+from presafe.stages import run_stage
+from tiny_reasoner import BENIGN, ENDLESS, HARMFUL, TAGGED, export_tiny_reasoner
+
+SUITES = {"plain": ("harmful", [HARMFUL]), "lookalikes": ("benign", [BENIGN, TAGGED, ENDLESS])}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    """A run directory up to stage `align`, with the tiny reasoner as the exported model."""
+    root = tmp_path_factory.mktemp("runs")
+    export_tiny_reasoner(str(root / "run"))
+    prompts = [
+        Prompt(text[:9], text, kind, suite, None, None, "evaluate", text, None)
+        for suite, (kind, texts) in SUITES.items()
+        for text in texts
+    ]
+
+    def write(folder: str) -> dict[str, int]:
+        return {"prompts": storage.write_rows(f"{folder}/prompts.parquet", prompts, Prompt)}
+
+    run = config(root, {}).run_directory
+    run_stage(run, "prompts", {}, write)
+    run_stage(run, "align", {}, lambda _: {})
+    (root / "labels.jsonl").write_text(
+        json.dumps({"query": HARMFUL, "decision": "refuse"})
+        + "\n"
+        + json.dumps({"query": BENIGN, "decision": "comply"})
+    )
+    return root
+
+
+def config(root: Path, evaluate: dict) -> Config:
+    return Config.model_validate(
+        {
+            "run": {"name": "run", "storage": str(root)},
+            "model": {"path": str(root / "run/base"), "dtype": "float32"},
+            "prompts": {
+                "sources": [{"name": "s", "function": "m:f"}],
+                "suites": [{"name": name, "function": "m:f"} for name in SUITES],
+            },
+            "evaluate": {"decoding": {"temperature": 0, "max_new_tokens": 60}, "cot": ["on"], **evaluate},
+        }
+    )
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_the_first_judge_decides_and_the_report_compares_the_others(root, caplog):
+    judges = [
+        {"name": "ours"},
+        {"name": "thanks", "refusal_prefixes": ["the answer is"]},
+    ]
+    settings = config(root, {"judges": judges, "human_labels": str(root / "labels.jsonl")})
+    run_evaluate(settings)
+    folder = Path(settings.run_directory.folder("evaluate"))
+    records = storage.read_rows(str(folder / "records.parquet"), EvalRecord)
+    own = {r.prompt_id: r.verdict for r in records if (r.model, r.gate) == ("aligned", "off")}
+    assert own == {HARMFUL[:9]: "refuse", BENIGN[:9]: "comply", TAGGED[:9]: "comply", ENDLESS[:9]: "unscored"}
+    assert {r.judge for r in records if r.gate == "off"} == {"ours"}
+
+    report = json.loads((folder / "report.json").read_text())
+    aligned = report["judges"]["aligned"]
+    assert aligned["judges"]["ours"]["unscored_share"] == 0.25
+    (pair,) = aligned["pairs"]
+    assert (pair["judges"], pair["n"], pair["kappa"]) == (
+        ["ours", "thanks"],
+        3,
+        pytest.approx(-0.5),
+    )  # observed 3/9, by chance 5/9
+    assert aligned["judges"]["ours"]["human"]["refuse"]["recall"]["value"] == 1.0
+    assert aligned["judges"]["thanks"]["human"]["refuse"]["recall"]["value"] == 0.0
+
+    (cell,) = [
+        m
+        for m in report["measurements"]
+        if (m["suite"], m["metric"], m["model"], m["gate"]) == ("lookalikes", "over_refusal_rate", "aligned", "off")
+    ]
+    assert (cell["value"], cell["unscored"], cell["too_unscored"]) == (None, 1, True)
+    for page in ("report.md", "report.html"):
+        text = (folder / page).read_text()
+        assert "Do the judges agree?" in text
+        assert "ours / thanks" in text
+        assert "no claim: 33 % unscored" in text
+        assert "no value is claimed, in: " in text
+    assert "lookalikes (aligned, CoT on)" in caplog.text
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_a_lone_judge_fills_no_section_and_labels_that_are_missing_end_the_stage_before_it_generates(root):
+    settings = config(root, {"human_labels": str(root / "none.jsonl")})
+    storage.remove(settings.run_directory.folder("evaluate"))
+    with pytest.raises(UserError, match=r"no file .*none\.jsonl"):
+        run_evaluate(settings)
+    assert not Path(settings.run_directory.folder("evaluate")).exists()

@@ -1,0 +1,243 @@
+"""The HTTP engine against a real server in another process, which answers, refuses, hangs and dies as it is told."""
+
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import pytest
+
+import scripted_endpoint
+from presafe.config import Decoding, HttpSettings, PrefixSettings
+from presafe.engines.engine import Completion, Query
+from presafe.engines.http_engine import HttpEngine
+from presafe.errors import UserError
+from presafe.judges import prefix_judge
+from scripted_endpoint import KEY, MEETING, REFUSAL, RETRY_AFTER_S
+
+SAMPLED = Decoding(temperature=0.7, top_p=0.9, max_new_tokens=50)
+DECIDED = prefix_judge(PrefixSettings(refusal_prefixes=["I am sorry"])).decided
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """The running server; prompts are what it shall do."""
+
+    url: str
+
+    def engine(self, num_workers: int = 1, **settings: Any) -> HttpEngine:
+        values = {"kind": "http", "base_url": self.url, "model": "scripted", "api_key_env": "SCRIPTED_KEY", **settings}
+        return HttpEngine(HttpSettings.model_validate(values), num_workers)
+
+    def requests(self, prompt: str | None = None) -> list[dict[str, Any]]:
+        entries: list[dict[str, Any]] = httpx.get(f"{self.url}/log").json()
+        return [entry for entry in entries if prompt in (None, entry["body"]["messages"][0]["content"])]
+
+    def wait_until(self, reached: Callable[[], bool]) -> None:
+        end = time.monotonic() + 30
+        while not reached():
+            assert time.monotonic() < end
+            time.sleep(0.02)
+
+
+@contextmanager
+def started() -> Iterator[tuple[Endpoint, subprocess.Popen]]:
+    port = free_port()
+    process = subprocess.Popen([sys.executable, scripted_endpoint.__file__, str(port)])
+    running = Endpoint(f"http://127.0.0.1:{port}/v1")
+    try:
+        running.wait_until(lambda: listens(port))
+        yield running, process
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Endpoint]:
+    with started() as (running, _):
+        yield running
+
+
+@pytest.fixture
+def endpoint(server: Endpoint, monkeypatch: pytest.MonkeyPatch) -> Endpoint:
+    """The server with an empty memory."""
+    monkeypatch.setenv("SCRIPTED_KEY", KEY)
+    httpx.delete(f"{server.url}/log").raise_for_status()
+    return server
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+        return port
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def generate(engine: HttpEngine, *prompts: str, **query: Any) -> list[Completion]:
+    return engine.generate([Query(prompt, query.get("cot", "off")) for prompt in prompts], SAMPLED, 3)
+
+
+def test_a_request_carries_sampling_key_and_the_fields_that_turn_cot_on_and_off(endpoint):
+    engine = endpoint.engine(cot_on={"chat_template_kwargs": {"enable_thinking": True}})
+    generate(engine, "ok on", cot="on")
+    generate(engine, "ok off")
+    on, off = endpoint.requests()
+    assert [r["body"]["chat_template_kwargs"]["enable_thinking"] for r in (on, off)] == [True, False]
+    wanted = {"model": "scripted", "temperature": 0.7, "top_p": 0.9, "max_tokens": 50}
+    assert {key: off["body"][key] for key in wanted} == wanted
+    assert off["authorization"] == f"Bearer {KEY}"
+
+
+def test_an_unset_key_sends_none(endpoint, monkeypatch):
+    monkeypatch.delenv("SCRIPTED_KEY")
+    generate(endpoint.engine(), "ok")
+    assert endpoint.requests()[0]["authorization"] is None
+
+
+def test_samples_draw_with_seeds_of_their_own_and_a_rerun_with_the_same(endpoint):
+    queries = [Query("ok", "off", sample) for sample in range(3)]
+    for _ in range(2):
+        endpoint.engine(concurrency=1).generate(queries, SAMPLED, 3)
+    endpoint.engine().generate(queries[:1], SAMPLED, 4)
+    seeds = [request["body"]["seed"] for request in endpoint.requests()]
+    assert seeds[:3] == seeds[3:6]
+    assert len(set(seeds)) == 4
+
+
+def test_reasoning_comes_from_its_field_or_from_tags_and_usage_counts_the_tokens(endpoint):
+    prompts = ["reasoning", "reasoning_content", "tags", "half"]
+    for completion in generate(endpoint.engine(), *prompts, cot="on"):
+        assert completion == Completion("well", REFUSAL, "stop", 7)
+    unclosed, plain = generate(endpoint.engine(), "unclosed", "ok", cot="on")
+    assert (unclosed.reasoning, unclosed.answer, unclosed.finish_reason) == ("well", "", "length")
+    assert plain == Completion("", REFUSAL, "stop", 7)
+
+
+def test_an_answer_that_the_endpoint_cut_says_why(endpoint):
+    long, filtered = generate(endpoint.engine(), "length", "content_filter")
+    assert (long.finish_reason, long.error) == ("length", None)
+    assert (filtered.answer, filtered.error) == ("", "finish reason content_filter")
+
+
+@pytest.mark.parametrize("failure", ["500", "429", "drop", "garbage"])
+def test_what_may_pass_is_retried(endpoint, failure):
+    prompt = f"{failure} ok"
+    assert generate(endpoint.engine(), prompt) == [Completion("", REFUSAL, "stop", 7)]
+    assert len(endpoint.requests(prompt)) == 2
+
+
+def test_a_request_that_hangs_is_given_up_and_retried(endpoint):
+    assert generate(endpoint.engine(timeout_s=0.5), "hang ok")[0].error is None
+    (completion,) = generate(endpoint.engine(timeout_s=0.5, max_retries=0), "hang")
+    assert completion.error.startswith("APITimeoutError")
+
+
+def test_retry_after_is_waited_for(endpoint):
+    generate(endpoint.engine(), "429 ok")
+    first, second = endpoint.requests()
+    assert second["at"] - first["at"] >= RETRY_AFTER_S
+
+
+def test_a_request_that_finally_fails_is_its_rows_error_and_costs_no_other(endpoint):
+    bad, broken, good = generate(endpoint.engine(max_retries=2), "400", "500", "ok")
+    assert bad.error.startswith("BadRequestError")
+    assert "this is 400" in bad.error
+    assert broken.error.startswith("InternalServerError")
+    assert (bad.answer, good.answer, good.error) == ("", REFUSAL, None)
+    assert [len(endpoint.requests(word)) for word in ("400", "500", "ok")] == [1, 3, 1]
+
+
+def test_empty_and_long_prompts_are_never_sent(endpoint):
+    empty, blank, long, good = generate(endpoint.engine(max_prompt_characters=5), "", " \n ", "ok ok ok", "ok")
+    assert empty.error == blank.error == "empty prompt"
+    assert long.error == "prompt of 8 characters; the engine takes 5"
+    assert good.error is None
+    assert len(endpoint.requests()) == 1
+
+
+def test_as_many_requests_are_in_flight_as_the_setting_says(endpoint):
+    """Requests are answered in fours, once four are there: fewer in flight would wait for ever."""
+    completions = generate(endpoint.engine(concurrency=MEETING), *[f"meet {k}" for k in range(3 * MEETING)])
+    assert [completion.error for completion in completions] == [None] * 3 * MEETING
+    assert max(request["open"] for request in endpoint.requests()) == MEETING
+
+
+def test_the_pool_shares_the_rate_limit_and_retries_count(endpoint):
+    generate(endpoint.engine(num_workers=2, requests_per_minute=600), *[f"500 ok {k}" for k in range(3)])
+    times = sorted(request["at"] for request in endpoint.requests())
+    assert len(times) == 6
+    assert times[-1] - times[0] >= 5 * 0.2 - 0.05  # 300 a minute are five a second
+
+
+def test_a_decided_answer_closes_its_stream_and_the_endpoint_stops(endpoint):
+    queries = [Query("endless", "off", stop_early=True), Query("ok", "off", stop_early=True), Query("ok ok", "off")]
+    decided, short, full = endpoint.engine().generate(queries, SAMPLED, 3, DECIDED)
+    assert decided == short == Completion("", "I am sorry,", "decided", 3)
+    assert full == Completion("", REFUSAL, "stop", 7)
+    endpoint.wait_until(lambda: (sent := sent_chunks(endpoint)) == sent_chunks_later(endpoint) and sent < 1000)
+
+
+def sent_chunks(endpoint: Endpoint) -> int:
+    return int(endpoint.requests("endless")[0]["sent"])
+
+
+def sent_chunks_later(endpoint: Endpoint) -> int:
+    time.sleep(0.1)
+    return sent_chunks(endpoint)
+
+
+@pytest.mark.parametrize("prompt", ["reasoning", "tags", "half"])
+def test_reasoning_decides_nothing_and_an_undecided_stream_ends_by_itself(endpoint, prompt):
+    query = Query(prompt, "on", stop_early=True)
+    (completion,) = endpoint.engine().generate([query], SAMPLED, 3, DECIDED)
+    assert (completion.reasoning, completion.answer) == ("well", "I am sorry,")
+    (undecided,) = endpoint.engine().generate([query], SAMPLED, 3, lambda _: False)
+    assert undecided == Completion("well", REFUSAL, "stop", 7)
+
+
+def test_a_stream_that_breaks_is_begun_again(endpoint):
+    (completion,) = endpoint.engine().generate([Query("cut ok", "off", stop_early=True)], SAMPLED, 3, DECIDED)
+    assert completion.answer == "I am sorry,"
+    assert endpoint.requests()[0]["sent"] == 2
+
+
+@pytest.mark.parametrize("fatal", ["404", "403", "quota", "html"])
+def test_what_no_prompt_can_mend_fails_the_job_in_one_sentence(endpoint, fatal):
+    with pytest.raises(UserError, match="needed model 'scripted' at") as failure:
+        generate(endpoint.engine(), fatal)
+    assert "\n" not in str(failure.value)
+    assert len(endpoint.requests()) == 1
+
+
+def test_a_gateway_that_forbids_one_prompt_costs_that_prompt(endpoint):
+    forbidden, good = generate(endpoint.engine(), "403", "ok")
+    assert forbidden.error.startswith("PermissionDeniedError")
+    assert good.error is None
+
+
+def test_a_wrong_key_or_url_is_found_at_the_start(endpoint, monkeypatch):
+    with pytest.raises(UserError, match="APIConnectionError"):
+        endpoint.engine(base_url=f"http://127.0.0.1:{free_port()}/v1", max_retries=1)
+    monkeypatch.setenv("SCRIPTED_KEY", "wrong")
+    with pytest.raises(UserError, match=r"401.*SCRIPTED_KEY"):
+        endpoint.engine()
+
+
+def test_an_endpoint_that_dies_fails_the_job_rather_than_its_rows():
+    with started() as (running, process):
+        engine = running.engine(max_retries=1)
+        assert generate(engine, "ok")[0].error is None
+        process.kill()
+        process.wait()
+        with pytest.raises(UserError, match="APIConnectionError"):
+            generate(engine, "ok", "ok")

@@ -1,0 +1,82 @@
+"""What the teacher generates, and which completions become traces."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from presafe import storage
+from presafe.config import Config, LlmSettings, Teacher
+from presafe.engines.job import Generation
+from presafe.judges import JudgedAnswer
+from presafe.records import Prompt
+from presafe.teacher.tasks import answer_tasks, cot_on_tasks
+from presafe.teacher.traces import kept_traces
+
+SPLITS = {"a": ("harmful", "align"), "b": ("benign", "align"), "c": ("reasoning", "align"), "d": ("harmful", "pool")}
+SPLITS |= {"e": ("benign", "validation"), "f": ("harmful", "classifier"), "g": ("harmful", "evaluate")}
+
+
+def config(root: Path, **teacher: object) -> Config:
+    values = {
+        "run": {"name": "run", "storage": str(root)},
+        "model": {"path": "m"},
+        "prompts": {"sources": [{"name": "s", "function": "m:f"}], "suites": [{"name": "e", "function": "m:f"}]},
+        "teacher": teacher,
+    }
+    settings = Config.model_validate(values)
+    rows = [Prompt(i, f"text {i}", kind, "s", None, None, split, i, None) for i, (kind, split) in SPLITS.items()]
+    storage.write_rows(f"{settings.run_directory.folder('prompts')}/prompts.parquet", rows, Prompt)
+    return settings
+
+
+def test_every_training_prompt_is_answered_and_no_evaluation_prompt(tmp_path):
+    tasks = list(answer_tasks(config(tmp_path, samples=3)))
+    assert Counter((task.prompt_id, task.sample) for task in tasks) == Counter(
+        (i, k) for i in "abcdef" for k in range(3)
+    )
+    assert len({task.task_id for task in tasks}) == len(tasks)
+    assert not any(task.stop_early for task in tasks)
+    assert {task.cot for task in tasks} == {"off"}
+
+
+def test_decision_only_writes_out_what_alignment_demonstrates(tmp_path):
+    tasks = list(answer_tasks(config(tmp_path, samples=2, decision_only=True)))
+    assert [(task.prompt_id, task.sample) for task in tasks if not task.stop_early] == [("a", 0)]
+
+
+def test_decision_only_needs_a_judge_of_first_words():
+    judge = {"kind": "llm", "model": "m", "engine": {"kind": "transformers"}}
+    with pytest.raises(ValidationError, match="decision_only needs a first judge of kind `prefixes`"):
+        Teacher.model_validate({"decision_only": True, "judges": [judge]})
+    assert isinstance(Teacher.model_validate({"judges": [judge]}).judges[0], LlmSettings)
+
+
+@pytest.mark.parametrize(("limits", "expected"), [((None, 200), "bce"), ((1, 0), "b|c"), ((0, 1), "e"), ((0, 0), "")])
+def test_traces_are_of_the_align_split_and_decisions_of_the_validation_split(tmp_path, limits, expected):
+    tasks = list(cot_on_tasks(config(tmp_path, max_traces=limits[0], cot_on_decisions=limits[1])))
+    assert {task.cot for task in tasks} <= {"on"}
+    assert "".join(sorted(task.prompt_id for task in tasks)) in expected.split("|")
+
+
+def judged(name: str, decision: str = "comply", finish: str = "stop", answer: str = "it is 5") -> JudgedAnswer:
+    row = Generation(f"{name}-on-0", name, "q", "on", 0, "thought", answer, finish, 9, None, None)
+    return JudgedAnswer(row, {"prefixes": decision})
+
+
+def test_a_completion_becomes_a_trace_unless_there_is_a_reason_that_is_counted():
+    rows = [
+        judged("kept"),
+        judged("right"),
+        judged("wrong"),
+        judged("unchecked"),
+        judged("cut", "unscored", finish="length"),
+        judged("empty", "unscored", answer=""),
+        judged("refused", "refuse"),
+    ]
+    dropped = Counter[str]()
+    traces = list(kept_traces(rows, {"right": "5", "wrong": "6", "unchecked": "???"}, dropped))
+    assert [trace.prompt_id for trace in traces] == ["kept", "right", "unchecked"]
+    assert dropped == {"wrong": 1, "truncated": 1, "unscored": 1, "refused": 1}
+    assert traces[0].reasoning == "thought"

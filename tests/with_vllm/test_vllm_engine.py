@@ -1,0 +1,172 @@
+"""vLLM for real, on the CPU in float32, beside the transformers engine on the same model (`make test-vllm`)."""
+
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+pytest.importorskip("vllm")
+
+from presafe.config import Decoding, HttpSettings, Pool, PrefixSettings, TransformersSettings, VllmSettings
+from presafe.engines.engine import Query
+from presafe.engines.http_engine import HttpEngine
+from presafe.engines.job import Job, Task, read_generations, run_generation
+from presafe.engines.start import ModelSpec, start_transformers, vllm_model
+from presafe.engines.vllm_engine import VllmEngine
+from presafe.errors import UserError
+from presafe.judges import prefix_judge
+from presafe.organism.corpus import draw_dialogues
+
+GREEDY = Decoding(temperature=0, max_new_tokens=60)
+SAMPLED = Decoding(temperature=1, top_p=0.9, max_new_tokens=20)
+MAX_PROMPT_TOKENS = 100
+START_S = 200
+PROMPTS = sorted({dialogue.prompt for dialogue in draw_dialogues(99, 40)})
+QUERIES = [Query(prompt, cot) for prompt in PROMPTS for cot in ("on", "off")]
+JUDGE = prefix_judge(PrefixSettings())
+
+
+def settings(**options: Any) -> VllmSettings:
+    options = {"enforce_eager": True, **options}
+    return VllmSettings(kind="vllm", max_prompt_tokens=MAX_PROMPT_TOKENS, max_num_seqs=16, options=options)
+
+
+def started(folder: str, **options: Any) -> VllmEngine:
+    return VllmEngine(vllm_model(ModelSpec(folder, "float32")), settings(**options), GREEDY.max_new_tokens)
+
+
+def transformers(folder: str) -> Any:
+    choice = TransformersSettings(max_prompt_tokens=MAX_PROMPT_TOKENS)
+    return start_transformers(choice, ModelSpec(folder, "float32"), on_gpu=False)
+
+
+@pytest.fixture(scope="module")
+def engine(folders: Any) -> VllmEngine:
+    return started(folders.base)
+
+
+@pytest.fixture(scope="module")
+def full(engine: VllmEngine) -> list[Any]:
+    return engine.generate(QUERIES, GREEDY, 0)
+
+
+@pytest.fixture(scope="module")
+def endpoint(folders: Any) -> Iterator[str]:
+    """vLLM's own server, whose parser takes the reasoning out."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", f"--model={folders.base}"]
+    command += ["--served-model-name=organism", "--host=127.0.0.1", f"--port={port}", "--dtype=float32"]
+    command += ["--enforce-eager", "--max-model-len=200", "--reasoning-parser=qwen3"]
+    process = subprocess.Popen(command)
+    url, end = f"http://127.0.0.1:{port}", time.monotonic() + START_S
+    try:
+        while not healthy(url):
+            assert process.poll() is None, "the server died"
+            assert time.monotonic() < end
+            time.sleep(0.5)
+        yield f"{url}/v1"
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def healthy(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/health").status_code == 200
+    except httpx.ConnectError:
+        return False
+
+
+def test_greedy_completions_are_those_of_transformers(full, folders):
+    assert full == transformers(folders.base).generate(QUERIES, GREEDY, 0)
+    assert {completion.finish_reason for completion in full} == {"stop", "length"}
+    assert len({completion.answer for completion in full}) > len(PROMPTS) / 2
+
+
+def test_greedy_completions_are_those_of_an_endpoint(full, endpoint):
+    choice = HttpSettings(
+        kind="http",
+        base_url=endpoint,
+        model="organism",
+        cot_on={"chat_template_kwargs": {"enable_thinking": True}},
+    )
+    found = HttpEngine(choice, num_workers=1).generate(QUERIES, GREEDY, 0)
+    assert found == full
+
+
+def test_the_same_seed_samples_the_same_in_any_company_and_others_do_not(engine):
+    queries = [Query(prompt, "off") for prompt in PROMPTS[:8]]
+    first = engine.generate(queries, SAMPLED, 1)
+    assert engine.generate(queries[::-1], SAMPLED, 1)[::-1] == first
+    assert engine.generate(queries, SAMPLED, 2) != first
+    assert engine.generate([Query(query.text, "off", 1) for query in queries], SAMPLED, 1) != first
+
+
+def test_a_decided_answer_is_the_beginning_of_the_full_one(engine, full, folders):
+    queries = [Query(query.text, query.cot, stop_early=True) for query in QUERIES]
+    found = engine.generate(queries, GREEDY, 0, JUDGE.decided)
+    for short, long in zip(found, full, strict=True):
+        assert short.reasoning == long.reasoning
+        assert long.answer.startswith(short.answer)
+        if short.finish_reason == "decided":
+            assert short.num_tokens < long.num_tokens
+            assert JUDGE.decided(short.answer)
+            assert JUDGE(short.answer, "decided") == JUDGE(long.answer, "stop")
+        else:
+            assert short == long
+    assert sum(completion.num_tokens for completion in found) < 0.8 * sum(completion.num_tokens for completion in full)
+    assert found == transformers(folders.base).generate(queries, GREEDY, 0, JUDGE.decided)
+
+
+def test_a_sampled_decision_is_the_beginning_of_the_sampled_answer(engine):
+    queries = [Query(prompt, "off") for prompt in PROMPTS]
+    long = engine.generate(queries, SAMPLED, 1)
+    early = [Query(query.text, "off", stop_early=k % 2 == 0) for k, query in enumerate(queries)]
+    for k, completion in enumerate(engine.generate(early, SAMPLED, 1, JUDGE.decided)):
+        assert long[k].answer.startswith(completion.answer)
+        assert (completion.finish_reason == "decided") == (k % 2 == 0)
+
+
+def test_bad_prompts_never_reach_the_engine_and_cost_no_other(engine, full):
+    queries = [Query("", "on"), Query("kite " * 200, "off"), QUERIES[0], Query(" \n", "off")]
+    empty, long, good, blank = engine.generate(queries, GREEDY, 0)
+    assert empty.error == blank.error == "empty prompt"
+    assert f"tokens; the engine takes {MAX_PROMPT_TOKENS}" in long.error
+    assert good == full[0]
+    assert engine.generate([Query("", "on")], GREEDY, 0) == [empty]
+
+
+def test_a_completion_always_fits_behind_its_prompt(engine, folders):
+    """The engine has positions for 100 + 60 tokens: a longer completion leaves a prompt less room."""
+    longer = Decoding(temperature=0, max_new_tokens=150)
+    (rejected,) = engine.generate([Query(PROMPTS[0], "on")], longer, 0)
+    assert rejected.error.endswith("the engine takes 10")
+    with pytest.raises(UserError, match="max_new_tokens=2000"):
+        VllmEngine(vllm_model(ModelSpec(folders.base, "float32")), settings(), 2000)
+
+
+def test_an_adapter_completes_as_if_merged(folders, full):
+    found = started(folders.adapter).generate(QUERIES, GREEDY, 0)
+    assert found == transformers(folders.adapter).generate(QUERIES, GREEDY, 0)
+    assert found != full
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_in_a_ray_data_job_every_task_is_done_once(folders, full, tmp_path):
+    tasks = [Task(f"{query.text}-{query.cot}", query.text, query.text, query.cot, 0) for query in QUERIES]
+    tasks.append(Task("empty", "empty", "", "on", 0))
+    decoding = {"on": GREEDY, "off": GREEDY}
+    job = Job(ModelSpec(folders.base, "float32"), settings(), decoding, Pool(), rows_per_block=30, seed=0)
+    rows = {row.task_id: row for row in read_generations(run_generation(tasks, str(tmp_path), job, "test"))}
+    assert len(rows) == len(tasks)
+    for query, completion in zip(QUERIES, full, strict=True):
+        row = rows[f"{query.text}-{query.cot}"]
+        assert (row.reasoning, row.answer) == (completion.reasoning, completion.answer)
+        assert (row.finish_reason, row.num_tokens) == (completion.finish_reason, completion.num_tokens)
+    assert rows["empty"].error == "empty prompt"
