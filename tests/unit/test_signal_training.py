@@ -50,7 +50,8 @@ def test_the_ranks_average_is_the_loss_and_gradient_of_one_rank(folder, size):
         model.zero_grad()
         losses = [rank_loss(model, tokenizer, batch, weights, 32, rank, world) / world for rank in range(world)]
         torch.autograd.backward(torch.stack(losses).sum())
-        return sum(loss.item() for loss in losses), torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+        gradients = [p.grad.flatten() for p in model.parameters() if p.grad is not None]
+        return sum(loss.item() for loss in losses), torch.cat(gradients)
 
     (one, gradient), (two, averaged) = loss_and_gradient(1), loss_and_gradient(2)
     assert two == pytest.approx(one, abs=1e-6)
