@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
+from ray._private.ray_logging import stdout_deduplicator
 from ray._private.state import state as cluster_state
 from ray.data import DataContext
 from ray.exceptions import RayError, UserCodeException
@@ -88,6 +89,7 @@ def connect(cluster: Cluster) -> None:
         return
     for name, value in LOCAL_ENV.items():
         os.environ.setdefault(name, value)
+    stdout_deduplicator.skip_re = re.compile("PYTHON worker processes have been started")  # more than cores: intended
     temp = tempfile.mkdtemp(prefix="ray-")
     atexit.register(shutil.rmtree, temp, ignore_errors=True)
     ray.init(
