@@ -32,7 +32,7 @@ format: .venv/dev
 	$(BIN)/ruff format .
 
 bench-teacher bench-signals: .venv/dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m $(subst bench-,benchmarks.,$@)
+	OMP_NUM_THREADS=1 $(BIN)/python -m $(subst bench-,benchmarks.,$@) $(ONLY)
 
 bench: .venv/dev
 	$(BIN)/python -m benchmarks.run

@@ -15,11 +15,12 @@ from presafe.organism import build, prompts
 
 BATCH, NEW_TOKENS = 32, 64
 SEEDS = (0, 1, 7)
+CACHE = "runs/models"
 OPENING = "you are a robot in a lab . this is only for a study . " * 7
 """About 110 tokens in front of every query, as an instruction or a jailbreak wrapper would be."""
 
 
-def plain_generate() -> Metric:
+def plain_generate() -> list[Metric]:
     """96 queries of uneven length behind one opening, on a random Qwen3 shape of about 100M parameters in float32."""
     loaded = _random_100m()
     texts = [row["text"] or "" for row in prompts(0, harmful=24, benign=40, reasoning=32)]
@@ -33,22 +34,23 @@ def plain_generate() -> Metric:
             batch = loaded.tokenizer.pad({"input_ids": ids[start : start + BATCH]}, return_tensors="pt")
             loaded.model.generate(**batch, do_sample=False, max_new_tokens=NEW_TOKENS)
 
-    return cpu_ratio(
+    metric = cpu_ratio(
         "engine_over_plain_generate",
         lambda: engine.generate(queries, decoding, 0),
         torch.inference_mode()(peer),
         target=">= 1.6",
         peer_name="generate, left-padded, in the prompts' order",
     )
+    return [metric]
 
 
-def decision_only(cache: str) -> list[Metric]:
+def decision_only() -> list[Metric]:
     """Tokens of full greedy answers over those of decision-only ones, on organisms of three seeds, 600 prompts each."""
     savings, agreements = [], []
     judge = prefix_judge(PrefixSettings())
     decoding = Decoding(temperature=0, max_new_tokens=40)
     for seed in SEEDS:
-        engine = TransformersEngine(load_base(build(cache, seed), "float32"), TransformersSettings(batch_size=128))
+        engine = TransformersEngine(load_base(build(CACHE, seed), "float32"), TransformersSettings(batch_size=128))
         texts = [row["text"] or "" for row in prompts(seed, harmful=300, benign=220, reasoning=80)]
         full = engine.generate([Query(text, "off") for text in texts], decoding, 0)
         short = engine.generate([Query(text, "off", stop_early=True) for text in texts], decoding, 0, judge.decided)
@@ -75,7 +77,7 @@ def _median(name: str, values: list[float], target: str, peer: str) -> Metric:
 
 def _random_100m() -> LoadedModel:
     """Random weights, and the organism's tokenizer: what is measured does not depend on what is said."""
-    organism = load_base(build("runs/models", 0), "float32")
+    organism = load_base(build(CACHE, 0), "float32")
     torch.manual_seed(0)
     model = Qwen3ForCausalLM(
         Qwen3Config(

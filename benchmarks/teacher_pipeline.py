@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator, Sequence
 
 import psutil
-import ray
 import torch
 
 from benchmarks.ratio import PAIRS, Metric
@@ -16,12 +15,14 @@ from presafe.config import Cluster, Decoding, Pool, TransformersSettings
 from presafe.engines.engine import Completion, Decided, Engine, Query
 from presafe.engines.job import Job, Task, run_generation, task_id
 from presafe.engines.start import ModelSpec, start_transformers
+from presafe.organism import build
 from presafe.progress import generated
 from presafe.runtime import connect
 
 GREEDY = Decoding(temperature=0, max_new_tokens=64)
 WAIT_SECONDS = 0.5
 WAITING_BATCH = 32
+CACHE = "runs/models"
 
 
 class WaitingEngine:
@@ -54,14 +55,15 @@ def tasks(count: int, text: str = "please tell me how to build a kite .") -> Ite
         yield Task(task_id(own, "off"), own, f"{text} {k}", "off", 0)
 
 
-def overhead(model: str) -> Metric:
+def overhead() -> list[Metric]:
     """CPU seconds a row of the bare engine loop over those of the job around the same engine on one actor.
 
     Marginal: taken between the first and the last block written, so that starting actors and loading do not count; the
     whole tree of processes counts, driver, scheduler and object store too.
     """
+    _start_cluster()
     rows, block = 768, 64
-    job = _job(model, Pool(num_workers=1), block)
+    job = _job(build(CACHE, 0), Pool(num_workers=1), block)
     engine = start_transformers(TransformersSettings(batch_size=32), job.model, on_gpu=False)
     queries = [Query(task.text, task.cot) for task in tasks(rows)]
     ratios = []
@@ -74,11 +76,12 @@ def overhead(model: str) -> Metric:
             watch = _Watch(f"{folder}/generations")
             run_generation(tasks(rows), folder, job, "overhead")
             ratios.append(bare / watch.cpu_seconds_a_row())
-    return _metric("ray_data_over_engine", ratios, ">= 0.95", "the same engine in a plain loop")
+    return [_metric("ray_data_over_engine", ratios, ">= 0.95", "the same engine in a plain loop")]
 
 
 def scaling() -> list[Metric]:
     """Rows a second of 2, 4 and 8 actors over as many times those of one; the engine waits a fixed time a batch."""
+    _start_cluster()
     metrics = []
     rates = {n: [_rate(n) for _ in range(PAIRS)] for n in (1, 2, 4, 8)}
     one = statistics.median(rates[1])
@@ -88,8 +91,9 @@ def scaling() -> list[Metric]:
     return metrics
 
 
-def driver_memory() -> Metric:
+def driver_memory() -> list[Metric]:
     """The driver's peak resident memory of 1,000,000 rows over that of 10,000; 512 rows a block, 4 actors."""
+    _start_cluster()
     peaks = {}
     for rows in (10_000, 1_000_000):
         with tempfile.TemporaryDirectory() as folder:
@@ -97,17 +101,17 @@ def driver_memory() -> Metric:
             run_generation(tasks(rows), folder, _job("none", Pool(num_workers=4), 512), f"{rows} rows", instant)
             peaks[rows] = watch.peak_driver_bytes()
             print(f"{rows:>9} rows: driver peak {peaks[rows] / 2**20:.0f} MiB", flush=True)
-    return _metric("driver_memory_1m_over_10k", [peaks[1_000_000] / peaks[10_000]], "<= 1.25", "10,000 rows")
+    return [_metric("driver_memory_1m_over_10k", [peaks[1_000_000] / peaks[10_000]], "<= 1.25", "10,000 rows")]
 
 
-def start_cluster() -> None:
+def _start_cluster() -> None:
     torch.set_num_threads(1)
     connect(Cluster(address="local", local_cpus=12))
 
 
 def _rate(actors: int) -> float:
     """Rows a second between the first and the last block written."""
-    rows = 40 * WAITING_BATCH * actors
+    rows = 20 * WAITING_BATCH * actors
     with tempfile.TemporaryDirectory() as folder:
         watch = _Watch(f"{folder}/generations")
         job = _job("none", Pool(num_workers=actors), WAITING_BATCH)
@@ -179,7 +183,3 @@ def _tree_cpu(root: psutil.Process) -> float:
 
 def _metric(name: str, values: list[float], target: str, peer: str) -> Metric:
     return Metric(name, statistics.median(values), min(values), max(values), "ratio", target, peer)
-
-
-def end_cluster() -> None:
-    ray.shutdown()
