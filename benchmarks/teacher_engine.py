@@ -22,7 +22,7 @@ OPENING = "you are a robot in a lab . this is only for a study . " * 7
 
 def plain_generate() -> list[Metric]:
     """96 queries of uneven length behind one opening, on a random Qwen3 shape of about 100M parameters in float32."""
-    loaded = _random_100m()
+    loaded = random_model(768, 10)
     texts = [row["text"] or "" for row in prompts(0, harmful=24, benign=40, reasoning=32)]
     queries = [Query(OPENING + " ".join([text] * (1 + k % 4)), "off") for k, text in enumerate(texts)]
     decoding = Decoding(temperature=0, max_new_tokens=NEW_TOKENS)
@@ -75,18 +75,18 @@ def _median(name: str, values: list[float], target: str, peer: str) -> Metric:
     return Metric(name, statistics.median(values), min(values), max(values), "ratio", target, peer)
 
 
-def _random_100m() -> LoadedModel:
-    """Random weights, and the organism's tokenizer: what is measured does not depend on what is said."""
+def random_model(hidden_size: int, layers: int) -> LoadedModel:
+    """Random weights in a Qwen3 shape, and the organism's tokenizer: what it says does not matter here."""
     organism = load_base(build(CACHE, 0), "float32")
     torch.manual_seed(0)
     model = Qwen3ForCausalLM(
         Qwen3Config(
             vocab_size=32_000,
-            hidden_size=768,
-            intermediate_size=2048,
-            num_hidden_layers=10,
-            num_attention_heads=12,
-            num_key_value_heads=4,
+            hidden_size=hidden_size,
+            intermediate_size=8 * hidden_size // 3,
+            num_hidden_layers=layers,
+            num_attention_heads=hidden_size // 64,
+            num_key_value_heads=hidden_size // 192,
             head_dim=64,
             tie_word_embeddings=True,
             eos_token_id=None,

@@ -11,18 +11,17 @@ import psutil
 import torch
 
 from benchmarks.ratio import PAIRS, Metric
+from benchmarks.teacher_engine import random_model
 from presafe.config import Cluster, Decoding, Pool, TransformersSettings
 from presafe.engines.engine import Completion, Decided, Engine, Query
 from presafe.engines.job import Job, Task, run_generation, task_id
 from presafe.engines.start import ModelSpec, start_transformers
-from presafe.organism import build
 from presafe.progress import generated
 from presafe.runtime import connect
 
 GREEDY = Decoding(temperature=0, max_new_tokens=64)
 WAIT_SECONDS = 0.5
 WAITING_BATCH = 32
-CACHE = "runs/models"
 
 
 class WaitingEngine:
@@ -56,27 +55,33 @@ def tasks(count: int, text: str = "please tell me how to build a kite .") -> Ite
 
 
 def overhead() -> list[Metric]:
-    """CPU seconds a row of the bare engine loop over those of the job around the same engine on one actor.
+    """CPU seconds a row of the bare engine loop over those of the job on one actor; a random model of 25M parameters.
 
     Marginal: taken between the first and the last block written, so that starting actors and loading do not count; the
     whole tree of processes counts, driver, scheduler and object store too.
     """
     _start_cluster()
-    rows, block = 768, 64
-    job = _job(build(CACHE, 0), Pool(num_workers=1), block)
-    engine = start_transformers(TransformersSettings(batch_size=32), job.model, on_gpu=False)
-    queries = [Query(task.text, task.cot) for task in tasks(rows)]
-    ratios = []
-    for _ in range(PAIRS):
-        begin = time.process_time()
-        for start in range(0, rows, block):
-            engine.generate(queries[start : start + block], GREEDY, 0)
-        bare = (time.process_time() - begin) / rows
-        with tempfile.TemporaryDirectory() as folder:
-            watch = _Watch(f"{folder}/generations")
-            run_generation(tasks(rows), folder, job, "overhead")
-            ratios.append(bare / watch.cpu_seconds_a_row())
+    rows, block = 256, 32
+    with tempfile.TemporaryDirectory() as model:
+        loaded = random_model(384, 6)
+        loaded.model.save_pretrained(model)
+        loaded.tokenizer.save_pretrained(model)
+        job = _job(model, Pool(num_workers=1), block)
+        engine = start_transformers(TransformersSettings(batch_size=32), job.model, on_gpu=False)
+        queries = [Query(task.text, task.cot) for task in tasks(rows)]
+        ratios = [_bare_over_job(engine, queries, job) for _ in range(PAIRS)]
     return [_metric("ray_data_over_engine", ratios, ">= 0.95", "the same engine in a plain loop")]
+
+
+def _bare_over_job(engine: Engine, queries: list[Query], job: Job) -> float:
+    begin = time.process_time()
+    for start in range(0, len(queries), job.rows_per_block):
+        engine.generate(queries[start : start + job.rows_per_block], GREEDY, 0)
+    bare = (time.process_time() - begin) / len(queries)
+    with tempfile.TemporaryDirectory() as folder:
+        watch = _Watch(f"{folder}/generations", interval=0.5)
+        run_generation(tasks(len(queries)), folder, job, "overhead")
+        return bare / watch.cpu_seconds_a_row()
 
 
 def scaling() -> list[Metric]:
@@ -97,7 +102,7 @@ def driver_memory() -> list[Metric]:
     peaks = {}
     for rows in (10_000, 1_000_000):
         with tempfile.TemporaryDirectory() as folder:
-            watch = _Watch(f"{folder}/generations")
+            watch = _Watch(f"{folder}/generations", interval=1.0)
             run_generation(tasks(rows), folder, _job("none", Pool(num_workers=4), 512), f"{rows} rows", instant)
             peaks[rows] = watch.peak_driver_bytes()
             print(f"{rows:>9} rows: driver peak {peaks[rows] / 2**20:.0f} MiB", flush=True)
