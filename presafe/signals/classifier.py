@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from transformers import (
+    AutoConfig,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     BertConfig,
@@ -18,6 +19,7 @@ from transformers import (
 
 from presafe import storage
 from presafe.config import FreshEncoder, Signals
+from presafe.errors import user_error
 
 OWN_MODEL = "model"
 """The value of `signals.encoder` that stands for the reasoning model itself."""
@@ -39,6 +41,28 @@ class EncoderSpec:
 def encoder_spec(settings: Signals, model_folder: str) -> EncoderSpec:
     encoder = model_folder if settings.encoder == OWN_MODEL else settings.encoder
     return EncoderSpec(encoder, model_folder, settings.max_tokens)
+
+
+def check_encoder(spec: EncoderSpec) -> None:
+    """Raise UserError where a pre-trained encoder cannot be loaded, or reads fewer tokens than it would be given."""
+    if not isinstance(spec.encoder, str):
+        return
+    try:
+        classifier_tokenizer(spec)
+        config = AutoConfig.from_pretrained(storage.local_folder(spec.encoder))
+    except (OSError, ValueError) as error:
+        raise user_error(
+            found=f"no loadable encoder at {spec.encoder} ({str(error).strip().splitlines()[0]})",
+            needed="a Hugging Face model with its tokenizer",
+            change="correct signals.encoder",
+        ) from error
+    limit: int = config.to_dict().get("max_position_embeddings") or spec.max_tokens
+    if spec.max_tokens > limit:
+        raise user_error(
+            found=f"signals.max_tokens {spec.max_tokens}",
+            needed=f"at most the {limit} tokens that {spec.encoder} reads",
+            change="lower it",
+        )
 
 
 def new_classifier(spec: EncoderSpec) -> Any:

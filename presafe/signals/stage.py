@@ -15,7 +15,7 @@ from presafe.records import Prompt, Signal, TeacherAnswer
 from presafe.runtime import connect, demand, model_folder, preflight
 from presafe.signals import report
 from presafe.signals.baselines import Text, baseline_logits
-from presafe.signals.classifier import EncoderSpec, encoder_spec
+from presafe.signals.classifier import EncoderSpec, check_encoder, encoder_spec
 from presafe.signals.labels import UNANSWERED, Verdict, verdicts
 from presafe.signals.loss import Labelled
 from presafe.signals.metrics import fit_temperature, probabilities
@@ -55,9 +55,11 @@ class Inputs:
 def _signals(config: Config, folder: str) -> Rows:
     connect(config.cluster)
     preflight(demand("signals", config.signals.workers))
+    spec = encoder_spec(config.signals, model_folder(config))
+    check_encoder(spec)
     answers = storage.join(config.run_directory.folder("teacher"), "answers.parquet")
     decided = verdicts(storage.stream_rows(answers, TeacherAnswer))
-    inputs = Inputs(config, folder, encoder_spec(config.signals, model_folder(config)), decided)
+    inputs = Inputs(config, folder, spec, decided)
     training, stopping = training_parts(inputs.prompts(), decided, config.signals)
     _check_both_decisions(training)
     trained = train_classifier(training, stopping, folder, inputs.spec, config.signals, config.run.seed)
