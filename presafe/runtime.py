@@ -20,7 +20,7 @@ from ray.exceptions import RayError, UserCodeException
 from ray.train import ScalingConfig
 
 from presafe import storage
-from presafe.config import Cluster, Config, Placement, Pool, Workers
+from presafe.config import Cluster, Config, Group, Placement, Pool, Workers
 from presafe.errors import UserError, user_error
 
 LOCAL_ENV = {
@@ -53,8 +53,10 @@ class Demand:
         }
 
 
-def demand(stage: str, workers: Workers | Pool) -> Demand:
-    """What `stage` asks for; with a pool of `auto` size, its one necessary actor."""
+def demand(stage: str, workers: Workers | Group | Pool) -> Demand:
+    """What `stage` asks for at least: the one necessary actor of an `auto` pool, the fewest ranks of an elastic group."""
+    if isinstance(workers, Group):
+        return Demand(stage, workers.limits[0], workers)
     return Demand(stage, 1 if workers.num_workers == "auto" else workers.num_workers, workers)
 
 
@@ -104,7 +106,7 @@ def connect(cluster: Cluster) -> None:
     )
 
 
-def scaling(workers: Workers) -> ScalingConfig:
+def scaling(workers: Workers | Group) -> ScalingConfig:
     """A Ray Train group of `workers`."""
     return ScalingConfig(
         num_workers=workers.num_workers,

@@ -4,12 +4,12 @@ Values that the paper does not state are ours and say so. Sections named `worker
 never change what it computes, so they are left out of the stage's hash.
 """
 
-from presafe.config.align import Align, Gate, Lora
+from presafe.config.align import Align, Gate, LinearHead, Lora, ReadoutHead, Schedule
 from presafe.config.evaluate import Evaluate
 from presafe.config.generation import Decoding, Engine, HttpSettings, TransformersSettings, VllmSettings
 from presafe.config.judges import ClassifierSettings, Judge, LlmSettings, PrefixSettings
 from presafe.config.prompts import NearDuplicates, Prompts, Source, Suite, Wrapper
-from presafe.config.run import Cluster, Model, Placement, Pool, Run, Workers
+from presafe.config.run import Cluster, Group, Model, Placement, Pool, Run, Workers
 from presafe.config.serve import Endpoint, Serve
 from presafe.config.settings import Settings
 from presafe.config.signals import FreshEncoder, Signals
@@ -28,8 +28,10 @@ __all__ = [
     "Evaluate",
     "FreshEncoder",
     "Gate",
+    "Group",
     "HttpSettings",
     "Judge",
+    "LinearHead",
     "LlmSettings",
     "Lora",
     "Model",
@@ -38,7 +40,9 @@ __all__ = [
     "Pool",
     "PrefixSettings",
     "Prompts",
+    "ReadoutHead",
     "Run",
+    "Schedule",
     "Serve",
     "Settings",
     "Signals",

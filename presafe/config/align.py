@@ -1,11 +1,11 @@
 """Sections `align` and `gate`."""
 
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, Tag, model_validator
 
-from presafe.config.run import Workers
-from presafe.config.settings import Settings
+from presafe.config.run import Group
+from presafe.config.settings import Settings, by_kind
 
 
 class Lora(Settings):
@@ -21,41 +21,113 @@ class Lora(Settings):
     """Linear layers that get one."""
 
 
+class LinearHead(Settings):
+    """The paper's head: a linear probe on the hidden state at the pre-CoT position."""
+
+    kind: Literal["linear"] = "linear"
+    """Chooses this head."""
+    layer: int = -1
+    """Decoder layer whose output it reads, counted from 1; -1 is the final-norm hidden state."""
+    learning_rate: float | None = Field(None, gt=0)
+    """Peak learning rate of its own; the model's where there is none."""
+
+
+class ReadoutHead(Settings):
+    """Ours: the model's own probability of Path A at the decision token. It adds no weights."""
+
+    kind: Literal["readout"]
+    """Chooses this head."""
+    kl_weight: float = Field(1.0, ge=0)
+    """Weight of the KL divergence from the base, the model without its adapter, on the tokens around the decision."""
+
+
+Head = Annotated[Annotated[LinearHead, Tag("linear")] | Annotated[ReadoutHead, Tag("readout")], by_kind("linear")]
+
+
+class Schedule(Settings):
+    """A factor that changes with the step."""
+
+    shape: Literal["constant", "linear", "cosine"] = "constant"
+    """How it goes on after its warm-up: at 1, or down to 0 at the last step."""
+    warmup: float = Field(0.0, ge=0, lt=1)
+    """Share of the steps over which it rises to 1."""
+    start: float = Field(0.0, ge=0, lt=1)
+    """Share of the steps before which it is 0."""
+
+
 class Align(Settings):
     """Stage `align`: L = L_LM + weight * L_align under DeepSpeed. Values are ours: the paper states none of them."""
 
-    workers: Workers = Workers()
+    workers: Group = Group()
     """Ranks of the Ray Train group."""
+    objective: Literal["presafe", "sft", "benign", "signals", "safepath", "safekey"] = "presafe"
+    """What is trained (docs/alignment.md): `presafe` is the paper; `sft` has its demonstrations alone (DirectRefusal),
+    `benign` only those of Path B, `signals` those of Path B and the signals; `safepath` trains a safety primer at the
+    start of the CoT, `safekey` a head on the mean hidden state in place of the pre-CoT one."""
+    labels: Literal["classifier", "random"] = "classifier"
+    """`random` shuffles the signals p_j over the prompts: the control that shows whether they carry anything."""
+    head: Head = LinearHead()
+    """What gives p'_j."""
+    primer: str = "Let's think about safety first"
+    """What objective `safepath` puts at the start of the CoT."""
     zero_stage: Literal[0, 1, 2, 3] = 3
     """DeepSpeed ZeRO stage."""
-    lora: Lora = Lora()
-    """Adapters."""
+    offload: Literal["none", "optimizer", "parameters"] = "none"
+    """What is kept in host memory: nothing, the optimizer's states, or (ZeRO-3) the parameters too."""
+    lora: Lora | None = Lora()
+    """Adapters; null trains all weights."""
     weight: float = Field(1.0, ge=0)
     """Weight of L_align."""
+    weight_schedule: Schedule = Schedule()
+    """Factor of `weight` over the steps."""
     learning_rate: float = Field(1e-4, gt=0)
-    """Peak of a linear-warm-up cosine schedule."""
-    warmup_share: float = Field(0.1, ge=0, lt=1)
-    """Share of the steps that warm up."""
+    """Peak learning rate."""
+    learning_rate_schedule: Schedule = Schedule(shape="cosine", warmup=0.1)
+    """Factor of all learning rates over the steps."""
     max_grad_norm: float = Field(1.0, gt=0)
     """Global gradient-norm clipping."""
     steps: int = Field(200, ge=1)
     """Optimizer steps."""
     batch_size: int = Field(32, ge=1)
-    """Global batch in sequences."""
+    """Demonstrations of one step, over all ranks."""
+    signal_batch_size: int = Field(0, ge=0)
+    """Prompts of the signal pool in one step beside them, which are prefilled only and train L_align alone: the align
+    split's that have no demonstration, and split `pool`."""
     micro_batch_tokens: int = Field(8192, ge=1)
-    """Tokens of one packed micro-batch on one rank; a longer sequence is an error."""
+    """Tokens of one packed micro-batch on one rank; a longer sequence is left out and counted."""
     max_refuse_examples: int | None = Field(None, ge=0)
     """At most so many Path A demonstrations."""
     max_think_examples: int | None = Field(None, ge=0)
     """At most so many Path B demonstrations."""
     gradient_checkpointing: bool = True
     """Recompute activations in the backward pass."""
+    kernels: Literal["auto", "torch"] = "auto"
+    """`auto` uses FlashAttention and Liger on a GPU where they are installed; `torch` never does."""
     checkpoint_every: int = Field(50, ge=1)
     """Steps between committed checkpoints: what a crash costs at most."""
-    max_failures: int = Field(3, ge=0)
-    """Worker losses the run survives."""
+    probe_every: int = Field(20, ge=1)
+    """Steps between looks at the validation split: the head's AUROC, and who the model itself would refuse."""
+    probe_prompts: int = Field(64, ge=2)
+    """Validation prompts of a look."""
     merge: bool = False
     """Export the merged weights beside the adapter."""
+    merge_gate: bool = False
+    """Export merged weights whose vocabulary has the head as one more row (`merged-gate/`)."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.offload != "none" and self.zero_stage < (3 if self.offload == "parameters" else 1):
+            raise ValueError(f"align.offload {self.offload} needs a higher align.zero_stage (parameters 3, optimizer 1)")
+        if isinstance(self.head, ReadoutHead):
+            if self.lora is None and self.head.kl_weight > 0:
+                raise ValueError("align.head readout anchors to the base by disabling the adapter: set lora or kl_weight 0")
+            if self.objective == "safekey":
+                raise ValueError("align.objective safekey trains a linear head: set align.head.kind to linear")
+        if self.merge_gate and (not isinstance(self.head, LinearHead) or self.head.layer != -1):
+            raise ValueError("align.merge_gate writes a linear head on the final-norm hidden state: set head.layer to -1")
+        if self.labels == "random" and self.objective in ("sft", "benign", "safepath"):
+            raise ValueError(f"align.labels random has no meaning under objective {self.objective}, which uses no signal")
+        return self
 
 
 class Gate(Settings):

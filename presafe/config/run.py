@@ -23,6 +23,31 @@ class Workers(Placement):
     """Ranks of a Ray Train group, or replicas of the endpoint."""
 
 
+class Group(Placement):
+    """Where the alignment trains: one rank a worker."""
+
+    num_workers: Annotated[int, Field(ge=1)] | tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = 1
+    """Ranks of the Ray Train group; [MIN, MAX] trains on what is there and follows nodes that come and go."""
+    gpu_memory_gb: float | None = Field(None, gt=0)
+    """Memory of one GPU, in GB of 1e9 bytes, for the preflight; without it, a GPU of the cluster is asked."""
+    max_failures: int = Field(3, ge=0)
+    """Worker losses the run survives; preempted nodes do not count."""
+    timeout_minutes: float = Field(30, gt=0)
+    """A step that takes longer, or one collective operation, ends the run as hung."""
+
+    @property
+    def limits(self) -> tuple[int, int]:
+        """Fewest and most ranks."""
+        return (self.num_workers, self.num_workers) if isinstance(self.num_workers, int) else self.num_workers
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        fewest, most = self.limits
+        if fewest > most:
+            raise ValueError(f"num_workers [{fewest}, {most}] needs [MIN, MAX]: exchange them")
+        return self
+
+
 class Pool(Placement):
     """Where a stage generates: a pool of Ray Data actors, each with so much."""
 
@@ -39,6 +64,8 @@ class Run(Settings):
     """Local folder, or s3:// or gs:// URL that every node can reach."""
     seed: int = Field(0, ge=0)
     """Seed of sampling, splits, initialisation and batch order."""
+    tracker: Literal["none", "tensorboard", "mlflow", "wandb"] = "none"
+    """Where training metrics go beside metrics.jsonl; needs presafe[tracking] on the workers."""
 
 
 class Cluster(Settings):

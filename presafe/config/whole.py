@@ -38,8 +38,8 @@ class Config(Settings):
 
     @model_validator(mode="after")
     def _exact_training(self) -> Self:
-        if self.align.zero_stage == 0 and self.model.dtype == "bfloat16":
-            raise ValueError("align.zero_stage 0 keeps no float32 weights beside bfloat16 ones; set it to 1 or more")
+        if self.align.zero_stage == 0 and self.model.dtype == "bfloat16" and self.align.lora is None:
+            raise ValueError("align.zero_stage 0 keeps no float32 copy of bfloat16 weights: set it to 1 or more")
         return self
 
     @property
