@@ -11,8 +11,8 @@ import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from benchmarks.ratio import Metric, cpu_ratio, save
-from presafe.align.collate import pack
-from presafe.align.model import PreSafeModel
+from presafe.align.collate import Collator
+from presafe.align.model import HeadSpec, PreSafeModel
 from presafe.engines.head import SafetyHead
 from presafe.records import Example
 
@@ -44,8 +44,8 @@ def training(model: Qwen2ForCausalLM) -> Metric:
     tokens = lambda n: [draw.randrange(3, VOCABULARY) for _ in range(n)]  # noqa: E731
     lengths = [20] * 12 + [400] * 4
     examples = [Example(str(k), tokens(60), tokens(n), "think", 0.5) for k, n in enumerate(lengths)]
-    module = PreSafeModel(model, SafetyHead(model.config.hidden_size)).train()
-    batch = pack(examples, 0).to(torch.device("cpu"))
+    module = PreSafeModel(model, HeadSpec("linear", 1), SafetyHead(model.config.hidden_size)).train()
+    batch = Collator(0, (), 0).pack(examples).to(torch.device("cpu"))
     width = max(len(e.prompt) + len(e.completion) for e in examples)
     sequences = [e.prompt + e.completion for e in examples]
     ids = torch.tensor([s + [0] * (width - len(s)) for s in sequences])
@@ -53,8 +53,7 @@ def training(model: Qwen2ForCausalLM) -> Metric:
     labels = torch.tensor([[-100] * 60 + e.completion + [-100] * (width - 60 - len(e.completion)) for e in examples])
 
     def ours() -> None:
-        sums = module(**batch)
-        torch.autograd.backward(sums.lm + sums.align)
+        torch.autograd.backward(module(**batch).sums.sum())
 
     def peer() -> None:
         torch.autograd.backward(model(input_ids=ids, attention_mask=mask, labels=labels, use_cache=False).loss)

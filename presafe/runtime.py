@@ -54,7 +54,7 @@ class Demand:
 
 
 def demand(stage: str, workers: Workers | Group | Pool) -> Demand:
-    """What `stage` asks for at least: the one necessary actor of an `auto` pool, the fewest ranks of an elastic group."""
+    """What `stage` asks for at least: one actor of an `auto` pool, the fewest ranks of an elastic group."""
     if isinstance(workers, Group):
         return Demand(stage, workers.limits[0], workers)
     return Demand(stage, 1 if workers.num_workers == "auto" else workers.num_workers, workers)

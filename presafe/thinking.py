@@ -47,16 +47,26 @@ class ThinkFormat:
         """
         clean = [{**m, "content": self.neutralise(m["content"])} for m in messages]
         ids = self._encode(_render(self.tokenizer, clean, enable_thinking=True))
-        return ids if cot else ids + self._encode(self.empty_block)
+        return ids if cot else ids + self.empty_block_ids
 
     def refuse_completion(self, answer: str) -> list[int]:
         """Path A as training target: the empty think block, then the answer, then end of sequence."""
-        return [*self._encode(self.empty_block), *self._encode(answer), self._eos]
+        return [*self.empty_block_ids, *self._encode(answer), self._eos]
 
     def think_completion(self, reasoning: str, answer: str) -> list[int]:
         """Path B as training target: the model's own reasoning and answer, then end of sequence."""
         opening = "" if self.opened_by_prompt else f"{self.open_tag}\n"
         return [*self._encode(f"{opening}{reasoning}\n{self.close_tag}\n\n{answer}"), self._eos]
+
+    def primer_completion(self, primer: str) -> list[int]:
+        """The start of a CoT that opens with `primer`, which the model is free to go on from."""
+        opening = "" if self.opened_by_prompt else f"{self.open_tag}\n"
+        return self._encode(f"{opening}{primer}")
+
+    @cached_property
+    def empty_block_ids(self) -> list[int]:
+        """Token ids of `empty_block`, how Path A begins."""
+        return self._encode(self.empty_block)
 
     def split(self, completion: str, *, cot: bool) -> Thought:
         """Take a decoded completion apart into reasoning and answer (CoT-OFF completions are all answer)."""
@@ -85,7 +95,7 @@ class ThinkFormat:
     @cached_property
     def decision_prefix(self) -> list[int]:
         """Token ids that Path A and Path B share at the start of a completion; they part at the next token."""
-        block = self._encode(self.empty_block)
+        block = self.empty_block_ids
         thought = self.think_completion("x", "x")
         shared = 0
         while shared < len(block) and block[shared] == thought[shared]:
@@ -95,7 +105,7 @@ class ThinkFormat:
     @cached_property
     def decision_token(self) -> int:
         """The first token of Path A where it leaves Path B: the decision token."""
-        return self._encode(self.empty_block)[len(self.decision_prefix)]
+        return self.empty_block_ids[len(self.decision_prefix)]
 
     @property
     def _eos(self) -> int:

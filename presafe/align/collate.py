@@ -2,57 +2,93 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
-from presafe.align.loss import StepCounts
 from presafe.records import Example
+from presafe.thinking import ThinkFormat
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One packed micro-batch of T tokens, N target tokens and S sequences.
+    """One packed micro-batch of T tokens, N target tokens, S sequences of which the first P have no completion.
 
-    input_ids, position_ids: [1, T]; target_index, target_ids: [N]; pre_cot_index, refuse_probability: [S].
+    input_ids, position_ids: [1, T]; target_index, target_ids: [N]; lengths, pre_cot_index, decision_index,
+    refuse_probability: [S]; anchor_index: [K], positions in the first `anchor_tokens` tokens, those of the P sequences.
     """
 
     input_ids: torch.Tensor
     position_ids: torch.Tensor
+    lengths: torch.Tensor
     target_index: torch.Tensor
     target_ids: torch.Tensor
     pre_cot_index: torch.Tensor
+    decision_index: torch.Tensor
     refuse_probability: torch.Tensor
+    anchor_index: torch.Tensor
+    anchor_tokens: int
 
-    def to(self, device: torch.device) -> dict[str, torch.Tensor]:
-        return {name: tensor.to(device) for name, tensor in vars(self).items()}
+    def to(self, device: torch.device) -> dict[str, Any]:
+        """Keyword arguments of PreSafeModel's forward."""
+        return {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in vars(self).items()}
 
 
-def pack(examples: Sequence[Example], pad_id: int) -> Batch:
-    """Targets are the completions' tokens, predicted from the position before; p_j sits on the prompt's last token.
+@dataclass(frozen=True)
+class Collator:
+    """Packs examples of one think format.
 
-    Without an example the batch is one pad token and no index: a rank with nothing left still takes part.
+    A sequence without a completion gets the empty think block in its place, so that the decision token's position and
+    what follows it are there to be read; nothing of it is a target.
     """
-    ids: list[int] = []
-    positions: list[int] = []
-    target_index: list[int] = []
-    target_ids: list[int] = []
-    pre_cot: list[int] = []
-    for example in examples:
-        pre_cot.append(len(ids) + len(example.prompt) - 1)
-        target_index += range(pre_cot[-1], pre_cot[-1] + len(example.completion))
-        target_ids += example.completion
-        sequence = example.prompt + example.completion
-        ids += sequence
-        positions += range(len(sequence))
-    return Batch(
-        input_ids=torch.tensor([ids or [pad_id]]),
-        position_ids=torch.tensor([positions or [0]]),
-        target_index=torch.tensor(target_index, dtype=torch.long),
-        target_ids=torch.tensor(target_ids, dtype=torch.long),
-        pre_cot_index=torch.tensor(pre_cot, dtype=torch.long),
-        refuse_probability=torch.tensor([e.refuse_probability for e in examples], dtype=torch.float32),
-    )
 
+    pad_id: int
+    block: tuple[int, ...]
+    """The empty think block."""
+    shared: int
+    """Its first tokens that Path B begins with too; the next one is the decision token."""
 
-def step_counts(examples: Sequence[Example]) -> StepCounts:
-    return StepCounts(sum(len(example.completion) for example in examples), len(examples))
+    @classmethod
+    def of(cls, think: ThinkFormat, pad_id: int) -> "Collator":
+        return cls(pad_id, tuple(think.empty_block_ids), len(think.decision_prefix))
+
+    def length(self, example: Example) -> int:
+        """Tokens of the example in a packed row."""
+        return len(example.prompt) + (len(example.completion) or len(self.block))
+
+    def pack(self, examples: Sequence[Example]) -> Batch:
+        """Targets are the completions' tokens, predicted from the position before.
+
+        Without an example the batch is one pad token and no index: a rank with nothing left still takes part.
+        """
+        ids: list[int] = []
+        positions: list[int] = []
+        target_index: list[int] = []
+        target_ids: list[int] = []
+        pre_cot: list[int] = []
+        anchors: list[int] = []
+        anchor_tokens = 0
+        ordered = sorted(examples, key=lambda example: bool(example.completion))
+        for example in ordered:
+            last = len(ids) + len(example.prompt) - 1
+            pre_cot.append(last)
+            target_index += range(last, last + len(example.completion))
+            target_ids += example.completion
+            sequence = example.prompt + (example.completion or list(self.block))
+            ids += sequence
+            positions += range(len(sequence))
+            if not example.completion:
+                anchors += [*range(last, last + self.shared), len(ids) - 1]
+                anchor_tokens = len(ids)
+        return Batch(
+            input_ids=torch.tensor([ids or [self.pad_id]]),
+            position_ids=torch.tensor([positions or [0]]),
+            lengths=torch.tensor([self.length(example) for example in ordered], dtype=torch.long),
+            target_index=torch.tensor(target_index, dtype=torch.long),
+            target_ids=torch.tensor(target_ids, dtype=torch.long),
+            pre_cot_index=torch.tensor(pre_cot, dtype=torch.long),
+            decision_index=torch.tensor(pre_cot, dtype=torch.long) + self.shared,
+            refuse_probability=torch.tensor([e.refuse_probability for e in ordered], dtype=torch.float32),
+            anchor_index=torch.tensor(anchors, dtype=torch.long),
+            anchor_tokens=anchor_tokens,
+        )

@@ -1,9 +1,11 @@
-"""Training examples: Path A and Path B demonstrations with their signals, as token ids (docs/method.md)."""
+"""Training examples: demonstrations of Path A and Path B and the signal pool, as token ids (docs/alignment.md)."""
 
+import dataclasses
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from presafe.align.objectives import Objective, objective
 from presafe.config import Align
 from presafe.errors import user_error
 from presafe.gate import Path
@@ -11,79 +13,110 @@ from presafe.records import Example, Prompt, Signal, TeacherAnswer, Trace
 from presafe.thinking import ThinkFormat
 
 
-def training_examples(
-    prompts: Sequence[Prompt],
-    answers: dict[str, TeacherAnswer],
-    traces: dict[str, Trace],
-    signals: dict[str, Signal],
-    think: ThinkFormat,
-    align: Align,
-    seed: int,
-) -> tuple[list[Example], Counter[str]]:
-    """Examples of the align split, shuffled by `seed` before the limits apply, and counts of what was left out.
+@dataclasses.dataclass(frozen=True)
+class Sources:
+    """What the earlier stages found out, by prompt id."""
 
-    Path A: harmful prompts that the CoT-OFF teacher refused, with its refusal behind an empty think block.
+    answers: Mapping[str, TeacherAnswer]
+    traces: Mapping[str, Trace]
+    signals: Mapping[str, Signal]
+
+
+def training_examples(
+    prompts: Sequence[Prompt], sources: Sources, think: ThinkFormat, align: Align, seed: int
+) -> tuple[list[Example], Counter[str]]:
+    """Demonstrations of the align split, then the signal pool, shuffled by `seed`; and counts of what was left out.
+
+    Path A: harmful prompts with what the objective demonstrates on them, unless the CoT-OFF teacher did not refuse.
     Path B: benign and reasoning prompts, with the model's own trace, unless the trace did not think.
+    Signal pool: prompts of the align split without a demonstration, and of split `pool`, without a completion.
+    Raises UserError where the objective and the limits ask for demonstrations that are not there.
     """
-    chosen: dict[str, list[Example]] = {"refuse": [], "think": []}
+    goal = objective(align)
+    chosen: dict[Path, list[Example]] = {"refuse": [], "think": []}
+    pool: list[Example] = []
     skipped: Counter[str] = Counter()
-    pool = sorted((p for p in prompts if p.split == "align"), key=lambda p: p.prompt_id)
-    random.Random(seed).shuffle(pool)
-    for prompt in pool:
-        example = _example(prompt, answers, traces, signals, think)
-        if example is None:
-            skipped["without a demonstration"] += 1
-        elif len(example.prompt) + len(example.completion) > align.micro_batch_tokens:
+    candidates = sorted((p for p in prompts if p.split in ("align", "pool")), key=lambda p: p.prompt_id)
+    random.Random(seed).shuffle(candidates)
+    limits = {"refuse": align.max_refuse_examples, "think": align.max_think_examples}
+    for prompt in candidates:
+        completion = _completion(prompt, sources, think, goal, align) if prompt.split == "align" else None
+        example = _example(prompt, completion or [], sources, think)
+        limit = limits[example.path]
+        if len(example.prompt) + len(example.completion) + REST > align.micro_batch_tokens:
             skipped["longer than align.micro_batch_tokens"] += 1
-        else:
+        elif completion and (limit is None or len(chosen[example.path]) < limit):
             chosen[example.path].append(example)
-    examples = chosen["refuse"][: align.max_refuse_examples] + chosen["think"][: align.max_think_examples]
-    for path, found in chosen.items():
-        if not found:
-            raise user_error(
-                found=f"no Path {'A' if path == 'refuse' else 'B'} demonstration ({path}) in the align split",
-                needed="harmful prompts that the teacher refused, and benign ones with a trace",
-                change="add prompts, or look at teacher/answers.parquet and teacher/traces.parquet",
-            )
-    return examples, skipped
+        elif align.signal_batch_size:
+            pool.append(dataclasses.replace(example, completion=[]))
+        elif not completion:
+            skipped["without a demonstration"] += 1
+    _check(chosen, pool, goal, align)
+    examples = chosen["refuse"] + chosen["think"] + pool
+    return _shuffled_signals(examples, seed) if align.labels == "random" else examples, skipped
+
+
+REST = 16
+"""Tokens that the packed row may put behind a prompt without a completion: an empty think block (collate.py)."""
 
 
 def validation_examples(
-    prompts: Sequence[Prompt], signals: dict[str, Signal], think: ThinkFormat, limit: int
+    prompts: Sequence[Prompt], signals: Mapping[str, Signal], think: ThinkFormat, limit: int
 ) -> list[Example]:
     """Prompts of the validation split without a completion: the head's threshold is calibrated on them.
 
     Their `path` is what their kind asks for. Prompts above `limit` tokens are left out.
     """
-    examples = []
-    for prompt in prompts:
-        ids = _prompt_ids(prompt, think)
-        if prompt.split == "validation" and len(ids) <= limit:
-            probability = signals[prompt.prompt_id].refuse_probability
-            path: Path = "refuse" if prompt.kind == "harmful" else "think"
-            examples.append(Example(prompt.prompt_id, ids, [], path, probability))
-    return examples
+    sources = Sources({}, {}, signals)
+    rows = [_example(prompt, [], sources, think) for prompt in prompts if prompt.split == "validation"]
+    return [row for row in rows if len(row.prompt) + REST <= limit]
 
 
-def _example(
-    prompt: Prompt,
-    answers: dict[str, TeacherAnswer],
-    traces: dict[str, Trace],
-    signals: dict[str, Signal],
-    think: ThinkFormat,
-) -> Example | None:
-    probability = signals[prompt.prompt_id].refuse_probability
-    answer, trace = answers.get(prompt.prompt_id), traces.get(prompt.prompt_id)
+def _example(prompt: Prompt, completion: list[int], sources: Sources, think: ThinkFormat) -> Example:
+    ids = think.prompt_ids([{"role": "user", "content": prompt.text}])
+    path: Path = "refuse" if prompt.kind == "harmful" else "think"
+    return Example(prompt.prompt_id, ids, completion, path, sources.signals[prompt.prompt_id].refuse_probability)
+
+
+def _completion(
+    prompt: Prompt, sources: Sources, think: ThinkFormat, goal: Objective, align: Align
+) -> list[int] | None:
+    """What the prompt demonstrates under this objective; None for nothing."""
     if prompt.kind == "harmful":
-        if answer is None or answer.decision != "refuse":
+        answer = sources.answers.get(prompt.prompt_id)
+        if goal.path_a == "none" or answer is None or answer.decision != "refuse":
             return None
-        completion = think.refuse_completion(answer.answer)
-        return Example(prompt.prompt_id, _prompt_ids(prompt, think), completion, "refuse", probability)
+        return (
+            think.primer_completion(align.primer) if goal.path_a == "primer" else think.refuse_completion(answer.answer)
+        )
+    trace = sources.traces.get(prompt.prompt_id)
     if trace is None or not trace.reasoning:
         return None
-    completion = think.think_completion(trace.reasoning, trace.answer)
-    return Example(prompt.prompt_id, _prompt_ids(prompt, think), completion, "think", probability)
+    return think.think_completion(trace.reasoning, trace.answer)
 
 
-def _prompt_ids(prompt: Prompt, think: ThinkFormat) -> list[int]:
-    return think.prompt_ids([{"role": "user", "content": prompt.text}])
+def _check(chosen: Mapping[Path, list[Example]], pool: list[Example], goal: Objective, align: Align) -> None:
+    wanted: dict[Path, bool] = {
+        "refuse": goal.path_a != "none" and align.max_refuse_examples != 0,
+        "think": align.max_think_examples != 0,
+    }
+    for path, found in chosen.items():
+        if wanted[path] and not found:
+            raise user_error(
+                found=f"no Path {'A' if path == 'refuse' else 'B'} demonstration ({path}) in the align split",
+                needed="harmful prompts that the teacher refused, and benign ones with a trace",
+                change="add prompts, or look at teacher/answers.parquet and teacher/traces.parquet",
+            )
+    if align.signal_batch_size and not pool:
+        raise user_error(
+            found="no prompt for the signal pool: all of the align split are demonstrations, and split pool is empty",
+            needed="prompts without one",
+            change="set align.signal_batch_size=0, lower the limits of demonstrations, or add wrappers to the prompts",
+        )
+
+
+def _shuffled_signals(examples: list[Example], seed: int) -> list[Example]:
+    """The same signals, each at a random prompt: what they say of their prompt is gone, their distribution stays."""
+    signals = [example.refuse_probability for example in examples]
+    random.Random(f"labels {seed}").shuffle(signals)
+    return [dataclasses.replace(e, refuse_probability=p) for e, p in zip(examples, signals, strict=True)]

@@ -49,8 +49,9 @@ def _write(local: str, lm: PeftModel, weights: dict[str, torch.Tensor], card: Ca
     config.base_model_name_or_path, config.inference_mode = card.base_model, True
     config.save_pretrained(f"{local}/adapter")
     save_file({name: t.contiguous() for name, t in adapter.items()}, f"{local}/adapter/adapter_model.safetensors")
-    head = {name: weights[f"head.linear.{name}"] for name in ("weight", "bias")}
-    save_head(head, f"{local}/safety_head.safetensors")
+    if card.head.kind != "readout":
+        head = {name: weights[f"head.linear.{name}"] for name in ("weight", "bias")}
+        save_head(head, f"{local}/safety_head.safetensors")
     storage.write_text(f"{local}/presafe.json", card.model_dump_json(indent=2) + "\n")
 
 

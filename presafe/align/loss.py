@@ -1,26 +1,54 @@
-"""L = L_LM + weight * L_align, normalised once over the whole optimizer step (docs/method.md; paper, Fig. 3)."""
+"""L = L_LM + weight * (L_align + kl_weight * L_anchor), normalised once over the whole step (paper, Fig. 3)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
-from presafe.align.model import Sums
+from presafe.records import Example
 
 
 @dataclass(frozen=True)
 class StepCounts:
-    """What one optimizer step holds over all ranks and micro-batches."""
+    """What one optimizer step holds over all ranks and micro-batches: the denominators of its losses."""
 
     target_tokens: int
     sequences: int
+    without_completion: int
 
 
-def share_of_step(sums: Sums, counts: StepCounts, weight: float, world_size: int) -> torch.Tensor:
+@dataclass(frozen=True)
+class LossWeights:
+    """Weights of the signals' loss and, inside it, of the readout head's anchor to the base."""
+
+    align: float
+    anchor: float = 0.0
+
+
+def step_counts(examples: Sequence[Example]) -> StepCounts:
+    return StepCounts(
+        target_tokens=sum(len(example.completion) for example in examples),
+        sequences=len(examples),
+        without_completion=sum(not example.completion for example in examples),
+    )
+
+
+def parts_of_step(sums: torch.Tensor, counts: StepCounts) -> torch.Tensor:
+    """(L_LM, L_align, L_anchor), shape [3], of their sums: means over target tokens, sequences, pool sequences."""
+    denominators = [counts.target_tokens, counts.sequences, counts.without_completion]
+    return sums / sums.new_tensor([max(count, 1) for count in denominators])
+
+
+def weighted(parts: torch.Tensor, weights: LossWeights) -> torch.Tensor:
+    """The step's loss, or a micro-batch's share of it, of its three parts."""
+    lm, align, anchor = parts.unbind()
+    return lm + weights.align * (align + weights.anchor * anchor)
+
+
+def share_of_step(sums: torch.Tensor, counts: StepCounts, weights: LossWeights, world_size: int) -> torch.Tensor:
     """A micro-batch's share of the step's loss, scaled so that DeepSpeed's average over ranks sums the shares.
 
     A mean per micro-batch would weigh a token of a short refusal like many tokens of a long chain-of-thought; measured,
     its gradient norm was off by up to 136 %.
     """
-    lm = sums.lm / max(counts.target_tokens, 1)
-    align = sums.align / counts.sequences
-    return world_size * (lm + weight * align)
+    return world_size * weighted(parts_of_step(sums, counts), weights)

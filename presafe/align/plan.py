@@ -4,6 +4,7 @@ The step's sequences are a pure function of (seed, step), whatever the world siz
 integer. Only the packing depends on the number of ranks.
 """
 
+import heapq
 import math
 from dataclasses import dataclass
 
@@ -14,22 +15,29 @@ Microbatches = list[list[int]]
 
 
 @dataclass(frozen=True)
+class Draw:
+    """From `size` sequences that follow one another, `batch_size` are drawn each step."""
+
+    size: int
+    batch_size: int
+
+
+@dataclass(frozen=True)
 class BatchPlan:
-    """`lengths` in tokens of all sequences, the global batch, and the token budget of a micro-batch."""
+    """`lengths` in tokens of all sequences, the draws that divide them, and the token budget of a micro-batch."""
 
     lengths: tuple[int, ...]
-    batch_size: int
+    draws: tuple[Draw, ...]
     micro_batch_tokens: int
     seed: int
 
     def sequences(self, step: int) -> list[int]:
-        """Indices of the sequences of optimizer step `step` (from 0): consecutive slices of endless permutations."""
-        size = len(self.lengths)
-        first, last = step * self.batch_size, (step + 1) * self.batch_size
+        """Indices of the sequences of optimizer step `step` (from 0): of each draw, slices of endless permutations."""
         chosen: list[int] = []
-        for epoch in range(first // size, math.ceil(last / size)):
-            order = np.random.default_rng((self.seed, epoch)).permutation(size)
-            chosen += order[max(first - epoch * size, 0) : last - epoch * size].tolist()
+        offset = 0
+        for number, draw in enumerate(self.draws):
+            chosen += [offset + i for i in self._drawn(number, draw, step)]
+            offset += draw.size
         return chosen
 
     def microbatches(self, step: int, world_size: int) -> list[Microbatches]:
@@ -45,9 +53,20 @@ class BatchPlan:
         bins.sort(key=lambda item: -item[0])
         return [[bins[r * world_size + rank][1] for r in range(rounds)] for rank in range(world_size)]
 
+    def _drawn(self, number: int, draw: Draw, step: int) -> list[int]:
+        first, last = step * draw.batch_size, (step + 1) * draw.batch_size
+        drawn: list[int] = []
+        for epoch in range(first // draw.size, math.ceil(last / draw.size)) if draw.batch_size else ():
+            order = np.random.default_rng((self.seed, number, epoch)).permutation(draw.size)
+            drawn += order[max(first - epoch * draw.size, 0) : last - epoch * draw.size].tolist()
+        return drawn
+
     def _pack(self, chosen: list[int], count: int) -> list[tuple[int, list[int]]]:
         bins: list[tuple[int, list[int]]] = [(0, []) for _ in range(count)]
+        emptiest = [(0, k) for k in range(count)]
         for i in chosen:
-            k = min(range(count), key=lambda j: bins[j][0])
-            bins[k] = (bins[k][0] + self.lengths[i], [*bins[k][1], i])
+            tokens, k = heapq.heappop(emptiest)
+            bins[k] = (tokens + self.lengths[i], bins[k][1])
+            bins[k][1].append(i)
+            heapq.heappush(emptiest, (bins[k][0], k))
         return bins

@@ -6,10 +6,12 @@ from ray.train import CheckpointConfig, FailureConfig, RunConfig
 from ray.train.torch import TorchTrainer
 
 from presafe import storage
-from presafe.align.examples import training_examples, validation_examples
+from presafe.align.collate import Collator
+from presafe.align.examples import Sources, training_examples, validation_examples
 from presafe.align.loop import TrainTask, train_worker
-from presafe.config import Config
-from presafe.engines.exported import Card, load_tokenizer
+from presafe.align.objectives import objective
+from presafe.config import Align, Config, ReadoutHead
+from presafe.engines.exported import Card, HeadCard, load_tokenizer
 from presafe.progress import progress, steps_done
 from presafe.records import Example, Prompt, Signal, TeacherAnswer, Trace
 from presafe.runtime import connect, demand, model_folder, preflight, scaling
@@ -39,14 +41,12 @@ def _align(config: Config, folder: str) -> Rows:
     rows = _write_examples(config, folder, think)
     task = TrainTask(
         base=base,
-        examples=storage.join(folder, "examples.parquet"),
-        validation=storage.join(folder, "validation.parquet"),
-        metrics=storage.join(folder, "metrics.jsonl"),
-        progress=storage.join(folder, "progress.json"),
+        folder=folder,
         export_folder=config.run_directory.folder("model"),
         align=config.align,
         seed=config.run.seed,
-        pad_id=tokenizer.pad_token_id,
+        collator=Collator.of(think, tokenizer.pad_token_id),
+        decision_token=think.decision_token,
         card=_card(config, base, think),
     )
     trainer = TorchTrainer(
@@ -56,11 +56,11 @@ def _align(config: Config, folder: str) -> Rows:
         run_config=RunConfig(
             name="checkpoints",
             storage_path=folder,
-            failure_config=FailureConfig(max_failures=config.align.max_failures),
+            failure_config=FailureConfig(max_failures=config.align.workers.max_failures),
             checkpoint_config=CheckpointConfig(num_to_keep=2),
         ),
     )
-    with progress(steps_done(task.progress), config.align.steps, "align", "steps"):
+    with progress(steps_done(task.file("progress.json")), config.align.steps, "align", "steps"):
         trainer.fit()
     return rows
 
@@ -74,13 +74,15 @@ def _write_examples(config: Config, folder: str, think: ThinkFormat) -> Rows:
     traces = {r.prompt_id: r for r in storage.read_rows(storage.join(teacher, "traces.parquet"), Trace)}
     signal_rows = storage.read_rows(storage.join(run.folder("signals"), "signals.parquet"), Signal)
     signals = {row.prompt_id: row for row in signal_rows}
-    examples, skipped = training_examples(prompts, answers, traces, signals, think, config.align, config.run.seed)
+    sources = Sources(answers, traces, signals)
+    examples, skipped = training_examples(prompts, sources, think, config.align, config.run.seed)
     validation = validation_examples(prompts, signals, think, config.align.micro_batch_tokens)
     storage.write_rows(storage.join(folder, "examples.parquet"), examples, Example)
     storage.write_rows(storage.join(folder, "validation.parquet"), validation, Example)
     return {
-        "refuse_examples": sum(example.path == "refuse" for example in examples),
-        "think_examples": sum(example.path == "think" for example in examples),
+        "refuse_examples": sum(example.path == "refuse" and bool(example.completion) for example in examples),
+        "think_examples": sum(example.path == "think" and bool(example.completion) for example in examples),
+        "signal_pool": sum(not example.completion for example in examples),
         "validation": len(validation),
         **{f"skipped, {reason}": count for reason, count in skipped.items()},
     }
@@ -97,9 +99,18 @@ def _card(config: Config, base: str, think: ThinkFormat) -> Card:
             "empty_block": think.empty_block,
             "opened_by_prompt": think.opened_by_prompt,
         },
+        head=_head_card(config.align),
         threshold=1.0,
         max_over_refusal=config.gate.max_over_refusal,
         refusal=config.gate.refusal,
         config_hash=content_hash(config.stage_settings("align")),
         metrics={},
     )
+
+
+def _head_card(align: Align) -> HeadCard:
+    """An objective that trains no head leaves the model's own decision to gate on."""
+    where = objective(align).head
+    if where == "none" or isinstance(align.head, ReadoutHead):
+        return HeadCard(kind="readout")
+    return HeadCard(kind="linear" if where == "pre_cot" else "mean", layer=align.head.layer)

@@ -7,39 +7,71 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from presafe.align.collate import pack, step_counts
-from presafe.align.loss import share_of_step
+from presafe.align.collate import Collator
+from presafe.align.loss import LossWeights, parts_of_step, share_of_step, step_counts, weighted
 from presafe.align.plan import BatchPlan
 from presafe.records import Example
 
 
 @dataclass(frozen=True)
 class StepMetrics:
-    """Losses of a step over all ranks, each normalised as trained; `grad_norm` before clipping."""
+    """Losses of a step over all ranks, each normalised as trained; `grad_norm` before clipping; tokens processed."""
 
     loss: float
     lm_loss: float
     align_loss: float
+    anchor_loss: float
     grad_norm: float
+    tokens: int
+    target_tokens: int
+
+
+class NonFiniteLossError(FloatingPointError):
+    """The loss or the gradient of a step is not a number."""
 
 
 def train_step(
-    engine: Any, examples: Sequence[Example], plan: BatchPlan, step: int, *, weight: float, pad_id: int
+    engine: Any, examples: Sequence[Example], plan: BatchPlan, step: int, weights: LossWeights, collator: Collator
 ) -> StepMetrics:
-    """Forward, backward and update on step `step` of the plan; every rank calls it with the same arguments."""
+    """Forward, backward and update on step `step` of the plan; every rank calls it with the same arguments.
+
+    Raises NonFiniteLossError on every rank, before the weights change, with the ids of the prompts at fault.
+    """
     rank, world = dist.get_rank(), dist.get_world_size()
-    counts = step_counts([examples[i] for i in plan.sequences(step)])
-    sums = torch.zeros(2, dtype=torch.float64, device=engine.device)
+    chosen = plan.sequences(step)
+    counts = step_counts([examples[i] for i in chosen])
+    total = torch.zeros(3, dtype=torch.float64, device=engine.device)
+    suspects: list[str] = []
     for indices in plan.microbatches(step, world)[rank]:
-        batch = pack([examples[i] for i in indices], pad_id)
-        output = engine(**batch.to(engine.device))
+        batch = collator.pack([examples[i] for i in indices])
+        sums = engine(**batch.to(engine.device)).sums
         # The loss is already the step's: DeepSpeed must not divide it by a number of micro-batches again.
-        engine.backward(share_of_step(output, counts, weight, world), scale_wrt_gas=False)
-        sums += torch.stack([output.lm.detach(), output.align.detach()]).double()
+        engine.backward(share_of_step(sums, counts, weights, world), scale_wrt_gas=False)
+        if not torch.isfinite(sums).all():
+            suspects += [examples[i].prompt_id for i in indices]
+        total += sums.detach().double()
+    dist.all_reduce(total)
+    if not torch.isfinite(total).all():
+        _stop(step, total, suspects)
     engine.step()
-    dist.all_reduce(sums)
-    lm, align = sums[0].item() / max(counts.target_tokens, 1), sums[1].item() / counts.sequences
-    if not torch.isfinite(sums).all():
-        ids = [examples[i].prompt_id for i in plan.sequences(step)]
-        raise FloatingPointError(f"loss is not finite at step {step + 1} (lm {lm}, align {align}); prompt ids {ids}")
-    return StepMetrics(lm + weight * align, lm, align, float(engine.get_global_grad_norm() or 0.0))
+    parts = parts_of_step(total, counts)
+    return StepMetrics(
+        loss=weighted(parts, weights).item(),
+        lm_loss=parts[0].item(),
+        align_loss=parts[1].item(),
+        anchor_loss=parts[2].item(),
+        grad_norm=float(engine.get_global_grad_norm() or 0.0),
+        tokens=sum(plan.lengths[i] for i in chosen),
+        target_tokens=counts.target_tokens,
+    )
+
+
+def _stop(step: int, total: torch.Tensor, suspects: list[str]) -> None:
+    everyone: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(everyone, suspects)
+    lm, align, anchor = total.tolist()
+    ids = sorted(prompt for part in everyone for prompt in part)
+    raise NonFiniteLossError(
+        f"found a loss that is not finite at step {step + 1} (sums: lm {lm}, align {align}, anchor {anchor}); "
+        f"needed numbers; look at the examples of prompt ids {', '.join(ids)}, or lower align.learning_rate"
+    )

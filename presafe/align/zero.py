@@ -18,10 +18,18 @@ def zero_config(align: Align, dtype: str) -> dict[str, Any]:
     Gradient accumulation is ours: `engine.step()` is the boundary, so that steps may differ in micro-batches.
     """
     zero: dict[str, Any] = {"stage": align.zero_stage}
+    pinned = torch.cuda.is_available()
     if align.zero_stage >= 1:
         zero |= {"contiguous_gradients": True, "overlap_comm": False}
     if align.zero_stage == 3:
         zero |= {"stage3_gather_16bit_weights_on_model_save": False}
+    if align.offload != "none":
+        zero |= {"offload_optimizer": {"device": "cpu", "pin_memory": pinned}}
+    if align.offload == "parameters":
+        zero |= {"offload_param": {"device": "cpu", "pin_memory": pinned}}
+    # DeepSpeed's bf16 mode casts every weight, float32 adapters and head too, except under ZeRO-3's sharded loading.
+    # Without it the frozen base stays bfloat16 as it was loaded, and what is trained float32.
+    bf16 = dtype == "bfloat16" and (align.lora is None or align.zero_stage == 3)
     return {
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": 1,
@@ -29,7 +37,7 @@ def zero_config(align: Align, dtype: str) -> dict[str, Any]:
         "gradient_clipping": align.max_grad_norm,
         "zero_optimization": zero,
         "zero_allow_untested_optimizer": True,
-        "bf16": {"enabled": dtype == "bfloat16"},
+        "bf16": {"enabled": bf16},
         "steps_per_print": 10**9,
     }
 

@@ -117,16 +117,24 @@ class Align(Settings):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.offload != "none" and self.zero_stage < (3 if self.offload == "parameters" else 1):
-            raise ValueError(f"align.offload {self.offload} needs a higher align.zero_stage (parameters 3, optimizer 1)")
+            raise ValueError(
+                f"align.offload {self.offload} needs a higher align.zero_stage (parameters 3, optimizer 1)"
+            )
         if isinstance(self.head, ReadoutHead):
             if self.lora is None and self.head.kl_weight > 0:
-                raise ValueError("align.head readout anchors to the base by disabling the adapter: set lora or kl_weight 0")
+                raise ValueError(
+                    "align.head readout anchors to the base by disabling the adapter: set lora or kl_weight 0"
+                )
             if self.objective == "safekey":
                 raise ValueError("align.objective safekey trains a linear head: set align.head.kind to linear")
         if self.merge_gate and (not isinstance(self.head, LinearHead) or self.head.layer != -1):
-            raise ValueError("align.merge_gate writes a linear head on the final-norm hidden state: set head.layer to -1")
+            raise ValueError(
+                "align.merge_gate writes a linear head on the final-norm hidden state: set head.layer to -1"
+            )
         if self.labels == "random" and self.objective in ("sft", "benign", "safepath"):
-            raise ValueError(f"align.labels random has no meaning under objective {self.objective}, which uses no signal")
+            raise ValueError(
+                f"align.labels random has no meaning under objective {self.objective}, which uses no signal"
+            )
         return self
 
 

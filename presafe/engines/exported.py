@@ -25,14 +25,13 @@ WEIGHTS = (".safetensors", ".bin")
 
 
 class HeadCard(Settings):
-    """Where the safety head reads."""
+    """Where the gate's probability comes from."""
 
-    kind: Literal["linear"] = "linear"
-    """A linear probe, the paper's head."""
+    kind: Literal["linear", "mean", "readout"] = "linear"
+    """A linear probe at the pre-CoT position (the paper's head), one on the prompt's mean, or the model's own
+    probability of the decision token, which needs no weights."""
     layer: int = -1
-    """-1 is the final-norm hidden state."""
-    position: Literal["pre_cot"] = "pre_cot"
-    """The last token of the rendered CoT-ON prompt."""
+    """Decoder layer that a probe reads, counted from 1; -1 is the final-norm hidden state."""
 
 
 class Card(Settings):

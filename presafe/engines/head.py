@@ -20,6 +20,16 @@ class SafetyHead(nn.Module):
         return logits
 
 
+def decision_logits(logits: torch.Tensor, token: int) -> torch.Tensor:
+    """Log-odds [...] of `token` against all others, from next-token logits [..., vocabulary], in float32 or better.
+
+    Their sigmoid is the token's softmax probability: the readout head's p'_j (docs/method.md, decision token).
+    """
+    exact = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    others = exact.masked_fill(torch.arange(exact.shape[-1], device=exact.device) == token, -torch.inf)
+    return exact[..., token] - others.logsumexp(dim=-1)
+
+
 def save_head(head_weights: dict[str, torch.Tensor], path: str) -> None:
     """Write `weight` [1, hidden_size] and `bias` [1]."""
     save_file({name: tensor.float().contiguous().cpu() for name, tensor in head_weights.items()}, path)

@@ -84,7 +84,7 @@ def test_the_defaults_of_a_cluster_train_and_export(tmp_path):
     run_align(settings)
     rows = [json.loads(line) for line in (tmp_path / "run/align/metrics.jsonl").read_text().splitlines()]
     assert len(rows) == 12
-    assert rows[-1]["loss"] < rows[0]["loss"] - 0.1
+    assert rows[-1]["lm_loss"] < rows[0]["lm_loss"] - 0.1
     loaded = load_exported(settings.run_directory.folder("model"))
     assert loaded.model.dtype == torch.bfloat16
     adapter = load_file(tmp_path / "run/model/adapter/adapter_model.safetensors")

@@ -11,14 +11,23 @@ import torch
 from ray.train import RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
-from presafe.align.collate import step_counts
-from presafe.align.loop import batch_plan, build_module
+from presafe.align.build import build_module
+from presafe.align.collate import Collator
+from presafe.align.loss import LossWeights, step_counts
+from presafe.align.model import HeadSpec
+from presafe.align.plan import BatchPlan, Draw
 from presafe.align.step import train_step
 from presafe.align.zero import sharded_loading, start_engine, zero_config
 from support import save_random_model, small_align, uneven_examples
 
+COLLATOR, SPEC = Collator(0, (), 0), HeadSpec("linear", 1)
 STEPS, WEIGHT, LEARNING_RATE, SEED = 10, 0.7, 0.3, 3
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+
+def batch_plan(examples, align):
+    draw = Draw(len(examples), align.batch_size)
+    return BatchPlan(tuple(map(COLLATOR.length, examples)), (draw,), align.micro_batch_tokens, SEED)
 
 
 def deepspeed_losses(loop_config: dict) -> None:
@@ -29,12 +38,12 @@ def deepspeed_losses(loop_config: dict) -> None:
         align = small_align(zero_stage=stage)
         config = zero_config(align, "float32")
         loading = sharded_loading(config)
-        module = build_module(loop_config["base"], "float32", align, SEED)
+        module = build_module(loop_config["base"], "float32", align, SPEC, SEED)
         del loading
         optimizer = torch.optim.SGD([p for p in module.parameters() if p.requires_grad], lr=LEARNING_RATE)
         engine = start_engine(module, config, optimizer)
-        plan = batch_plan(examples, align, SEED)
-        rows = [train_step(engine, examples, plan, step, weight=WEIGHT, pad_id=0) for step in range(STEPS)]
+        plan = batch_plan(examples, align)
+        rows = [train_step(engine, examples, plan, step, LossWeights(WEIGHT), COLLATOR) for step in range(STEPS)]
         losses[stage] = [row.loss for row in rows]
         engine.destroy()
     if ray.train.get_context().get_world_rank() == 0:
@@ -44,10 +53,10 @@ def deepspeed_losses(loop_config: dict) -> None:
 def plain_losses(base: str, learning_rate: float = LEARNING_RATE) -> list[float]:
     """The same training with SGD in plain PyTorch: one batch a step, no packing, no DeepSpeed, loss as on paper."""
     examples, align = uneven_examples(), small_align()
-    module = build_module(base, "float32", align, SEED)
+    module = build_module(base, "float32", align, SPEC, SEED)
     parameters = [p for p in module.parameters() if p.requires_grad]
     optimizer = torch.optim.SGD(parameters, lr=learning_rate)
-    plan, losses = batch_plan(examples, align, SEED), []
+    plan, losses = batch_plan(examples, align), []
     for step in range(STEPS):
         batch = [examples[i] for i in plan.sequences(step)]
         counts = step_counts(batch)
@@ -92,7 +101,7 @@ def test_two_workers_under_zero_2_and_3_equal_one_process_of_plain_pytorch(tmp_p
 
 def test_the_parity_data_is_uneven_and_its_microbatches_vary():
     examples = uneven_examples()
-    plan = batch_plan(examples, small_align(), SEED)
+    plan = batch_plan(examples, small_align())
     rounds = {len(plan.microbatches(step, 2)[0]) for step in range(STEPS)}
     assert len(rounds) > 1
     lengths = {len(example.completion) for example in examples}

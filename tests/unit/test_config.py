@@ -30,7 +30,7 @@ def test_dotted_overrides_reach_nested_values():
         ("align.steps", r"needed section\.key=value"),
         ("run.name=../x", r"run\.name"),
         ("align.steps.more=1", r"'align.steps.more'|steps"),
-        ("model.dtype=bfloat16 align.zero_stage=0", r"zero_stage 0"),
+        ("model.dtype=bfloat16 align.zero_stage=0 align.lora=null", r"zero_stage 0"),
         ("model.path=x", r"exactly one of `path` and `build`"),
     ],
 )

@@ -4,13 +4,14 @@ from collections import Counter
 
 import pytest
 
-from presafe.align.plan import BatchPlan
+from presafe.align.plan import BatchPlan, Draw
 
 LENGTHS = tuple(5 + 37 * k % 60 for k in range(50))
 
 
 def plan(**changes: object) -> BatchPlan:
-    return BatchPlan(**{"lengths": LENGTHS, "batch_size": 8, "micro_batch_tokens": 70, "seed": 1, **changes})
+    draws = (Draw(40, changes.pop("batch_size", 8)), Draw(10, changes.pop("signal_batch_size", 2)))
+    return BatchPlan(**{"lengths": LENGTHS, "draws": draws, "micro_batch_tokens": 70, "seed": 1, **changes})
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 5])
@@ -23,14 +24,20 @@ def test_ranks_together_hold_exactly_the_steps_sequences(world):
 
 
 def test_every_sequence_is_seen_once_an_epoch_and_nothing_is_dropped():
-    seen = [i for step in range(25) for i in plan().sequences(step)]
+    seen = [i for step in range(20) for i in plan().sequences(step)]
     assert len(seen) == 200
     assert set(Counter(seen).values()) == {4}
     assert set(Counter(seen[:50]).values()) == {1}
 
 
+def test_every_step_draws_as_many_of_each_kind():
+    for step in range(15):
+        assert sum(i < 40 for i in plan().sequences(step)) == 8
+    assert all(i < 40 for i in plan(signal_batch_size=0).sequences(0))
+
+
 def test_a_batch_larger_than_the_data_repeats_it():
-    assert len(plan(batch_size=120).sequences(0)) == 120
+    assert len(plan(batch_size=120).sequences(0)) == 122
 
 
 def test_the_plan_is_a_function_of_seed_and_step():
@@ -39,5 +46,5 @@ def test_the_plan_is_a_function_of_seed_and_step():
 
 
 def test_more_ranks_than_sequences_leaves_empty_microbatches():
-    ranks = plan(batch_size=2).microbatches(0, 4)
+    ranks = plan(batch_size=2, signal_batch_size=0).microbatches(0, 4)
     assert sum(not batch for rank in ranks for batch in rank) >= 2
