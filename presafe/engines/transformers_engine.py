@@ -6,7 +6,7 @@ Prompts are sorted by length, so that a batch pads little, and what all prompts 
 import copy
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from presafe.engines.encoding import completion, encode
 from presafe.engines.engine import Completion, Decided, Query
 from presafe.engines.exported import LoadedModel
 from presafe.engines.head import SafetyHead
-from presafe.records import FinishReason
+from presafe.records import CotMode, FinishReason
 from presafe.thinking import ThinkFormat
 
 MIN_SHARED = 16
@@ -26,20 +26,34 @@ MIN_SHARED = 16
 
 @dataclass(frozen=True)
 class _Job:
-    """One prompt on its way: its place among the queries, its ids, and whether it may stop where it is decided."""
+    """One prompt on its way: its place among the queries, its ids, and what of its completion was decided already.
+
+    `ids` ends in `begun`, what was already generated of the completion.
+    """
 
     place: int
     ids: list[int]
     query: Query
+    begun: tuple[int, ...] = ()
+    closed: bool = False
+
+    @property
+    def cot(self) -> CotMode:
+        return "off" if self.closed else self.query.cot
 
 
 class TransformersEngine:
-    """An Engine. Memory grows with `batch_size` times the longest completion."""
+    """An Engine. Memory grows with `batch_size` times the longest completion.
+
+    A model with a readout head decides first: where its own next token is the decision token, the think block is closed
+    for it and the CoT-OFF state answers.
+    """
 
     def __init__(self, loaded: LoadedModel, settings: TransformersSettings, head: SafetyHead | None = None) -> None:
         self._model, self._tokenizer, self._format = loaded.model, loaded.tokenizer, loaded.format
         self._settings, self._stop_ids = settings, loaded.stop_ids
         self._head = head.to(loaded.model.device) if head else None
+        self._decides_first = loaded.card is not None and loaded.card.head.kind == "readout"
         self._shared: tuple[list[int], Any] = ([], None)
 
     @torch.inference_mode()
@@ -50,6 +64,8 @@ class TransformersEngine:
         prompts, done = encode(queries, self._format, self._settings.max_prompt_tokens)
         jobs = [_Job(place, ids, queries[place]) for place, ids in prompts.items()]
         config = self._generation_config(decoding)
+        if self._decides_first:
+            jobs = self._decided_jobs(jobs, decoding, seed)
         for batch in self._batches(jobs):
             torch.manual_seed(_batch_seed(seed, batch))
             done.update(zip((job.place for job in batch), self._generate(batch, config, decided), strict=True))
@@ -71,6 +87,21 @@ class TransformersEngine:
         """The rendered CoT-ON prompt: its last position is where the head reads, in both CoT modes."""
         return self._format.prompt_ids([{"role": "user", "content": text}])
 
+    def _decided_jobs(self, jobs: list[_Job], decoding: Decoding, seed: int) -> list[_Job]:
+        """CoT-ON jobs with their token at the decision position drawn; Path A's goes on as if CoT were off."""
+        shared = tuple(self._format.decision_prefix)
+        config = self._generation_config(decoding.model_copy(update={"max_new_tokens": 1}))
+        decided = [job for job in jobs if job.query.cot == "off"]
+        for batch in self._batches([replace(job, ids=job.ids + list(shared)) for job in jobs if job.query.cot == "on"]):
+            torch.manual_seed(_batch_seed(seed, batch))
+            for job, (token,) in zip(batch, self._tokens(batch, config, None), strict=True):
+                if token == self._format.decision_token:
+                    block = self._format.empty_block_ids[len(shared) :]
+                    decided.append(replace(job, ids=job.ids + block, closed=True))
+                else:
+                    decided.append(replace(job, ids=[*job.ids, token], begun=(*shared, token)))
+        return decided
+
     def _batches(self, jobs: list[_Job]) -> Iterator[list[_Job]]:
         """By length; prompts that may stop early apart from the others, who would make them wait."""
         for early in (False, True):
@@ -79,13 +110,21 @@ class TransformersEngine:
                 yield order[start : start + self._settings.batch_size]
 
     def _generate(self, batch: list[_Job], config: GenerationConfig, decided: Decided | None) -> list[Completion]:
+        stop = None
+        if decided is not None and batch[0].query.stop_early:
+            stop = _StopDecided(batch, self._format, decided, self._stop_ids)
+        tokens = self._tokens(batch, config, stop)
+        decided_at = stop.decided_at if stop else {}
+        return [self._completion(job, tokens[row], decided_at.get(row)) for row, job in enumerate(batch)]
+
+    def _tokens(self, batch: list[_Job], config: GenerationConfig, stop: "_StopDecided | None") -> list[list[int]]:
+        """New tokens of each row, padded behind its end."""
         shared = _common_prefix([job.ids for job in batch])
         if len(batch) == 1 or len(shared) < MIN_SHARED:
             shared = []
         ids, mask = self._pad([job.ids for job in batch], len(shared))
-        stop = None
-        if decided is not None and batch[0].query.stop_early:
-            stop = _StopDecided(batch, self._format, decided, ids.shape[1], self._stop_ids)
+        if stop is not None:
+            stop.prompt_width = ids.shape[1]
         output = self._model.generate(
             input_ids=ids,
             attention_mask=mask,
@@ -93,9 +132,8 @@ class TransformersEngine:
             past_key_values=self._cache(shared, len(batch)) if shared else None,
             stopping_criteria=StoppingCriteriaList([stop] if stop else []),
         )
-        decided_at = stop.decided_at if stop else {}
-        tokens = output[:, ids.shape[1] :].tolist()
-        return [self._completion(job.query, tokens[row], decided_at.get(row)) for row, job in enumerate(batch)]
+        tokens: list[list[int]] = output[:, ids.shape[1] :].tolist()
+        return tokens
 
     def _cache(self, shared: list[int], copies: int) -> DynamicCache:
         """Keys and values of `shared`, once for each row; the last prefix is kept, since batches often share it."""
@@ -127,28 +165,29 @@ class TransformersEngine:
             pad_token_id=self._tokenizer.pad_token_id,
         )
 
-    def _completion(self, query: Query, tokens: list[int], decided_at: int | None) -> Completion:
+    def _completion(self, job: _Job, new: list[int], decided_at: int | None) -> Completion:
+        tokens = [*job.begun, *new]
         end = next((k for k, token in enumerate(tokens) if token in self._stop_ids), None)
         reason: FinishReason = "length" if end is None else "stop"
         used = len(tokens) if end is None else end + 1
         if decided_at is not None and decided_at <= used:
             reason, used, end = "decided", decided_at, decided_at
         text = self._tokenizer.decode(tokens[:end], skip_special_tokens=False)
-        return completion(self._format, query.cot, text, used, reason)
+        return completion(self._format, job.cot, text, used, reason)
 
 
 class _StopDecided:
     """Stopping criterion: ends a row once its answer is decided; `decided_at` has the tokens that took, by row."""
 
-    def __init__(
-        self, batch: list[_Job], think: ThinkFormat, decided: Decided, prompt_width: int, stop_ids: frozenset[int]
-    ) -> None:
-        self._batch, self._format, self._decided, self._width = batch, think, decided, prompt_width
+    prompt_width = 0
+
+    def __init__(self, batch: list[_Job], think: ThinkFormat, decided: Decided, stop_ids: frozenset[int]) -> None:
+        self._batch, self._format, self._decided = batch, think, decided
         self._ended: set[int] = set()
         self._stop_ids, self.decided_at = stop_ids, dict[int, int]()
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any) -> torch.Tensor:  # noqa: ARG002
-        completions = input_ids[:, self._width :]
+        completions = input_ids[:, self.prompt_width :]
         last = completions[:, -1].tolist()
         self._ended |= {row for row, token in enumerate(last) if token in self._stop_ids}
         texts = self._format.tokenizer.batch_decode(completions)
