@@ -12,7 +12,8 @@ from torch import nn
 
 from presafe import storage
 from presafe.align.model import PreSafeModel
-from presafe.engines.exported import Card, load_exported
+from presafe.engines.card import Card
+from presafe.engines.exported import load_exported
 from presafe.engines.head import save_head
 
 

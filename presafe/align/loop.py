@@ -19,7 +19,7 @@ from presafe.align.probe import look, summary
 from presafe.align.step import train_step
 from presafe.align.zero import sharded_loading, start_engine, zero_config
 from presafe.config import Align, ReadoutHead
-from presafe.engines.exported import Card
+from presafe.engines.card import Card
 from presafe.gate import calibrate
 from presafe.progress import StepReporter
 from presafe.records import Example

@@ -11,7 +11,8 @@ from presafe.align.examples import Sources, training_examples, validation_exampl
 from presafe.align.loop import TrainTask, train_worker
 from presafe.align.objectives import objective
 from presafe.config import Align, Config, ReadoutHead
-from presafe.engines.exported import Card, HeadCard, load_tokenizer
+from presafe.engines.card import Card, HeadCard
+from presafe.engines.exported import load_tokenizer
 from presafe.progress import progress, steps_done
 from presafe.records import Example, Prompt, Signal, TeacherAnswer, Trace
 from presafe.runtime import connect, demand, model_folder, preflight, scaling

@@ -52,7 +52,9 @@ def test_greedy_tokens_are_those_of_generate(loaded: LoadedModel, prompt: str, m
 
 def test_the_head_is_the_offline_head(loaded: LoadedModel) -> None:
     prompts = [loaded.format.prompt_ids(user(prompt)) for prompt in (HARMFUL, BENIGN, TAGGED, ENDLESS)]
-    offline = TransformersEngine(loaded, TransformersSettings(batch_size=4), loaded.head).refuse_probabilities(prompts)
+    offline = TransformersEngine(loaded, TransformersSettings(batch_size=4), loaded.reader).refuse_probabilities(
+        prompts
+    )
     online = [generator(loaded).prefill(prompt)[0] for prompt in prompts]
     assert online == pytest.approx(offline, abs=1e-5)
 

@@ -6,7 +6,7 @@ import pytest
 
 from presafe import storage
 from presafe.config import VllmSettings
-from presafe.engines.exported import Card
+from presafe.engines.card import Card
 from presafe.engines.start import ModelSpec, start_engine, vllm_model
 from presafe.errors import UserError
 
