@@ -70,13 +70,13 @@ class HeadReader:
         if self.card.kind == "linear":
             found = self.probe(hidden[:, width - 1])
         else:
-            weights = hidden.new_ones(hidden.shape[:2]) if mask is None else mask.to(hidden.dtype)
-            found = self.probe(mean_state(hidden, weights))
+            kept = torch.ones(hidden.shape[:2], device=hidden.device) if mask is None else mask
+            found = self.probe(mean_state(hidden, kept))
         assert isinstance(found, torch.Tensor)
         return found
 
 
-def mean_state(hidden: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Mean [B, D] of hidden states [B, T, D] where `weights` [B, T] is 1, in float32 or better."""
+def mean_state(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Mean [B, D] of hidden states [B, T, D] where `mask` [B, T] is 1, in float32 or better."""
     exact = hidden.to(torch.promote_types(hidden.dtype, torch.float32))
-    return (exact * weights.unsqueeze(-1)).sum(dim=1) / weights.sum(dim=1, keepdim=True)
+    return (exact * mask.unsqueeze(-1)).sum(dim=1) / mask.sum(dim=1, keepdim=True)

@@ -17,7 +17,7 @@ from presafe.gate import calibrate
 from presafe.records import Example
 from run_directory import config, finish_earlier_stages, save_model
 
-SETTINGS = {"zero_stage": 3, "steps": 6, "checkpoint_every": 3, "merge": True}
+SETTINGS = {"zero_stage": 3, "steps": 6, "checkpoint_every": 3, "merge": True, "merge_gate": True}
 
 
 @pytest.fixture(scope="module")
