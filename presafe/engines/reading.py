@@ -57,7 +57,7 @@ class HeadReader:
             output_hidden_states=self.probe is not None and self.card.layer != -1,
         )
         if cache and shared:
-            output.past_key_values.crop(width)
+            output.past_key_values.crop(-len(shared))
         return Reading(
             self._logits(model, output, mask, width), output.last_hidden_state[:, width - 1], output.past_key_values
         )
