@@ -7,6 +7,7 @@ import os
 import posixpath
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any, TypeVar
 
@@ -155,6 +156,30 @@ def upload(local: str, url: str) -> None:
     fs, path = _open(url)
     fs.makedirs(path, exist_ok=True)
     fs.put(local.rstrip("/") + "/", path.rstrip("/") + "/", recursive=True)
+
+
+@contextmanager
+def replacing_folder(url: str) -> Iterator[str]:
+    """A local folder to fill. It takes the place of the folder `url` once the block ends, unless an error ends it.
+
+    On a local disk it lies beside `url`, so that the change is two renames; until then nothing touches `url`.
+    """
+    fs, path = _open(url)
+    partial, old = f"{path}.partial", f"{path}.old"
+    local = partial if is_local(url) else tempfile.mkdtemp(prefix="presafe-folder-")
+    remove(partial if is_local(url) else f"{url}.partial")
+    os.makedirs(local, exist_ok=True)
+    try:
+        yield local
+        if not is_local(url):
+            upload(local, f"{url}.partial")
+        remove(f"{url}.old")
+        if fs.exists(path):
+            fs.mv(path, old, recursive=True)
+        fs.mv(partial, path, recursive=True)
+        remove(f"{url}.old")
+    finally:
+        remove(local)
 
 
 @cache

@@ -13,7 +13,8 @@ from ray import serve
 from presafe import storage
 from presafe.config import Endpoint as EndpointSettings
 from presafe.config import Workers
-from presafe.engines.exported import load_exported, read_card
+from presafe.engines.card import read_card
+from presafe.engines.exported import load_exported
 from presafe.errors import UserError, user_error
 from serve.completion import Sampling
 from serve.errors import HANDLERS, ApiError

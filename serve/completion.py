@@ -24,7 +24,7 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Decided:
-    """The path taken, and the safety head's probability at the pre-CoT position."""
+    """The path taken, and the head's probability of refusal."""
 
     path: Path
     refuse_probability: float

@@ -22,11 +22,11 @@ class Generator:
     """Generates with one exported model, in the thread of its caller."""
 
     def __init__(self, loaded: LoadedModel, gate: GateMode, max_prompt_tokens: int, max_new_tokens: int) -> None:
-        assert loaded.head is not None, "an exported model has a head"
         assert loaded.card is not None, "an exported model has a card"
+        assert loaded.reader is not None, "an exported model has a head"
         self.format, self.card, self.gate = loaded.format, loaded.card, gate
         self._model: Any = loaded.model  # transformers types neither its forward pass nor its cache
-        self._head = loaded.head
+        self._reader = loaded.reader
         self._end = loaded.stop_ids
         self._context: int = self._model.config.max_position_embeddings
         self._max_new_tokens = max_new_tokens
@@ -69,16 +69,11 @@ class Generator:
 
     @torch.inference_mode()
     def prefill(self, prompt: list[int]) -> tuple[float, torch.Tensor, Any]:
-        """The only pass over the prompt: refuse probability, the first token's logits [vocabulary], KV cache.
-
-        Head and logits read the same final-norm hidden state, the one at the pre-CoT position.
-        """
-        output = self._model.base_model(input_ids=self._tensor(prompt), use_cache=True)
-        pre_cot = output.last_hidden_state[0, -1]
-        refuse_probability: float = self._head(pre_cot).sigmoid().item()
-        logits = self._model.get_output_embeddings()(pre_cot)
+        """The only pass over the prompt: refuse probability, the first token's logits [vocabulary], KV cache."""
+        reading = self._reader.read(self._model, self._tensor(prompt), cache=True)
+        logits = self._model.get_output_embeddings()(reading.pre_cot[0])
         self.last_progress = time.monotonic()
-        return refuse_probability, logits, output.past_key_values
+        return reading.probabilities[0], logits, reading.cache
 
     @torch.inference_mode()
     def step(self, tokens: list[int], cache: Any) -> torch.Tensor:

@@ -9,7 +9,7 @@ from ray import serve
 from ray.serve.schema import LoggingConfig
 
 from presafe.config import Cluster, load_serve
-from presafe.engines.exported import read_card
+from presafe.engines.card import read_card
 from presafe.errors import user_error
 from presafe.runtime import connect, demand, preflight
 from serve.app import ServeArgs, build

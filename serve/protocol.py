@@ -171,7 +171,7 @@ class PreSafe(BaseModel):
     path: Path
     """`refuse` is Path A, without reasoning."""
     refuse_probability: float
-    """The safety head's, at the pre-CoT position; null where it is not a number (a gate that is on then refuses)."""
+    """The head's; null where it is not a number (a gate that is on then refuses)."""
     threshold: float
     """The gate's; it decides only where the gate is on."""
     gate: GateMode

@@ -14,13 +14,15 @@ from presafe.thinking import ThinkFormat
 class Batch:
     """One packed micro-batch of T tokens, N target tokens, S sequences of which the first P have no completion.
 
-    input_ids, position_ids: [1, T]; target_index, target_ids: [N]; lengths, pre_cot_index, decision_index,
+    input_ids, position_ids: [1, T]; target_index, target_ids: [N]; lengths, pooled, pre_cot_index, decision_index,
     refuse_probability: [S]; anchor_index: [K], positions in the first `anchor_tokens` tokens, those of the P sequences.
+    `pooled` counts the first tokens of a sequence that are its own: without a completion, those of the prompt.
     """
 
     input_ids: torch.Tensor
     position_ids: torch.Tensor
     lengths: torch.Tensor
+    pooled: torch.Tensor
     target_index: torch.Tensor
     target_ids: torch.Tensor
     pre_cot_index: torch.Tensor
@@ -84,6 +86,7 @@ class Collator:
             input_ids=torch.tensor([ids or [self.pad_id]]),
             position_ids=torch.tensor([positions or [0]]),
             lengths=torch.tensor([self.length(example) for example in ordered], dtype=torch.long),
+            pooled=torch.tensor([len(e.prompt) + len(e.completion) for e in ordered], dtype=torch.long),
             target_index=torch.tensor(target_index, dtype=torch.long),
             target_ids=torch.tensor(target_ids, dtype=torch.long),
             pre_cot_index=torch.tensor(pre_cot, dtype=torch.long),

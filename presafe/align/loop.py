@@ -19,8 +19,8 @@ from presafe.align.probe import look, summary
 from presafe.align.step import train_step
 from presafe.align.zero import sharded_loading, start_engine, zero_config
 from presafe.config import Align, ReadoutHead
-from presafe.engines.exported import Card
-from presafe.gate import calibrate
+from presafe.engines.card import Card
+from presafe.gate import calibrate, decide
 from presafe.progress import StepReporter
 from presafe.records import Example
 from presafe.schedule import schedule
@@ -58,9 +58,12 @@ def train_worker(loop_config: dict[str, Any]) -> None:
     set_seed(task.seed + dist.get_rank())  # dropout differs over ranks
     state = _train(engine, examples, validation, task, restore(engine))
     looks = look(engine, validation, align.micro_batch_tokens, task.collator)
-    threshold = calibrate([seen.probability for seen in looks if seen.path == "think"], task.card.max_over_refusal)
-    card = task.card.model_copy(update={"threshold": threshold, "metrics": state.history[-1]})
-    export_model(engine, module, card, task.export_folder, merge=align.merge)
+    benign = [seen.probability for seen in looks if seen.path == "think"]
+    threshold = calibrate(benign, task.card.max_over_refusal)
+    over_refusal = sum(decide(p, threshold) == "refuse" for p in benign) / len(benign)
+    measured = {"threshold": threshold, "over_refusal": over_refusal, "metrics": state.history[-1]}
+    card = task.card.model_copy(update=measured)
+    export_model(engine, module, card, task.export_folder, validation, task.collator, align)
 
 
 def batch_plan(examples: Sequence[Example], align: Align, seed: int, collator: Collator) -> BatchPlan:

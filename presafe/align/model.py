@@ -61,6 +61,7 @@ class PreSafeModel(nn.Module):
         input_ids: torch.Tensor,
         position_ids: torch.Tensor,
         lengths: torch.Tensor,
+        pooled: torch.Tensor,
         target_index: torch.Tensor,
         target_ids: torch.Tensor,
         pre_cot_index: torch.Tensor,
@@ -84,7 +85,7 @@ class PreSafeModel(nn.Module):
 
         lm = chunked_cross_entropy(targets, target_ids, reduction="sum")
         if self.spec.probes:
-            head_logits = self._probe(probed, pre_cot_index, lengths)
+            head_logits = self._probe(probed, position_ids[0], pre_cot_index, lengths, pooled)
         else:
             head_logits = decision_logits(deciding, self.spec.decision_token)
         align = lm.new_zeros(())
@@ -115,13 +116,22 @@ class PreSafeModel(nn.Module):
         last = output.last_hidden_state[0]
         return last, output.hidden_states[self.spec.layer][0] if inner else last
 
-    def _probe(self, hidden: torch.Tensor, pre_cot_index: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    def _probe(
+        self,
+        hidden: torch.Tensor,
+        position_ids: torch.Tensor,
+        pre_cot_index: torch.Tensor,
+        lengths: torch.Tensor,
+        pooled: torch.Tensor,
+    ) -> torch.Tensor:
         assert self.head is not None
         if self.spec.kind == "linear":
             return self.head(hidden.index_select(0, pre_cot_index))  # type: ignore[no-any-return]
         rows = torch.arange(len(lengths), device=hidden.device).repeat_interleave(lengths)
-        sums = hidden.new_zeros(len(lengths), hidden.shape[1]).index_add(0, rows, hidden[: len(rows)])
-        return self.head(sums / lengths.unsqueeze(1))  # type: ignore[no-any-return]
+        kept = position_ids[: len(rows)] < pooled[rows]
+        exact = hidden[: len(rows)].to(torch.promote_types(hidden.dtype, torch.float32))
+        sums = exact.new_zeros(len(lengths), hidden.shape[1]).index_add(0, rows[kept], exact[kept])
+        return self.head(sums / pooled.unsqueeze(1))  # type: ignore[no-any-return]
 
     def _base_log_probabilities(
         self, input_ids: torch.Tensor, position_ids: torch.Tensor, anchor_index: torch.Tensor, anchor_tokens: int

@@ -11,11 +11,12 @@ from presafe.align.examples import Sources, training_examples, validation_exampl
 from presafe.align.loop import TrainTask, train_worker
 from presafe.align.objectives import objective
 from presafe.config import Align, Config, ReadoutHead
-from presafe.engines.exported import Card, HeadCard, load_tokenizer
+from presafe.engines.card import Card, HeadCard
+from presafe.engines.exported import load_tokenizer
 from presafe.progress import progress, steps_done
 from presafe.records import Example, Prompt, Signal, TeacherAnswer, Trace
 from presafe.runtime import connect, demand, model_folder, preflight, scaling
-from presafe.stages import Rows, content_hash, run_stage
+from presafe.stages import Rows, content_hash, run_stage, versions
 from presafe.thinking import ThinkFormat, think_format
 
 
@@ -47,7 +48,7 @@ def _align(config: Config, folder: str) -> Rows:
         seed=config.run.seed,
         collator=Collator.of(think, tokenizer.pad_token_id),
         decision_token=think.decision_token,
-        card=_card(config, base, think),
+        card=_card(config, base, think, rows),
     )
     trainer = TorchTrainer(
         train_worker,
@@ -88,11 +89,13 @@ def _write_examples(config: Config, folder: str, think: ThinkFormat) -> Rows:
     }
 
 
-def _card(config: Config, base: str, think: ThinkFormat) -> Card:
-    """The card before training: threshold and metrics are filled at export."""
+def _card(config: Config, base: str, think: ThinkFormat, rows: Rows) -> Card:
+    """The card before training: what is measured is filled in at export."""
+    settings = config.stage_settings("align")
     return Card(
         base_model=base,
         dtype=config.model.dtype,
+        weights="full" if config.align.lora is None else "adapter",
         think_format={
             "open_tag": think.open_tag,
             "close_tag": think.close_tag,
@@ -103,8 +106,11 @@ def _card(config: Config, base: str, think: ThinkFormat) -> Card:
         threshold=1.0,
         max_over_refusal=config.gate.max_over_refusal,
         refusal=config.gate.refusal,
-        config_hash=content_hash(config.stage_settings("align")),
+        config_hash=content_hash(settings),
         metrics={},
+        training={**settings["align"], "seed": settings["seed"]},
+        data=rows,
+        versions=versions(),
     )
 
 

@@ -131,6 +131,10 @@ class Align(Settings):
             raise ValueError(
                 "align.merge_gate writes a linear head on the final-norm hidden state: set head.layer to -1"
             )
+        if self.merge and self.lora is None:
+            raise ValueError("align.merge merges an adapter, and all weights are exported as they are: leave it out")
+        if self.merge_gate and self.objective not in ("presafe", "signals"):
+            raise ValueError(f"align.merge_gate writes a head, and objective {self.objective} trains none there")
         if self.labels == "random" and self.objective in ("sft", "benign", "safepath"):
             raise ValueError(
                 f"align.labels random has no meaning under objective {self.objective}, which uses no signal"

@@ -1,11 +1,10 @@
 """Models on disk and in memory: a base, or an exported model (`model/` of a run) with its adapter, head and card."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from peft import PeftModel
-from pydantic import ValidationError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -16,56 +15,29 @@ from transformers import (
 )
 
 from presafe import storage
-from presafe.config import Settings
+from presafe.engines.card import Card, HeadCard, read_card
 from presafe.engines.head import SafetyHead, load_head
+from presafe.engines.reading import HeadReader
 from presafe.errors import UserError, user_error
 from presafe.thinking import ThinkFormat, think_format
 
 WEIGHTS = (".safetensors", ".bin")
 
 
-class HeadCard(Settings):
-    """Where the gate's probability comes from."""
-
-    kind: Literal["linear", "mean", "readout"] = "linear"
-    """A linear probe at the pre-CoT position (the paper's head), one on the prompt's mean, or the model's own
-    probability of the decision token, which needs no weights."""
-    layer: int = -1
-    """Decoder layer that a probe reads, counted from 1; -1 is the final-norm hidden state."""
-
-
-class Card(Settings):
-    """`presafe.json` of an exported model."""
-
-    base_model: str
-    """Folder or hub name of the model the adapter belongs to."""
-    dtype: Literal["float32", "bfloat16"]
-    """Dtype of the base's weights."""
-    think_format: dict[str, str | bool]
-    """Tags, empty block, and whether the prompt opens the block."""
-    head: HeadCard = HeadCard()
-    """Where the head reads."""
-    threshold: float
-    """Calibrated threshold of the gate."""
-    max_over_refusal: float
-    """Share of benign validation prompts the threshold was allowed to refuse."""
-    refusal: str
-    """What the gate's refusal says."""
-    config_hash: str
-    """Hash of the alignment's settings."""
-    metrics: dict[str, float]
-    """Last training metrics."""
-
-
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model ready to generate. `head` and `card` are None for a plain base model."""
+    """A model ready to generate. `card` is None for a plain base model, `head` for a readout head's export too."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     format: ThinkFormat
     head: SafetyHead | None
     card: Card | None
+
+    @property
+    def reader(self) -> HeadReader | None:
+        """What reads the gate's probability off this model; None for a plain base model."""
+        return None if self.card is None else HeadReader(self.card.head, self.head, self.format)
 
     @property
     def stop_ids(self) -> frozenset[int]:
@@ -83,13 +55,28 @@ def load_base(folder: str, dtype: str, device: str = "cpu") -> LoadedModel:
 
 
 def load_exported(folder: str, device: str = "cpu") -> LoadedModel:
-    """An exported model: its base with the adapter merged in, its head and its card."""
-    card = read_card(folder)
-    local = storage.local_folder(storage.absolute(folder))
+    """An exported model: its base with the adapter merged in, or all its own weights; its head and its card."""
+    card, local = read_card(folder), storage.local_folder(storage.absolute(folder))
+    head = load_probe(local, card.head, device)
+    if card.weights == "full":
+        full = load_base(f"{local}/full", card.dtype, device)
+        return LoadedModel(full.model, full.tokenizer, full.format, head, card)
     base = load_base(card.base_model, card.dtype, device)
     merged = _merged(base.model, f"{local}/adapter")
-    head = load_head(f"{local}/safety_head.safetensors").to(device)
     return LoadedModel(merged.eval(), base.tokenizer, base.format, head, card)
+
+
+def load_probe(folder: str, head: HeadCard, device: str = "cpu") -> SafetyHead | None:
+    """The head's weights in the folder of an exported model; a readout head has none."""
+    if head.kind == "readout":
+        return None
+    return load_head(f"{storage.local_folder(folder)}/safety_head.safetensors").to(device)
+
+
+def load_reader(folder: str, think: ThinkFormat, device: str = "cpu") -> HeadReader:
+    """The head of the exported model in `folder`, to be read off any model with the same think format."""
+    head = read_card(folder).head
+    return HeadReader(head, load_probe(storage.absolute(folder), head, device), think)
 
 
 def split_adapter(folder: str) -> tuple[str, str | None]:
@@ -133,21 +120,6 @@ def check_model(folder: str) -> ThinkFormat:
         if storage.exists(place) and not any(name.endswith(WEIGHTS) for name in storage.names(place)):
             raise _unloadable(place, "weights", FileNotFoundError(f"no {' or '.join(WEIGHTS)} file"))
     return think
-
-
-def read_card(folder: str) -> Card:
-    """`presafe.json` of an exported model. Raises UserError where it is missing or of another shape."""
-    path = storage.join(storage.absolute(folder), "presafe.json")
-    if not storage.exists(path):
-        raise user_error(
-            found=f"no exported model in {folder}",
-            needed=f"{path}",
-            change="give the model/ folder of a finished run (presafe run, presafe align)",
-        )
-    try:
-        return Card.model_validate(storage.read_json(path))
-    except ValidationError as error:
-        raise UserError(f"found {path} of another shape: {error}; export the model again") from error
 
 
 def load_tokenizer(folder: str) -> PreTrainedTokenizerBase:

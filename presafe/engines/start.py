@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 from presafe import storage
 from presafe.config import HttpSettings, TransformersSettings, VllmSettings
+from presafe.engines.card import read_card
 from presafe.engines.engine import Engine
-from presafe.engines.exported import load_base, load_exported, read_card, split_adapter
-from presafe.engines.head import load_head
+from presafe.engines.exported import load_base, load_exported, load_reader, split_adapter
 from presafe.engines.http_engine import HttpEngine
 from presafe.engines.transformers_engine import TransformersEngine
 from presafe.engines.vllm_engine import VllmEngine, VllmModel
@@ -56,14 +56,16 @@ def check_engine(settings: TransformersSettings | VllmSettings | HttpSettings) -
 def start_transformers(settings: TransformersSettings, spec: ModelSpec, *, on_gpu: bool) -> TransformersEngine:
     device = "cuda" if on_gpu else "cpu"
     loaded = load_exported(spec.exported, device) if spec.exported else load_base(spec.base, spec.dtype, device)
-    head = load_head(f"{storage.local_folder(spec.head)}/safety_head.safetensors") if spec.head else None
-    return TransformersEngine(loaded, settings, head)
+    reader = load_reader(spec.head, loaded.format, device) if spec.head else loaded.reader
+    return TransformersEngine(loaded, settings, reader)
 
 
 def vllm_model(spec: ModelSpec) -> VllmModel:
-    """What vLLM loads: an exported model is an adapter on its card's base."""
+    """What vLLM loads: an exported model is an adapter on its card's base, or a model of its own."""
     if spec.exported:
         card, exported = read_card(spec.exported), storage.local_folder(storage.absolute(spec.exported))
+        if card.weights == "full":
+            return VllmModel(f"{exported}/full", f"{exported}/full", None, card.dtype)
         return VllmModel(card.base_model, storage.local_folder(card.base_model), f"{exported}/adapter", card.dtype)
     base, adapter = split_adapter(spec.base)
     return VllmModel(spec.base, storage.local_folder(base), adapter, spec.dtype)

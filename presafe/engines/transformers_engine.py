@@ -16,7 +16,7 @@ from presafe.config import Decoding, TransformersSettings
 from presafe.engines.encoding import completion, encode
 from presafe.engines.engine import Completion, Decided, Query
 from presafe.engines.exported import LoadedModel
-from presafe.engines.head import SafetyHead
+from presafe.engines.reading import HeadReader
 from presafe.records import CotMode, FinishReason
 from presafe.thinking import ThinkFormat
 
@@ -49,10 +49,10 @@ class TransformersEngine:
     for it and the CoT-OFF state answers.
     """
 
-    def __init__(self, loaded: LoadedModel, settings: TransformersSettings, head: SafetyHead | None = None) -> None:
+    def __init__(self, loaded: LoadedModel, settings: TransformersSettings, reader: HeadReader | None = None) -> None:
         self._model, self._tokenizer, self._format = loaded.model, loaded.tokenizer, loaded.format
         self._settings, self._stop_ids = settings, loaded.stop_ids
-        self._head = head.to(loaded.model.device) if head else None
+        self._reader = reader
         self._decides_first = loaded.card is not None and loaded.card.head.kind == "readout"
         self._shared: tuple[list[int], Any] = ([], None)
 
@@ -73,18 +73,17 @@ class TransformersEngine:
 
     @torch.inference_mode()
     def refuse_probabilities(self, prompts: Sequence[list[int]]) -> list[float]:
-        """The safety head's p' at each prompt's last token, the pre-CoT position of a CoT-ON prompt."""
-        assert self._head is not None, "the engine was made without a safety head"
+        """p' of each CoT-ON prompt, by the head that the engine was given (`HeadReader`)."""
+        assert self._reader is not None, "the engine was made without a head"
         results: dict[int, float] = {}
         for batch in self._batches([_Job(k, ids, Query("", "on")) for k, ids in enumerate(prompts)]):
             ids, mask = self._pad([job.ids for job in batch], 0)
-            hidden = self._model.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
-            probabilities = self._head(hidden[:, -1]).sigmoid().tolist()
+            probabilities = self._reader.read(self._model, ids, mask).probabilities
             results.update(zip((job.place for job in batch), probabilities, strict=True))
         return [results[k] for k in range(len(prompts))]
 
     def pre_cot_ids(self, text: str) -> list[int]:
-        """The rendered CoT-ON prompt: its last position is where the head reads, in both CoT modes."""
+        """The rendered CoT-ON prompt, which the head reads in both CoT modes."""
         return self._format.prompt_ids([{"role": "user", "content": text}])
 
     def _decided_jobs(self, jobs: list[_Job], decoding: Decoding, seed: int) -> list[_Job]:

@@ -4,7 +4,7 @@ from functools import partial
 
 from presafe import storage
 from presafe.config import Config
-from presafe.engines.exported import read_card
+from presafe.engines.card import read_card
 from presafe.engines.job import Job, Task, read_generations, run_generation, task_id
 from presafe.engines.start import ModelSpec
 from presafe.evaluate.measurements import Measurement, measure

@@ -17,7 +17,7 @@ from presafe.gate import calibrate
 from presafe.records import Example
 from run_directory import config, finish_earlier_stages, save_model
 
-SETTINGS = {"zero_stage": 3, "steps": 6, "checkpoint_every": 3, "merge": True}
+SETTINGS = {"zero_stage": 3, "steps": 6, "checkpoint_every": 3, "merge": True, "merge_gate": True}
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def test_the_exported_head_and_adapter_give_the_calibrated_threshold(finished):
     examples = storage.read_rows(f"{finished.run_directory.folder('align')}/validation.parquet", Example)
     benign = [example.prompt for example in examples if example.path == "think"]
     assert len(benign) >= 8
-    probabilities = TransformersEngine(loaded, TransformersSettings(batch_size=4), loaded.head).refuse_probabilities(
+    probabilities = TransformersEngine(loaded, TransformersSettings(batch_size=4), loaded.reader).refuse_probabilities(
         benign
     )
     assert calibrate(probabilities, loaded.card.max_over_refusal) == pytest.approx(loaded.card.threshold, abs=1e-5)

@@ -82,7 +82,7 @@ def test_the_gate_refuses_with_the_cards_words(served: Any, loaded: LoadedModel)
         assert (reply.choices[0].message.reasoning_content, reply.choices[0].message.content) == ("", GATE_REFUSAL)
         assert (reply.presafe["path"], reply.presafe["gate"]) == ("refuse", "on")
         assert reply.usage.completion_tokens == 0
-        offline = TransformersEngine(loaded, TransformersSettings(batch_size=1), loaded.head).refuse_probabilities(
+        offline = TransformersEngine(loaded, TransformersSettings(batch_size=1), loaded.reader).refuse_probabilities(
             [loaded.format.prompt_ids(user(prompt))]
         )
         assert reply.presafe["refuse_probability"] == pytest.approx(offline[0], abs=1e-5)

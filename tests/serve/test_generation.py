@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from presafe.config import TransformersSettings
+from presafe.engines.card import HeadCard
 from presafe.engines.exported import LoadedModel
 from presafe.engines.transformers_engine import TransformersEngine
 from presafe.gate import GateMode
@@ -52,9 +53,39 @@ def test_greedy_tokens_are_those_of_generate(loaded: LoadedModel, prompt: str, m
 
 def test_the_head_is_the_offline_head(loaded: LoadedModel) -> None:
     prompts = [loaded.format.prompt_ids(user(prompt)) for prompt in (HARMFUL, BENIGN, TAGGED, ENDLESS)]
-    offline = TransformersEngine(loaded, TransformersSettings(batch_size=4), loaded.head).refuse_probabilities(prompts)
+    offline = TransformersEngine(loaded, TransformersSettings(batch_size=4), loaded.reader).refuse_probabilities(
+        prompts
+    )
     online = [generator(loaded).prefill(prompt)[0] for prompt in prompts]
     assert online == pytest.approx(offline, abs=1e-5)
+
+
+def with_head(loaded: LoadedModel, card: HeadCard) -> LoadedModel:
+    """The same export with another head; a probe keeps its weights, whatever they read."""
+    assert loaded.card is not None
+    head = None if card.kind == "readout" else loaded.head
+    return replace(loaded, head=head, card=loaded.card.model_copy(update={"head": card}))
+
+
+@pytest.mark.parametrize("card", [HeadCard(kind="readout"), HeadCard(layer=1), HeadCard(kind="mean")])
+def test_other_heads_are_read_as_offline_and_change_no_token(loaded: LoadedModel, card: HeadCard) -> None:
+    other = with_head(loaded, card)
+    prompts = [other.format.prompt_ids(user(prompt)) for prompt in (HARMFUL, BENIGN)]
+    offline = TransformersEngine(other, TransformersSettings(batch_size=2), other.reader).refuse_probabilities(prompts)
+    assert [generator(other).prefill(prompt)[0] for prompt in prompts] == pytest.approx(offline, abs=1e-5)
+    for prompt, answer in ((HARMFUL, REFUSAL), (BENIGN, ANSWER)):
+        assert complete(generator(other), prompt)[1:] == complete(generator(loaded), prompt)[1:]
+        assert complete(generator(other), prompt)[2] == answer
+
+
+def test_the_gate_reads_the_models_own_decision(loaded: LoadedModel) -> None:
+    gated = generator(with_head(loaded, HeadCard(kind="readout")), "on")
+    decided, reasoning, answer, finished = complete(gated, HARMFUL)
+    assert (decided.path, reasoning, answer, finished.completion_tokens) == ("refuse", "", GATE_REFUSAL, 0)
+    assert decided.refuse_probability > 0.9
+    decided, reasoning, answer, _ = complete(gated, BENIGN)
+    assert (decided.path, reasoning, answer) == ("think", REASONING, ANSWER)
+    assert decided.refuse_probability < 0.1
 
 
 def test_the_model_decides_where_the_gate_is_off(loaded: LoadedModel) -> None:

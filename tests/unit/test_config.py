@@ -31,6 +31,8 @@ def test_dotted_overrides_reach_nested_values():
         ("run.name=../x", r"run\.name"),
         ("align.steps.more=1", r"'align.steps.more'|steps"),
         ("model.dtype=bfloat16 align.zero_stage=0 align.lora=null", r"zero_stage 0"),
+        ("align.merge=true align.lora=null", r"merge merges an adapter"),
+        ("align.merge_gate=true align.objective=sft", r"objective sft trains none"),
         ("model.path=x", r"exactly one of `path` and `build`"),
     ],
 )

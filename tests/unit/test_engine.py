@@ -8,7 +8,6 @@ import torch
 from presafe.config import Decoding, PrefixSettings, TransformersSettings
 from presafe.engines.engine import Query
 from presafe.engines.exported import load_base
-from presafe.engines.head import SafetyHead
 from presafe.engines.transformers_engine import TransformersEngine
 from presafe.judges import prefix_judge
 from run_directory import save_model
@@ -25,9 +24,9 @@ def loaded(tmp_path_factory):
     return load_base(str(root / "base"), "float32")
 
 
-def engine(loaded, batch_size=8, head=None, max_prompt_tokens=4096):
+def engine(loaded, batch_size=8, max_prompt_tokens=4096):
     settings = TransformersSettings(batch_size=batch_size, max_prompt_tokens=max_prompt_tokens)
-    return TransformersEngine(loaded, settings, head)
+    return TransformersEngine(loaded, settings)
 
 
 def alone(loaded, query, new_tokens=12):
@@ -56,20 +55,6 @@ def test_the_same_seed_samples_the_same_and_another_seed_or_sample_does_not(load
     first, second, other = (engine(loaded, 2).generate(queries, decoding, seed) for seed in (1, 1, 2))
     assert first == second != other
     assert engine(loaded, 2).generate([Query(text, "off", 1) for text in TEXTS], decoding, 1) != first
-
-
-@pytest.mark.parametrize("batch_size", [1, 4])
-def test_head_probabilities_are_read_at_the_last_prompt_token(loaded, batch_size):
-    torch.manual_seed(0)
-    head = SafetyHead(loaded.model.config.hidden_size)
-    reader = engine(loaded, batch_size, head)
-    prompts = [reader.pre_cot_ids(text) for text in TEXTS]
-    found = reader.refuse_probabilities(prompts)
-    for prompt, probability in zip(prompts, found, strict=True):
-        with torch.no_grad():
-            output = loaded.model(torch.tensor([prompt]), output_hidden_states=True)
-            expected = head(output.hidden_states[-1][0, -1]).sigmoid().item()
-        assert probability == pytest.approx(expected, abs=1e-5)
 
 
 def test_bad_prompts_are_stopped_before_the_model_and_cost_no_other(loaded):

@@ -47,3 +47,23 @@ def test_a_broken_json_is_named(tmp_path):
     (tmp_path / "x.json").write_text("{")
     with pytest.raises(UserError, match="not JSON"):
         storage.read_json(str(tmp_path / "x.json"))
+
+
+def half_replace(url):
+    with storage.replacing_folder(url) as local:
+        storage.write_text(f"{local}/new.txt", "half")
+        raise RuntimeError("no more")
+
+
+def test_a_folder_is_replaced_whole_or_not_at_all(root):
+    url = f"{root}/run/model"
+    storage.write_text(f"{url}/old.txt", "old")
+    with pytest.raises(RuntimeError, match="no more"):
+        half_replace(url)
+    assert storage.names(url) == ["old.txt"]
+    with storage.replacing_folder(url) as local:
+        storage.write_text(f"{local}/deep/new.txt", "new")
+        assert storage.names(url) == ["old.txt"]
+    assert storage.names(url) == ["deep"]
+    assert storage.read_text(f"{url}/deep/new.txt") == "new"
+    assert storage.names(f"{root}/run") == ["model"]

@@ -1,0 +1,58 @@
+"""The model card, `README.md` of an exported model in Hugging Face's format: what `presafe.json` holds, for people."""
+
+from importlib.resources import files
+from typing import Any
+
+import jinja2
+import yaml
+
+from presafe import storage
+from presafe.engines.card import Card, VocabularyRow
+
+LARGE_ERROR = 1e-2
+"""A probability that rounding the head to the model's dtype may cost before the model card warns."""
+
+
+def model_card(card: Card, row: VocabularyRow | None) -> str:
+    """Markdown behind YAML front matter; `row` is that of `merged-gate/`, where there is one."""
+    front = {
+        "base_model": card.base_model,
+        "library_name": "transformers" if card.weights == "full" else "peft",
+        "license": base_license(card.base_model),
+        "pipeline_tag": "text-generation",
+        "tags": ["presafe", "safety", "reasoning", "lora" if card.weights == "adapter" else "full-fine-tuning"],
+    }
+    template = files("presafe.align").joinpath("model_card.md.j2").read_text(encoding="utf-8")
+    page = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    settings = {key: value for key, value in _flat(card.training) if value is not None}
+    return page.from_string(template).render(
+        front=yaml.safe_dump(front, sort_keys=False, allow_unicode=True),
+        card=card,
+        row=row,
+        large_error=LARGE_ERROR,
+        settings=settings,
+    )
+
+
+def base_license(base: str) -> str:
+    """What the front matter of the base's own README.md says, else `unknown`."""
+    path = storage.join(base, "README.md")
+    if not storage.exists(path):
+        return "unknown"
+    front = storage.read_text(path).split("---\n", 2)
+    if len(front) < 3 or front[0].strip():
+        return "unknown"
+    try:
+        fields = yaml.safe_load(front[1])
+    except yaml.YAMLError:
+        return "unknown"
+    return str(fields.get("license", "unknown")) if isinstance(fields, dict) else "unknown"
+
+
+def _flat(settings: dict[str, Any], path: str = "") -> list[tuple[str, Any]]:
+    """Dotted names and values."""
+    found: list[tuple[str, Any]] = []
+    for key, value in settings.items():
+        name = f"{path}{key}"
+        found += _flat(value, f"{name}.") if isinstance(value, dict) else [(name, value)]
+    return found

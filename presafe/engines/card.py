@@ -1,0 +1,105 @@
+"""The card of an exported model, `presafe.json`: all that a reader of its folder needs to know."""
+
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from presafe import storage
+from presafe.config import Settings
+from presafe.errors import UserError, user_error
+
+
+class HeadCard(Settings):
+    """Where the gate's probability comes from."""
+
+    kind: Literal["linear", "mean", "readout"] = "linear"
+    """A linear probe at the pre-CoT position (the paper's head), one on the prompt's mean, or the model's own
+    probability of the decision token, which needs no weights."""
+    layer: int = -1
+    """Decoder layer that a probe reads, counted from 1; -1 is the final-norm hidden state."""
+
+
+class RoundTrip(Settings):
+    """What was written and loaded again, against the trained module in memory, at some validation prompts."""
+
+    prompts: int
+    """How many."""
+    logits: float
+    """Largest difference of a next-token logit at the pre-CoT position."""
+    head: float
+    """Largest difference of the head's logit."""
+    largest_logit: float
+    """Largest logit in memory: the scale of `logits`."""
+    tolerance: float
+    """Largest difference allowed, as a share of that scale or of the head's, each at least 1."""
+
+
+class VocabularyRow(Settings):
+    """The linear head as a row of the `lm_head` (`merged-gate/`)."""
+
+    token_id: int
+    """The row. Its first-step logit, before any processor, is w . h."""
+    suppressed: list[int]
+    """Ids that no engine may sample: the row, and others that came with it."""
+    bias: float
+    """The head's b, which the logit lacks: p' = sigmoid(logit + b)."""
+    logit_threshold: float
+    """The gate refuses at or above this logit; +-1e6 where no logit, or every one, refuses."""
+    probability_error: float
+    """Largest difference of p' from the separate head's, in the dtype of the weights, at the round trip's prompts."""
+
+
+class Card(Settings):
+    """`presafe.json` of an exported model."""
+
+    base_model: str
+    """Folder or hub name of the model that was trained."""
+    dtype: Literal["float32", "bfloat16"]
+    """Dtype of the model's weights."""
+    weights: Literal["adapter", "full"] = "adapter"
+    """What was trained: `adapter/`, which needs the base, or all weights, which are in `full/`."""
+    think_format: dict[str, str | bool]
+    """Tags, empty block, and whether the prompt opens the block."""
+    head: HeadCard = HeadCard()
+    """Where the head reads."""
+    threshold: float
+    """Calibrated threshold of the gate."""
+    max_over_refusal: float
+    """Share of benign validation prompts the threshold was allowed to refuse."""
+    over_refusal: float | None = None
+    """Share of benign validation prompts that it does refuse."""
+    refusal: str
+    """What the gate's refusal says."""
+    config_hash: str
+    """Hash of the alignment's settings."""
+    metrics: dict[str, float]
+    """Last training metrics."""
+    training: dict[str, Any] = {}
+    """Settings of the alignment, with the run's seed."""
+    data: dict[str, int] = {}
+    """What it was trained on: demonstrations by path, signal pool, validation prompts, what was left out."""
+    versions: dict[str, str] = {}
+    """Versions of the packages that trained it."""
+    round_trip: dict[str, RoundTrip] = {}
+    """The check at export, by folder."""
+    vocabulary_row: VocabularyRow | None = None
+    """In the card of `merged-gate/` alone."""
+
+
+def read_card(folder: str) -> Card:
+    """`presafe.json` of an exported model. Raises UserError where it is missing or of another shape."""
+    path = storage.join(storage.absolute(folder), "presafe.json")
+    if not storage.exists(path):
+        raise user_error(
+            found=f"no exported model in {folder}",
+            needed=f"{path}",
+            change="give the model/ folder of a finished run (presafe run, presafe align)",
+        )
+    try:
+        return Card.model_validate(storage.read_json(path))
+    except ValidationError as error:
+        raise UserError(f"found {path} of another shape: {error}; export the model again") from error
+
+
+def write_card(folder: str, card: Card) -> None:
+    storage.write_text(storage.join(folder, "presafe.json"), card.model_dump_json(indent=2) + "\n")

@@ -1,0 +1,76 @@
+"""The model card says what the card holds, and nothing that it does not."""
+
+import pytest
+import yaml
+
+from presafe.align.model_card import base_license, model_card
+from presafe.engines.card import Card, HeadCard, RoundTrip, VocabularyRow
+
+TRIP = RoundTrip(prompts=4, logits=2e-7, head=1e-7, largest_logit=3.0, tolerance=1e-4)
+ROW = VocabularyRow(token_id=99, suppressed=[98, 99], bias=0.5, logit_threshold=0.25, probability_error=0.02)
+
+
+def card(**changes: object) -> Card:
+    return Card.model_validate(
+        {
+            "base_model": "organisation/base",
+            "dtype": "bfloat16",
+            "think_format": {},
+            "threshold": 0.25,
+            "max_over_refusal": 0.01,
+            "over_refusal": 0.005,
+            "refusal": "no",
+            "config_hash": "abc",
+            "metrics": {"step": 6, "probe_auroc": 0.75},
+            "training": {"objective": "signals", "labels": "classifier", "lora": {"r": 4}, "seed": 7},
+            "data": {"refuse_examples": 20},
+            "versions": {"torch": "2.13"},
+            "round_trip": {"adapter": TRIP},
+            **changes,
+        }
+    )
+
+
+def test_the_page_says_what_was_trained_and_measured():
+    _, front, page = model_card(card(), None).split("---\n", 2)
+    fields = yaml.safe_load(front)
+    assert fields["base_model"] == "organisation/base"
+    assert (fields["library_name"], fields["license"]) == ("peft", "unknown")
+    facts = ["| objective | signals |", "refuse examples | 20 |", "`lora.r`: 4", "`seed`: 7", "| probe_auroc | 0.75 |"]
+    facts += ["Threshold 0.25 ", "refuses 0.50 % of the benign", "torch 2.13", "| `adapter/` | 4 | 2e-07 (3) | 1e-07 |"]
+    for fact in facts:
+        assert fact in page, fact
+    assert "merged-gate" not in page
+    assert "control" not in page
+
+
+def test_what_is_unknown_is_not_invented():
+    page = model_card(card(training={}, over_refusal=None, metrics={}), None)
+    assert "| objective | unknown |" in page
+    assert "benign validation prompts, at most" not in page
+
+
+def test_a_control_says_so():
+    assert "**A control, not for use**" in model_card(card(training={"labels": "random"}), None)
+
+
+@pytest.mark.parametrize(("error", "warned"), [(0.02, True), (0.001, False)])
+def test_a_row_that_rounding_costs_much_is_warned_of(error, warned):
+    row = ROW.model_copy(update={"probability_error": error})
+    page = model_card(card(round_trip={"adapter": TRIP, "merged-gate": TRIP}), row)
+    assert ("**Warning**" in page) == warned
+    assert "98, 99 must never be sampled" in page
+
+
+def test_a_readout_head_has_no_weights_to_list():
+    page = model_card(card(head=HeadCard(kind="readout"), weights="full"), None)
+    assert "safety_head" not in page
+    assert "`full/` | all weights" in page
+
+
+def test_the_licence_is_the_bases_own(tmp_path):
+    assert base_license(str(tmp_path)) == "unknown"
+    (tmp_path / "README.md").write_text("---\nlicense: mit\n---\n# Base\n")
+    assert base_license(str(tmp_path)) == "mit"
+    (tmp_path / "README.md").write_text("# Base\n")
+    assert base_license(str(tmp_path)) == "unknown"
