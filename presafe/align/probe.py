@@ -26,9 +26,7 @@ class Look:
 
 def chosen(examples: Sequence[Example], limit: int) -> list[Example]:
     """At most `limit` examples, in their order: evenly from all of each path, which lie together by source."""
-    harmful, benign = (
-        [k for k, example in enumerate(examples) if example.path == path] for path in ("refuse", "think")
-    )
+    harmful, benign = ([k for k, row in enumerate(examples) if row.path == path] for path in ("refuse", "think"))
     share = min(len(harmful), max(limit // 2, limit - len(benign)))
     kept = _spread(harmful, share) + _spread(benign, min(len(benign), limit - share))
     return [examples[k] for k in sorted(kept)]

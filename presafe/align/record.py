@@ -50,8 +50,9 @@ class RunRecord:
 
 def note(row: Row, tokens_per_second: float) -> str:
     """One line: tokens a second, loss and its parts, gradient norm, and what the last look at the probe set saw."""
-    parts = " ".join(f"{name} {row[f'{name}_loss']:.3g}" for name in ("lm", "align", "anchor") if row[f"{name}_loss"])
-    said = [f"{tokens_per_second:,.0f} tokens/s", f"loss {row['loss']:.4g} ({parts})", f"grad {row['grad_norm']:.2g}"]
+    losses = {part: f"{row[f'{part}_loss']:.3f}" for part in ("lm", "align", "anchor")}
+    parts = " ".join(f"{part} {value}" for part, value in losses.items() if float(value))
+    said = [f"{tokens_per_second:,.0f} tokens/s", f"loss {row['loss']:.3f} ({parts})", f"grad {row['grad_norm']:.2g}"]
     if "probe_auroc" in row:
         said.append(f"AUROC {row['probe_auroc']:.3f}")
     shares = {"harmful": row.get("probe_refusal"), "benign": row.get("probe_over_refusal")}
