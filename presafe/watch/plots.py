@@ -50,7 +50,7 @@ def _loss(axes: Axes, status: Status) -> None:
         _log_scale(axes)
         low, high = axes.get_ylim()
         axes.set_ylim(low, high * (high / low) ** 0.22)
-        axes.legend(frameon=False, fontsize=9, loc="upper right", ncols=2)
+        axes.legend(frameon=False, fontsize=9, loc="upper right", ncols=2, handlelength=1.2, columnspacing=1.2)
 
 
 def _grad_norm(axes: Axes, status: Status) -> None:
@@ -87,7 +87,7 @@ def _auroc(axes: Axes, status: Status) -> None:
     if not seen:
         return
     steps, values = _points(seen, lambda row: row["probe_auroc"])
-    axes.plot(steps, values, "o-", color=BLUE, markersize=4)
+    axes.plot(steps, values, "o-", color=BLUE, markersize=4, markevery=_marked(steps))
     low = min(0.5, *values)
     axes.set_ylim(low - 0.05, 1.02)
     axes.axhline(0.5, color=BLACK, linestyle="--", linewidth=1)
@@ -102,10 +102,11 @@ def _refusals(axes: Axes, status: Status) -> None:
     for name, label, colour, size in drawn:  # a circle around a dot where both are equal
         if seen := [row for row in status.rows if name in row]:
             steps, values = _points(seen, lambda row, name=name: 100 * row[name])  # type: ignore[misc]
-            style = {"marker": "o", "markersize": size, "clip_on": False, "zorder": 3}
-            axes.plot(steps, values, color=colour, label=label, markerfacecolor="none" if size > 4 else colour, **style)
+            inside = "none" if size > 4 else colour
+            axes.plot(steps, values, "o-", color=colour, label=label, markersize=size, markerfacecolor=inside,
+                      markevery=_marked(steps))  # fmt: skip
     if axes.has_data():
-        axes.set_ylim(0, 100)
+        axes.set_ylim(-3, 103)
         axes.legend(frameon=False, fontsize=9, loc="center right")
 
 
@@ -120,6 +121,11 @@ def _speed(axes: Axes, status: Status) -> None:
 
 def _points(rows: Sequence[Row], value: Callable[[Row], float]) -> tuple[list[float], list[float]]:
     return [row["step"] for row in rows], [value(row) for row in rows]
+
+
+def _marked(steps: Sequence[float]) -> list[int]:
+    """Places of the looks that get a marker: some forty of many, and always the last."""
+    return list(range(len(steps)))[:: -max(1, len(steps) // 40)]
 
 
 def _line(

@@ -36,6 +36,11 @@ class Status:
     now: float
 
 
+def begun(root: str) -> bool:
+    """Whether stage `align` has begun in `root`."""
+    return storage.exists(storage.join(root, "align", "started.json"))
+
+
 def read_status(root: str, now: float) -> Status:
     """The status of the run in `root`, STORAGE/NAME. Raises UserError where stage `align` has not begun there."""
     folder = storage.join(root, "align")

@@ -1,6 +1,7 @@
 """Draws a run once, or again and again until it ends."""
 
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.resources import files
 
@@ -8,11 +9,12 @@ import jinja2
 from tqdm import tqdm
 
 from presafe import storage
-from presafe.errors import UserError, user_error
+from presafe.errors import user_error
 from presafe.figures import as_svg
 from presafe.watch.plots import curves
-from presafe.watch.status import Status, read_status
+from presafe.watch.status import Status, begun, read_status
 
+PAGE = "watch.html"
 LATEST = (
     ("step", "step", "{:.0f}"),
     ("loss", "loss", "{:.4f}"),
@@ -32,17 +34,20 @@ def run_watch(run: str, *, png: str | None, follow: bool, interval: float = 5.0)
 
     Raises UserError where there is no alignment, unless it follows: then it waits for one.
     """
-    root, said = storage.absolute(run.rstrip("/")), ""
+    root = storage.absolute(run.rstrip("/"))
+    drawn: Status | None = None
     try:
+        if follow:
+            _wait(root, interval)
         while True:
-            status, sentence = _now(root, follow=follow)
-            if sentence != said and status:
+            status = read_status(root, time.time())
+            if drawn is None or _changed(drawn, status):
                 draw(status, root, png)
-            if sentence != said:
-                print(sentence)
-            if not follow or (status and status.state == "done"):
+                print(sentence(status), flush=True)
+                drawn = status
+            if not follow or status.state == "done":
+                print(storage.join(root, "align", PAGE))
                 return
-            said = sentence
             time.sleep(interval)
     except KeyboardInterrupt:
         print("no longer watched; the run goes on")
@@ -51,11 +56,12 @@ def run_watch(run: str, *, png: str | None, follow: bool, interval: float = 5.0)
 def draw(status: Status, root: str, png: str | None) -> None:
     """Write the picture and the page."""
     figure = curves(status)
-    page = storage.join(root, "align", "watch.html")
+    page = storage.join(root, "align", PAGE)
     try:
-        if png:
-            figure.savefig(png, dpi=110, format="png")
         storage.write_text(page, _page(status, as_svg(figure)))
+        if png:
+            figure.suptitle(f"{status.name}: {sentence(status)}", fontsize=11)  # the page says it in its own text
+            figure.savefig(png, dpi=110, format="png")
     except OSError as error:
         raise user_error(
             found=f"{error.filename or page}, which cannot be written ({error.strerror or error})",
@@ -82,14 +88,16 @@ def sentence(status: Status) -> str:
     return f"{doing}; {ago}; {saved}"
 
 
-def _now(root: str, *, follow: bool) -> tuple[Status | None, str]:
-    try:
-        status = read_status(root, time.time())
-    except UserError:
-        if not follow:
-            raise
-        return None, f"no alignment in {root} yet: waiting"
-    return status, sentence(status)
+def _wait(root: str, interval: float) -> None:
+    if not begun(root):
+        print(f"no alignment in {root} yet: waiting", flush=True)
+    while not begun(root):
+        time.sleep(interval)
+
+
+def _changed(drawn: Status, status: Status) -> bool:
+    """Whether anything is new but the time since the last update."""
+    return replace(drawn, now=status.now) != status
 
 
 def _page(status: Status, figure: str) -> str:
