@@ -126,8 +126,7 @@ def _mlflow(run_name: str, folder: str) -> Iterator[Log]:
         yield buffer
         status = "FINISHED"
     finally:
-        buffer.flush()
-        client.update_run(run_id, status=status)
+        buffer.flush(status)
 
 
 def _create_run(client: Any, run_name: str) -> str:
@@ -138,7 +137,10 @@ def _create_run(client: Any, run_name: str) -> str:
 
 
 class _MlflowBuffer:
-    """Sends rows every `interval` seconds. What a server does not take is kept for the next time: training goes on."""
+    """Sends rows every `interval` seconds. What a server does not take is kept for the next time: training goes on.
+
+    A client may try for minutes before it gives up, so that a failure is followed by ten times that in peace.
+    """
 
     def __init__(self, client: Any, run_id: str, last: int, interval: float = 10.0) -> None:
         self._client, self._run_id, self._last, self._interval = client, run_id, last, interval
@@ -151,11 +153,13 @@ class _MlflowBuffer:
         if time.monotonic() >= self._next:
             self.flush()
 
-    def flush(self) -> None:
+    def flush(self, status: str | None = None) -> None:
+        """Send what there is, and the run's `status` if it has ended."""
         from mlflow import MlflowException
         from mlflow.entities import Metric
 
-        now = int(1000 * time.time())
+        begin, now = time.monotonic(), int(1000 * time.time())
+        self._next = begin + self._interval
         try:
             while self._rows:
                 chunk = self._rows[:40]  # a request holds 1,000 metrics at most
@@ -164,9 +168,11 @@ class _MlflowBuffer:
                 ]
                 self._client.log_batch(self._run_id, metrics=metrics)
                 del self._rows[: len(chunk)]
+            if status:
+                self._client.update_run(self._run_id, status=status)
         except MlflowException as error:
             logger.warning("MLflow did not take %d step(s), which metrics.jsonl has: %s", len(self._rows), error)
-        self._next = time.monotonic() + self._interval
+            self._next += 10 * (time.monotonic() - begin)
 
 
 _TRACKERS: dict[Kind, Callable[[str, str], AbstractContextManager[Log]]] = {

@@ -138,7 +138,7 @@ def _line(
     if len(rows) < DENSE:
         axes.plot(steps, values, color=colour, label=label, marker="." if len(rows) == 1 else None)
         return
-    axes.plot(steps, values, color=colour, linewidth=0.7, alpha=0.3)
+    axes.plot(steps, values, color=colour, linewidth=0.6, alpha=0.2)
     width = len(rows) // 40
     sums = np.convolve(values, np.ones(2 * width + 1), "same")
     counts = np.convolve(np.ones(len(rows)), np.ones(2 * width + 1), "same")

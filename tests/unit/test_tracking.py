@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import shutil
 
 import pytest
 
@@ -57,6 +58,16 @@ def test_mlflow_has_every_step_once_after_a_resume(tmp_path, monkeypatch):
     for name, steps in {"loss": list(range(1, 11)), "probe_auroc": [2, 4, 6, 8, 10]}.items():
         assert sorted(metric.step for metric in client.get_metric_history(run_id, name)) == steps
     assert client.get_run(run_id).info.status == "FINISHED"
+
+
+def test_a_server_that_is_lost_does_not_stop_the_training(tmp_path, monkeypatch, caplog):
+    pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"file://{tmp_path}/server")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    with tracker("mlflow", "run", str(tmp_path), []) as log:
+        log(rows(1, 2)[0])
+        shutil.rmtree(tmp_path / "server")
+    assert "MLflow did not take 1 step(s)" in caplog.text
 
 
 def test_a_tracker_whose_package_is_missing_is_refused():
