@@ -42,20 +42,21 @@ def curves(status: Status) -> Figure:
 
 def _loss(axes: Axes, status: Status) -> None:
     axes.set_title("Loss")
-    axes.set_ylabel("nats (log scale)")
+    axes.set_ylabel("nats")
     parts = [part for part in PARTS if any(abs(row[part[0]]) > 5e-4 for row in status.rows)]
     for name, label, colour in [*parts, ("loss", "total, as weighted", BLACK)]:
         _line(axes, status.rows, lambda row, name=name: row[name], colour, label)  # type: ignore[misc]
     if axes.has_data():
         _log_scale(axes)
         low, high = axes.get_ylim()
-        axes.set_ylim(low, high * (high / low) ** 0.22)
+        if axes.get_yscale() == "log":
+            axes.set_ylim(low, high * (high / low) ** 0.22)
         axes.legend(frameon=False, fontsize=9, loc="upper right", ncols=2, handlelength=1.2, columnspacing=1.2)
 
 
 def _grad_norm(axes: Axes, status: Status) -> None:
     axes.set_title("Gradient norm before clipping")
-    axes.set_ylabel("global L2 norm (log scale)")
+    axes.set_ylabel("global L2 norm")
     _line(axes, status.rows, lambda row: row["grad_norm"], BLUE)
     if axes.has_data():
         _log_scale(axes)
@@ -146,8 +147,14 @@ def _line(
 
 
 def _log_scale(axes: Axes) -> None:
-    """Logarithmic, over four decades at most, with 0.02 and 5 beside the axis in place of powers of ten."""
+    """Logarithmic, over four decades at most, with 0.02 and 5 beside the axis in place of powers of ten.
+
+    A value that is always 0 stays on a linear axis: ZeRO 0 reports no gradient norm in float32.
+    """
+    if not any(np.greater(line.get_ydata(), 0).any() for line in axes.lines):
+        return
     axes.set_yscale("log")
+    axes.set_ylabel(f"{axes.get_ylabel()} (log scale)")
     low, high = axes.get_ylim()
     axes.set_ylim(max(low, high / 1e4), high)
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 100 else (1,)))

@@ -102,5 +102,5 @@ def _state(updated: float | None, rows: list[Row], now: float) -> State:
 def _checkpoints(folder: str, step: int) -> list[int]:
     """Checkpoints before `step`: a later step begins only once the one before is committed."""
     names = storage.names(folder) if storage.exists(folder) else []
-    found = [int(match[1]) for name in names if (match := re.fullmatch(r"step-(\d+)", name))]
+    found = {int(match[1]) for name in names if (match := re.match(r"step-(\d+)", name))}
     return [kept for kept in sorted(found) if kept < step]

@@ -174,6 +174,14 @@ def test_watch_calls_a_run_interrupted_only_after_more_than_a_long_step(tmp_path
     assert read_status(f"{tmp_path}/slow", time.time()).state == "running"
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("odd", [{"grad_norm": 0.0}, {"grad_norm": float("inf")}, {"probe_refusal": 1.0}])
+def test_odd_values_can_be_drawn(tmp_path, odd):
+    write_run(f"{tmp_path}/run", [row(1, **odd)])
+    run_watch(f"{tmp_path}/run", png=None, follow=False)
+    assert "Gradient norm" in (tmp_path / "run/align/watch.html").read_text()
+
+
 def test_watch_refuses_metrics_that_are_broken_before_their_end(tmp_path):
     write_run(f"{tmp_path}/run", [row(1)])
     (tmp_path / "run/align/metrics.jsonl").write_text('{"step": 1, \n{}\n')
