@@ -26,10 +26,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     serve = verbs.add_parser("serve", help="serve an exported model")
     serve.add_argument("model", help="model/ folder of a run")
     serve.add_argument("settings", nargs="*", metavar="key=value", help="settings of the config's section `serve`")
+    watch = verbs.add_parser("watch", help="draw the training curves of a run, as RUN/align/watch.html")
+    watch.add_argument("run", help="run directory, STORAGE/NAME, local or remote")
+    watch.add_argument("--png", metavar="FILE", help="draw them to this file, too")
+    watch.add_argument("--follow", action="store_true", help="draw again every few seconds until the run ends")
     parsed = parser.parse_args(arguments)
     with _user_errors():
         if parsed.verb == "serve":
             imported("serve.launch:serve_model")(parsed.model, parsed.settings)
+            return
+        if parsed.verb == "watch":
+            imported("presafe.watch:run_watch")(parsed.run, png=parsed.png, follow=parsed.follow)
             return
         config = load_config(parsed.config, parsed.overrides)
         check_storage(config)

@@ -1,5 +1,6 @@
 """Progress of work that runs elsewhere on the cluster, read off the storage that the work writes to anyway."""
 
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,14 +17,22 @@ Look = Callable[[], tuple[int, str]]
 
 
 @contextmanager
-def progress(look: Look, total: int, title: str, unit: str, interval: float = 2.0) -> Iterator[None]:
-    """Show a bar with what is done, the rate and the time left while the body runs."""
+def progress(
+    look: Look, total: int, title: str, unit: str, interval: float = 2.0, *, rated: bool = True
+) -> Iterator[None]:
+    """Show a bar with what is done while the body runs.
+
+    Where it is `rated`, rate and time left are what the bar sees; else the note of `look` says them: of a resumed
+    training, the bar would count the earlier steps as done in a moment.
+    """
     stop = threading.Event()
-    with tqdm(total=total, desc=f"{title:16}", unit=unit, mininterval=0, bar_format=BAR) as bar:
+    bar_format = RATED if rated else PLAIN
+    with tqdm(total=total, desc=f"{title:16}", unit=unit, mininterval=0, bar_format=bar_format) as bar:
 
         def show() -> None:
             done, note = look()
-            bar.set_postfix_str(note, refresh=False)
+            width = shutil.get_terminal_size((240, 24)).columns - PREFIX  # a wrapped line cannot be drawn over
+            bar.set_postfix_str(note[: max(0, width)], refresh=False)
             bar.update(done - bar.n)
 
         def watch() -> None:
@@ -40,7 +49,10 @@ def progress(look: Look, total: int, title: str, unit: str, interval: float = 2.
             show()
 
 
-BAR = "{desc} {percentage:3.0f}% {n_fmt}/{total_fmt} {unit} [{elapsed}<{remaining}, {rate_fmt}{postfix}]"
+PLAIN = "{desc} {percentage:3.0f}% {n_fmt}/{total_fmt} {unit} [{elapsed}{postfix}]"
+RATED = PLAIN.replace("{postfix}", "<{remaining}, {rate_fmt}{postfix}")
+PREFIX = 60
+"""Columns of a line without its note, at most."""
 
 
 def generated(folder: str) -> Look:
@@ -66,25 +78,34 @@ def generated(folder: str) -> Look:
 
 
 def steps_done(url: str) -> Look:
-    """What a StepReporter wrote to `url` last."""
+    """What a StepReporter writes to `url` from now on, which an interrupted run may have done before."""
+    before = storage.read_text(url) if storage.exists(url) else None
 
     def look() -> tuple[int, str]:
-        if not storage.exists(url):
+        if not storage.exists(url) or storage.read_text(url) == before:
             return 0, "starting workers"
         last = storage.read_json(url)
-        return last["step"], last["note"]
+        left = last["seconds_left"]
+        return last["step"], last["note"] if left is None else f"{tqdm.format_interval(left)} left, {last['note']}"
 
     return look
 
 
 class StepReporter:
-    """Worker side: writes the step to `url`, at most once an `interval` in seconds, and always the last one."""
+    """Worker side: writes the step to `url`, at most once an `interval` in seconds, and always the last one.
+
+    The time left is that of the steps since this process's first, which a resumed run does not begin with 1.
+    """
 
     def __init__(self, url: str, total: int, interval: float = 1.0) -> None:
         self._url, self._total, self._interval, self._next = url, total, interval, 0.0
+        self._first: tuple[int, float] | None = None
 
     def __call__(self, step: int, note: str) -> None:
         now = time.monotonic()
+        first, begin = self._first = self._first or (step, now)
         if now >= self._next or step == self._total:
             self._next = now + self._interval
-            storage.write_json(self._url, {"step": step, "note": note})
+            left = round((now - begin) / (step - first) * (self._total - step), 1) if step > first else None
+            said = {"step": step, "note": note, "seconds_left": left, "updated": round(time.time(), 3)}
+            storage.write_json(self._url, said)

@@ -1,5 +1,6 @@
 """What each training worker runs: build or shard the model, resume, train, calibrate, export."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -15,15 +16,16 @@ from presafe.align.collate import Collator
 from presafe.align.export import export_model
 from presafe.align.loss import LossWeights
 from presafe.align.plan import BatchPlan, Draw
-from presafe.align.probe import look, summary
+from presafe.align.probe import chosen, look, summary
+from presafe.align.record import RunRecord
 from presafe.align.step import train_step
 from presafe.align.zero import sharded_loading, start_engine, zero_config
 from presafe.config import Align, ReadoutHead
 from presafe.engines.card import Card
 from presafe.gate import calibrate, decide
-from presafe.progress import StepReporter
 from presafe.records import Example
 from presafe.schedule import schedule
+from presafe.tracking import Kind, tracker
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,8 @@ class TrainTask:
     collator: Collator
     decision_token: int
     card: Card
+    run_name: str
+    tracker: Kind
 
     def file(self, name: str) -> str:
         return storage.join(self.folder, name)
@@ -61,7 +65,8 @@ def train_worker(loop_config: dict[str, Any]) -> None:
     benign = [seen.probability for seen in looks if seen.path == "think"]
     threshold = calibrate(benign, task.card.max_over_refusal)
     over_refusal = sum(decide(p, threshold) == "refuse" for p in benign) / len(benign)
-    measured = {"threshold": threshold, "over_refusal": over_refusal, "metrics": state.history[-1]}
+    metrics = {name: value for name, value in state.history[-1].items() if name != "seconds"}
+    measured = {"threshold": threshold, "over_refusal": over_refusal, "metrics": metrics}
     card = task.card.model_copy(update=measured)
     export_model(engine, module, card, task.export_folder, validation, task.collator, align)
 
@@ -85,23 +90,23 @@ def loss_weights(align: Align, step: int) -> LossWeights:
 def _train(
     engine: Any, examples: Sequence[Example], validation: Sequence[Example], task: TrainTask, state: TrainerState
 ) -> TrainerState:
-    align, rank = task.align, ray.train.get_context().get_world_rank()
+    align, first = task.align, ray.train.get_context().get_world_rank() == 0
     plan = batch_plan(examples, align, task.seed, task.collator)
-    probed = validation[: align.probe_prompts]
-    report = StepReporter(task.file("progress.json"), align.steps)
-    for step in range(state.step, align.steps):
-        learning_rate = engine.get_lr()[0]
-        metrics = train_step(engine, examples, plan, step, loss_weights(align, step), task.collator)
-        row = {"step": step + 1, "learning_rate": learning_rate, **asdict(metrics)}
-        last = step + 1 == align.steps
-        if last or (step + 1) % align.probe_every == 0:
-            row |= summary(look(engine, probed, align.micro_batch_tokens, task.collator))
-        state = replace(state, step=step + 1, history=[*state.history, row])
-        due = last or state.step % align.checkpoint_every == 0
-        if rank == 0:
-            report(state.step, f"loss {metrics.loss:.4f}")
-        if due and rank == 0:  # before the checkpoint: what it holds is then never missing here
-            storage.write_jsonl(task.file("metrics.jsonl"), state.history)
-        if due:
-            save(engine, state)
+    probed = chosen(validation, align.probe_prompts)
+    with tracker(task.tracker if first else "none", task.run_name, task.folder, state.history) as log:
+        record = RunRecord(task.folder, align.steps, state.history, log)
+        for step in range(state.step, align.steps):
+            learning_rate, begin = engine.get_lr()[0], time.monotonic()
+            metrics = train_step(engine, examples, plan, step, loss_weights(align, step), task.collator)
+            seconds = time.monotonic() - begin
+            row = {"step": step + 1, "learning_rate": learning_rate, **asdict(metrics), "seconds": seconds}
+            last = step + 1 == align.steps
+            if last or (step + 1) % align.probe_every == 0:
+                row |= summary(look(engine, probed, align.micro_batch_tokens, task.collator))
+            state = replace(state, step=step + 1, history=[*state.history, row])
+            due = last or state.step % align.checkpoint_every == 0
+            if first:  # before the checkpoint: what it holds is then never missing in metrics.jsonl
+                record.add(row, now=due)
+            if due:
+                save(engine, state)
     return state

@@ -24,6 +24,18 @@ class Look:
     refuses: bool
 
 
+def chosen(examples: Sequence[Example], limit: int) -> list[Example]:
+    """At most `limit` examples, in their order: evenly from all of each path, which lie together by source."""
+    harmful, benign = ([k for k, row in enumerate(examples) if row.path == path] for path in ("refuse", "think"))
+    share = min(len(harmful), max(limit // 2, limit - len(benign)))
+    kept = _spread(harmful, share) + _spread(benign, min(len(benign), limit - share))
+    return [examples[k] for k in sorted(kept)]
+
+
+def _spread(rows: Sequence[int], count: int) -> list[int]:
+    return [rows[k * len(rows) // count] for k in range(count)]
+
+
 def look(engine: Any, examples: Sequence[Example], micro_batch_tokens: int, collator: Collator) -> list[Look]:
     """All `examples`, which have no completion, in their order and on every rank; the ranks share the work.
 

@@ -18,6 +18,7 @@ from presafe.records import Example, Prompt, Signal, TeacherAnswer, Trace
 from presafe.runtime import connect, demand, model_folder, preflight, scaling
 from presafe.stages import Rows, content_hash, run_stage, versions
 from presafe.thinking import ThinkFormat, think_format
+from presafe.tracking import check_tracker
 
 
 def run_align(config: Config, *, force: bool = False) -> None:
@@ -34,6 +35,7 @@ def run_align(config: Config, *, force: bool = False) -> None:
 
 
 def _align(config: Config, folder: str) -> Rows:
+    check_tracker(config.run.tracker)
     connect(config.cluster)
     preflight(demand("align", config.align.workers))
     base = model_folder(config)
@@ -49,6 +51,8 @@ def _align(config: Config, folder: str) -> Rows:
         collator=Collator.of(think, tokenizer.pad_token_id),
         decision_token=think.decision_token,
         card=_card(config, base, think, rows),
+        run_name=config.run.name,
+        tracker=config.run.tracker,
     )
     trainer = TorchTrainer(
         train_worker,
@@ -61,7 +65,7 @@ def _align(config: Config, folder: str) -> Rows:
             checkpoint_config=CheckpointConfig(num_to_keep=2),
         ),
     )
-    with progress(steps_done(task.file("progress.json")), config.align.steps, "align", "steps"):
+    with progress(steps_done(task.file("progress.json")), config.align.steps, "align", "steps", rated=False):
         trainer.fit()
     return rows
 

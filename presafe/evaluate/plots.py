@@ -1,8 +1,6 @@
 """The report's plots, each returned as an SVG text."""
 
-import io
 from collections.abc import Sequence
-from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -10,6 +8,7 @@ from matplotlib.figure import Figure
 
 from presafe.evaluate.measurements import Measurement
 from presafe.evaluate.table import TITLES, column_title
+from presafe.figures import STYLE, as_svg
 from presafe.records import EvalRecord
 
 COLOURS = {
@@ -18,7 +17,6 @@ COLOURS = {
     ("aligned", "on"): "#1f618d",
     ("aligned", "off"): "#a9cce3",
 }
-STYLE: Any = {"font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "svg.fonttype": "none"}
 
 
 def shares(measurements: Sequence[Measurement], metrics: Sequence[str]) -> str:
@@ -36,7 +34,7 @@ def shares(measurements: Sequence[Measurement], metrics: Sequence[str]) -> str:
         panels[0].set_ylabel("percent of scored answers")
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
-        return _svg(figure)
+        return as_svg(figure)
 
 
 def head_probabilities(records: Sequence[EvalRecord], suites: Sequence[str], threshold: float) -> str:
@@ -59,7 +57,7 @@ def head_probabilities(records: Sequence[EvalRecord], suites: Sequence[str], thr
             axes.set_xlabel("head's probability of refusal before the first CoT token")
         panels[0].set_yticks(range(len(suites)), suites)
         panels[0].invert_yaxis()
-        return _svg(figure)
+        return as_svg(figure)
 
 
 def _bars(axes: Axes, measurements: Sequence[Measurement], suites: Sequence[str]) -> None:
@@ -82,10 +80,3 @@ def _bars(axes: Axes, measurements: Sequence[Measurement], suites: Sequence[str]
         )
     axes.set_xticks(range(len(suites)), [suite.replace("_", "\n") for suite in suites])
     axes.set_ylim(0, 105)
-
-
-def _svg(figure: Figure) -> str:
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
-    text = buffer.getvalue()
-    return text[text.index("<svg") :]

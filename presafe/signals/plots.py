@@ -1,15 +1,13 @@
-"""The reliability plot, as an SVG text."""
+"""The reliability plot."""
 
-import io
 from collections.abc import Sequence
-from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from presafe.figures import STYLE
 from presafe.signals.metrics import expected_calibration_error, probabilities, reliability
 
-STYLE: Any = {"font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "svg.fonttype": "none"}
 BINS = 10
 
 
@@ -31,11 +29,3 @@ def reliability_figure(logits: Sequence[float], labels: Sequence[int], temperatu
         panels[0][0].set_ylabel("share the teacher refused")
         panels[1][0].set_ylabel("prompts")
         return figure
-
-
-def as_svg(figure: Figure) -> str:
-    """The figure as an SVG element."""
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
-    text = buffer.getvalue()
-    return text[text.index("<svg") :]

@@ -11,6 +11,7 @@ from typing import Any
 from presafe import storage
 from presafe.config import Config
 from presafe.errors import user_error
+from presafe.figures import as_svg
 from presafe.records import Prompt, Signal, TeacherAnswer
 from presafe.runtime import connect, demand, model_folder, preflight
 from presafe.signals import report
@@ -20,7 +21,7 @@ from presafe.signals.labels import UNANSWERED, Verdict, verdicts
 from presafe.signals.loss import Labelled
 from presafe.signals.metrics import fit_temperature, probabilities
 from presafe.signals.parts import labelled, split_by_cluster, training_parts
-from presafe.signals.plots import as_svg, reliability_figure
+from presafe.signals.plots import reliability_figure
 from presafe.signals.render import markdown
 from presafe.signals.scoring import score_prompts
 from presafe.signals.sources import both_decisions, leave_one_source_out

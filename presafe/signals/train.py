@@ -72,7 +72,7 @@ def train_classifier(
         run_config=RunConfig(name="training", storage_path=folder),
     )
     steps = math.ceil(len(rows) / settings.batch_size) * settings.epochs
-    with progress(steps_done(task.progress), steps, title, "steps"):
+    with progress(steps_done(task.progress), steps, title, "steps", rated=False):
         trainer.fit()
     return Trained(output, storage.read_json(storage.join(output, "losses.json")))
 

@@ -26,7 +26,8 @@ def train(root: Path, during=None) -> list[dict]:
     run_align(settings)
     if beside:
         beside.join()
-    return [json.loads(line) for line in (root / "run/align/metrics.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in (root / "run/align/metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
 
 
 def kill_a_worker(root: Path) -> None:
