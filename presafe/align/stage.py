@@ -7,6 +7,7 @@ from ray.train.torch import TorchTrainer
 
 from presafe import storage
 from presafe.align.examples import training_examples, validation_examples
+from presafe.align.fit import check_memory
 from presafe.align.loop import TrainTask, train_worker
 from presafe.config import Config
 from presafe.engines.exported import Card, load_tokenizer
@@ -34,6 +35,7 @@ def _align(config: Config, folder: str) -> Rows:
     connect(config.cluster)
     preflight(demand("align", config.align.workers))
     base = model_folder(config)
+    check_memory(config, base)
     tokenizer = load_tokenizer(base)
     think = think_format(tokenizer)
     rows = _write_examples(config, folder, think)
