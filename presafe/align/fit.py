@@ -1,4 +1,4 @@
-"""Preflight of the alignment: refuses what cannot fit before anything starts, and names the nearest setting that does."""
+"""Preflight of the alignment: refuses what cannot fit before it starts, and names the nearest settings that do."""
 
 import logging
 import math
@@ -54,12 +54,16 @@ def refuse_misfit(shape: Shape, align: Align, dtype: str, capacity: Capacity) ->
         logger.info("align: predicted %s%.1f GB of a node's memory", device, prediction.host_bytes / GB)
         return
     if capacity.device is not None and prediction.device_bytes > capacity.device:
-        found = f"settings of align that need {prediction.device_bytes / GB:.1f} GB on each GPU ({_largest(prediction.device)})"
-        needed = f"at most {capacity.device / GB:.1f} GB"
+        found = f"{prediction.device_bytes / GB:.1f} GB on each GPU ({_largest(prediction.device)})"
+        needed = f"{capacity.device / GB:.1f} GB, what one has"
     else:
-        found = f"settings of align that need {prediction.host_bytes / GB:.1f} GB of a node's memory ({_largest(prediction.host)})"
-        needed = f"at most {max(memory for _, memory in capacity.nodes) / GB:.1f} GB, what its largest node has"
-    raise user_error(found=found, needed=needed, change=nearest(shape, align, dtype, capacity))
+        found = f"{prediction.host_bytes / GB:.1f} GB of a node's memory ({_largest(prediction.host)})"
+        needed = f"{max(memory for _, memory in capacity.nodes) / GB:.1f} GB, what the largest has"
+    raise user_error(
+        found=f"an alignment that needs {found}",
+        needed=f"at most {needed}",
+        change=nearest(shape, align, dtype, capacity),
+    )
 
 
 def predicted(shape: Shape, align: Align, dtype: str, ranks: int, capacity: Capacity) -> Prediction:

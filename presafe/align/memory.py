@@ -1,8 +1,7 @@
 """Predicts what a rank of the alignment needs, before anything starts: pure functions of shape, settings and ranks.
 
-The terms follow DeepSpeed 0.19's stage_1_and_2.py and stage3.py as this project configures them (zero.py): LoRA adapters
-and head are float32 whatever the base is, and full fine-tuning trains weights of the model's own dtype. GB are 1e9 bytes.
-docs/preflight.md has the table of the terms.
+The terms follow DeepSpeed 0.19's stage_1_and_2.py and stage3.py as zero.py configures them: LoRA adapters are float32
+whatever the base is, and full fine-tuning trains weights of the model's own dtype (docs/preflight.md has a table).
 """
 
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ GPU_PROCESS, CPU_PROCESS = 4_000_000_000, 800_000_000
 """Host memory of a rank's process with its libraries, on a GPU (an assumption) and on a CPU (0.56e9 measured, torch,
 DeepSpeed and Ray imported)."""
 PINNED = 1.5
-"""Buffers on top of offloaded states: page-locked blocks are rounded up, DeepSpeed's own estimate has the same factor."""
+"""Factor on offloaded states: page-locked blocks are rounded up; DeepSpeed's own estimate has the same one."""
 
 
 @dataclass(frozen=True)
@@ -148,10 +147,8 @@ def _host(
 ) -> dict[str, int]:
     on_node = min(ranks.count, ranks.per_node)
     if not ranks.on_gpu:
-        offloaded = {"offloaded": on_node * states.offloaded}
-        return (
-            {name: on_node * part for name, part in device.items()} | offloaded | {"processes": on_node * CPU_PROCESS}
-        )
+        parts = {**device, "offloaded": states.offloaded, "processes": CPU_PROCESS}
+        return {name: on_node * part for name, part in parts.items()}
     # Each rank builds the model in host memory before it moves, under ZeRO-3 only the first one reads it.
     loading = dtype_bytes * shape.parameters * (1 if align.zero_stage == 3 else on_node)
     offloaded_bytes = int(PINNED * on_node * states.offloaded)

@@ -25,9 +25,8 @@ def plan_text(config: Config, gpus: int | None) -> str:
     base = model_folder(config)
     shape = read_shape(base, config.align.lora)
     table = Table(shape, config.align, config.model.dtype, ranks, memory)
-    return "\n".join(
-        [*_heading(config, base, shape, ranks, memory), "", *table.lines(), "", *_cost(config, shape, ranks)]
-    )
+    heading = _heading(config, base, shape, ranks, memory)
+    return "\n".join([*heading, "", *table.lines(), "", *_cost(config, shape, ranks)])
 
 
 class Table:
@@ -52,7 +51,7 @@ class Table:
         for offload in OFFLOADS:
             fitting = [(s, o) for s, o in self.choices if o == offload and self.fits(s, o, self.ranks)]
             if fitting:
-                return min(fitting, key=lambda choice: self.prediction(*choice, self.ranks).device_bytes)
+                return min(fitting, key=lambda c: self.prediction(c[0], c[1], self.ranks).device_bytes)
         return None
 
     def lines(self) -> list[str]:
@@ -104,6 +103,6 @@ def _cost(config: Config, shape: Shape, ranks: int) -> list[str]:
     hours = {name: gpu_hours(operations, peak) for name, peak in PEAK_FLOPS.items()}
     each = ", ".join(f"{hour:.1f} on {name} ({hour / ranks:.1f} h)" for name, hour in hours.items())
     return [
-        f"{config.align.steps} steps, at most {total / 1e6:.1f}e6 tokens (every sequence as long as the settings allow)",
+        f"{config.align.steps} steps, at most {total / 1e6:.1f}e6 tokens: every sequence as long as the settings allow",
         f"GPU-hours for these, at {MODEL_FLOPS_UTILISATION:.0%} of the peak: {each}",
     ]
