@@ -32,15 +32,15 @@ class Activations:
 
 def activations(shape: Shape, align: Align, dtype_bytes: int, tokens: int, pool_prompts: int) -> Activations:
     """Of a micro-batch of `tokens` on one rank, every one of them a target; `pool_prompts` are among its sequences."""
-    kept = saved_by_layer(shape, align, dtype_bytes) * tokens + _attention_mask(tokens)
+    kept, mask = saved_by_layer(shape, align, dtype_bytes) * tokens, _attention_mask(tokens)
     work = _temporary(shape, align, dtype_bytes) * tokens
     head = logits(shape.vocabulary, dtype_bytes, tokens)
     if isinstance(align.head, ReadoutHead) and align.head.kl_weight > 0:
         # The base's log-probabilities, and the model's, each in float32 and once more as their logits.
         head += 4 * 4 * ANCHORS * pool_prompts * shape.vocabulary
     if align.gradient_checkpointing:
-        return Activations(dtype_bytes * tokens * shape.hidden * shape.layers, kept + work, head)
-    return Activations(kept * shape.layers, work, head)
+        return Activations(dtype_bytes * tokens * shape.hidden * shape.layers + mask, kept + work, head)
+    return Activations(kept * shape.layers + mask, work, head)
 
 
 def saved_by_layer(shape: Shape, align: Align, dtype_bytes: int) -> int:
