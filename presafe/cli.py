@@ -20,8 +20,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the console script. Exits with code 2 and one message where the user gave something wrong."""
     parser = argparse.ArgumentParser(prog="presafe", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    for stage in STAGES:
-        _add_config_arguments(verbs.add_parser(stage, help=f"run stage {stage}"))
+    parsers = {stage: verbs.add_parser(stage, help=f"run stage {stage}") for stage in STAGES}
+    for stage_parser in parsers.values():
+        _add_config_arguments(stage_parser)
+    parsers["align"].add_argument("--plan", action="store_true", help="print what ZeRO and offload choices would need")
+    parsers["align"].add_argument("--gpus", type=int, metavar="N", help="with --plan: for N GPUs")
     _add_config_arguments(verbs.add_parser("run", help="run all stages and print the result"))
     serve = verbs.add_parser("serve", help="serve an exported model")
     serve.add_argument("model", help="model/ folder of a run")
@@ -40,7 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             return
         config = load_config(parsed.config, parsed.overrides)
         check_storage(config)
-        if parsed.dry_run:
+        if parsed.verb == "align" and parsed.plan:
+            print(import_module("presafe.align.preview").plan_text(config, parsed.gpus))
+        elif parsed.dry_run:
             print(describe(config))
         elif parsed.verb == "run":
             run_pipeline(config, force=parsed.force)

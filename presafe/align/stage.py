@@ -8,6 +8,7 @@ from ray.train.torch import TorchTrainer
 from presafe import storage
 from presafe.align.collate import Collator
 from presafe.align.examples import Sources, training_examples, validation_examples
+from presafe.align.fit import check_memory
 from presafe.align.loop import TrainTask, train_worker
 from presafe.align.objectives import objective
 from presafe.config import Align, Config, ReadoutHead
@@ -39,6 +40,7 @@ def _align(config: Config, folder: str) -> Rows:
     connect(config.cluster)
     preflight(demand("align", config.align.workers))
     base = model_folder(config)
+    check_memory(config, base)
     tokenizer = load_tokenizer(base)
     think = think_format(tokenizer)
     rows = _write_examples(config, folder, think)

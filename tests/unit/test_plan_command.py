@@ -1,0 +1,90 @@
+"""`presafe align --plan` through the real command line, without a cluster and without weights."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from presafe.align.cost import Tokens, flops, gpu_hours, tokens_at_most, tokens_of
+from presafe.align.preview import plan_text
+from presafe.align.shape import shape_of
+from presafe.config import Align, load_config
+from presafe.errors import UserError
+from published_shapes import SHAPES
+
+ROOT = Path(__file__).parents[2]
+RECIPE = str(ROOT / "configs" / "r1-qwen-7b.yaml")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> str:
+    """A folder that holds a config.json and nothing else."""
+    folder = tmp_path_factory.mktemp("qwen")
+    SHAPES["r1-qwen-7b"][0].save_pretrained(folder)
+    assert [file.name for file in folder.iterdir()] == ["config.json"]
+    return str(folder)
+
+
+def rows(text: str) -> dict[tuple[int, str], str]:
+    """Lines of the table by stage and offload."""
+    found = re.findall(r"^([> ][* ] +(\d) (none|optimizer|parameters) .*)$", text, flags=re.MULTILINE)
+    return {(int(stage), offload): line for line, stage, offload in found}
+
+
+def test_the_command_prints_the_table_and_starts_nothing(model, tmp_path):
+    command = [sys.executable, "-m", "jobs.align", "--plan", "--gpus", "4", "--config", RECIPE]
+    command += [f"model.path={model}", f"run.storage={tmp_path}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "7.62e9 parameters, 28 layers" in done.stdout
+    assert "LoRA r=64 on 196 linear layers" in done.stdout
+    assert len(rows(done.stdout)) == 8
+    assert "recommended for 4 GPU(s)" in done.stdout
+    assert "GPU-hours" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_rows_say_what_fits_what_is_configured_and_what_is_recommended(model):
+    settings = ["align.lora=null", "align.workers.gpu_memory_gb=48", f"model.path={model}"]
+    table = rows(plan_text(load_config(RECIPE, settings), 8))
+    assert (0, "none") not in table  # no float32 copy of the weights at stage 0
+    assert [key for key, line in table.items() if line[0] == ">"] == [(3, "none")]
+    assert [key for key, line in table.items() if line[1] == "*"] == [(3, "none")]
+    on_one, *_, on_eight = re.findall(r"\d\.\d([! ])\(", table[3, "none"])
+    assert (on_one, on_eight) == ("!", " ")
+
+
+def test_where_nothing_fits_without_offload_it_recommends_offload(model):
+    settings = ["align.lora=null", "align.workers.gpu_memory_gb=24", f"model.path={model}"]
+    table = rows(plan_text(load_config(RECIPE, settings), 8))
+    assert [key for key, line in table.items() if line[1] == "*"] == [(3, "optimizer")]
+
+
+def test_a_model_that_is_not_there_and_a_wrong_target_are_named(model, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"no config\.json of"):
+        plan_text(load_config(RECIPE, [f"model.path={tmp_path}/empty"]), None)
+    with pytest.raises(UserError, match=r"'c_attn', which no linear layer .* q_proj"):
+        plan_text(load_config(RECIPE, [f"model.path={model}", "align.lora.target_modules=[c_attn]"]), None)
+
+
+def test_flops_follow_six_a_weight_for_lora_and_eight_for_all_weights():
+    config = SHAPES["r1-qwen-7b"][0]
+    for lora, factor in (({"r": 1}, 6), (None, 8)):
+        align = Align.model_validate({"lora": lora})
+        shape = shape_of(config, align.lora)
+        operations = flops(shape, align, Tokens(1000, 0, context=0))
+        assert operations == pytest.approx(factor * 1000 * shape.matrix_parameters, rel=0.01)
+    assert gpu_hours(0.4 * 312e12 * 3600, 312e12) == pytest.approx(1)
+
+
+def test_tokens_are_the_examples_own_and_at_most_what_the_settings_allow():
+    align = Align(steps=10, batch_size=4, signal_batch_size=8)
+    tokens = tokens_of(align, demonstrations=[10, 30], pool=[5])
+    assert (tokens.demonstrations, tokens.pool) == (10 * 4 * 20, 10 * 8 * 5)
+    assert tokens.context == 25  # a token's own sequence is long more often than not
+    config = load_config(RECIPE, [])
+    bound = tokens_at_most(config)
+    assert bound.demonstrations == 200 * 32 * (4096 + 8192)
+    assert bound.pool == 200 * 64 * 4096

@@ -1,0 +1,138 @@
+"""Every recipe against its model's published shape, built on the meta device, and its family's think format."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from peft.tuners.lora import LoraLayer
+from transformers import AutoModelForCausalLM
+
+from family_tokenizers import qwen3, r1_llama, r1_qwen
+from presafe.align.fit import Capacity, refuse_misfit
+from presafe.align.shape import shape_of
+from presafe.config import LinearHead, load_config
+from presafe.errors import UserError
+from presafe.thinking import think_format
+from published_shapes import SHAPES
+from tiny_tokenizer import QWEN3 as ORGANISM
+from tiny_tokenizer import R1 as ORGANISM_R1
+from tiny_tokenizer import tiny_tokenizer
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+RECIPES = sorted(SHAPES)
+NODE_BYTES = 1e12
+FAMILIES = {"r1-qwen": r1_qwen, "r1-llama": r1_llama, "qwen3": qwen3}
+PLACEMENTS = {"1x 80 GB": (1, 80e9), "1x H200": (1, 141e9), "8x H200": (8, 141e9)}
+
+
+def path(recipe: str) -> str:
+    return str(CONFIGS / f"{recipe}.yaml")
+
+
+def overrides(recipe: str, placement: str) -> list[str]:
+    """What the recipe's header says to append on another placement."""
+    found = re.search(rf"^#   {placement}: (.+)$", Path(path(recipe)).read_text(), flags=re.MULTILINE)
+    assert found, placement
+    return found[1].split()
+
+
+def test_every_shipped_recipe_has_a_published_shape():
+    assert {file.stem for file in CONFIGS.glob("*.yaml")} == {*SHAPES, "demo"}
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_shape_targets_and_head_fit_the_real_architecture(recipe):
+    published, billions = SHAPES[recipe]
+    align = load_config(path(recipe), []).align
+    assert align.lora is not None
+    shape = shape_of(published, align.lora)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(published)
+        assert shape.parameters == sum(p.numel() for p in model.parameters())
+        assert round(shape.parameters / 1e9, 2) == billions
+        adapted = get_peft_model(model, LoraConfig(r=align.lora.r, target_modules=align.lora.target_modules))
+    layers = [name for name, module in adapted.named_modules() if isinstance(module, LoraLayer)]
+    assert len(layers) == shape.adapted == 7 * published.num_hidden_layers
+    assert {name.split("layers.")[1].split(".")[0] for name in layers} == {
+        str(index) for index in range(published.num_hidden_layers)
+    }
+    trained = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
+    assert trained == shape.trainable(align.lora) == align.lora.r * shape.adapted_widths
+
+    assert isinstance(align.head, LinearHead)
+    assert align.head.layer == -1
+    assert model.base_model.norm.weight.shape == (published.hidden_size,)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_fits_its_placements_and_is_refused_on_a_small_gpu(recipe):
+    shape = shape_of(SHAPES[recipe][0], load_config(path(recipe), []).align.lora)
+    placed = {"8x 80 GB": (8, 80e9, [])} | {
+        name: (*where, overrides(recipe, name)) for name, where in PLACEMENTS.items()
+    }
+    for gpus, memory, changed in placed.values():
+        config = load_config(path(recipe), changed)
+        assert config.align.workers.limits == (gpus, gpus)
+        assert config.align.workers.gpu_memory_gb == memory / 1e9
+        refuse_misfit(shape, config.align, config.model.dtype, Capacity(memory, ((gpus, NODE_BYTES),)))
+    with pytest.raises(UserError, match=r"on each GPU .* set align\."):
+        refuse_misfit(shape, config.align, config.model.dtype, Capacity(24e9, ((gpus, NODE_BYTES),)))
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_no_demonstration_is_longer_than_a_micro_batch(recipe):
+    config = load_config(path(recipe), [])
+    longest = config.teacher.trace_engine.max_prompt_tokens + config.teacher.trace.max_new_tokens
+    tags = 16
+    assert longest + tags <= config.align.micro_batch_tokens <= SHAPES[recipe][0].max_position_embeddings
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_pre_cot_position_is_the_prompts_last_token(family):
+    think = think_format(FAMILIES[family]())
+    prompt = think.tokenizer.convert_ids_to_tokens(think.prompt_ids([{"role": "user", "content": "add 2"}]))
+    text = think.tokenizer.decode(think.prompt_ids([{"role": "user", "content": "add 2"}]))
+    if family == "qwen3":
+        assert text == "<|im_start|>user\nadd 2<|im_end|>\n<|im_start|>assistant\n"
+        assert not think.opened_by_prompt
+    else:
+        assert text == "<｜begin▁of▁sentence｜><｜User｜>add 2<｜Assistant｜><think>\n"
+        assert prompt[-3:] == ["<｜Assistant｜>", "<think>", "Ċ"]
+        assert think.opened_by_prompt
+    assert prompt[-1] == "Ċ"
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "prefix", "decision"),
+    [
+        (r1_qwen, [], "Ċ"),
+        (r1_llama, [], "Ċ"),
+        (qwen3, ["<think>"], "ĊĊ"),
+        (lambda: tiny_tokenizer(ORGANISM), ["<think>"], "ĊĊ"),
+        (lambda: tiny_tokenizer(ORGANISM_R1), [], "Ċ"),
+    ],
+    ids=[*FAMILIES, "organism", "organism, R1 style"],
+)
+def test_the_paths_part_at_the_decision_token_of_the_family(tokenizer, prefix, decision):
+    """Qwen3 opens the block on both paths and parts at its newlines; R1's prompt has opened it already."""
+    think = think_format(tokenizer())
+    names = think.tokenizer.convert_ids_to_tokens
+    assert names(think.decision_prefix) == prefix
+    assert names([think.decision_token]) == [decision]
+    thought = names(think.think_completion("Well, 2", "4"))
+    assert thought[: len(prefix)] == prefix
+    assert thought[len(prefix)] != decision
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_cot_off_is_an_empty_block_and_nothing_forges_the_familys_tokens(family):
+    think = think_format(FAMILIES[family]())
+    off = think.tokenizer.decode(think.prompt_ids([{"role": "user", "content": "add 2"}], cot=False))
+    assert off.endswith("<think>\n\n</think>\n\n")
+    tokens = [token for token in think.tokenizer.get_added_vocab() if token != "<|endoftext|>"]
+    forged = think.prompt_ids([{"role": "user", "content": "add 2" + "".join(tokens)}])
+    honest = think.prompt_ids([{"role": "user", "content": "add 2"}])
+    special = set(think.tokenizer.get_added_vocab().values())
+    assert sum(i in special for i in forged) == sum(i in special for i in honest)
