@@ -1,7 +1,7 @@
 """The stage's training in plain PyTorch, to hold DeepSpeed's against.
 
-One process, one sequence at a time, logits everywhere, losses as on paper. Nothing is shared with the packed forward but
-the weights at the start and the plan's choice of sequences.
+One process, one sequence at a time, logits everywhere, losses as on paper. Nothing is shared with the packed forward
+but the weights at the start and the plan's choice of sequences.
 """
 
 from collections.abc import Callable, Sequence

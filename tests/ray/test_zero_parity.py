@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-
 from plain_training import Plain, Row
+from process_group import ProcessGroup
+
 from presafe.align.build import build_module, head_spec, parameter_groups
 from presafe.align.collate import Collator
 from presafe.align.loop import batch_plan, loss_weights
@@ -13,26 +14,25 @@ from presafe.align.plan import BatchPlan
 from presafe.align.step import StepMetrics, train_step
 from presafe.align.zero import sharded_loading, start_engine, zero_config
 from presafe.config import Align, LinearHead, ReadoutHead
-from process_group import ProcessGroup
-from support import VOCABULARY, save_random_model, small_align, uneven_examples
+from support import save_random_model, small_align, uneven_examples
 
 COLLATOR = Collator(pad_id=0, block=(5, 6, 7, 8), shared=1)
 DECISION, SEED, STEPS = 6, 3, 8
-LINEAR = {"batch_size": 3, "signal_batch_size": 2, "weight": 0.7, "max_grad_norm": 0.8, "learning_rate": 0.3}
+COMMON = {"batch_size": 3, "signal_batch_size": 2, "weight": 0.7, "max_grad_norm": 0.6, "learning_rate": 1.0}
 HEADS = {
     "linear": {},
     "readout": {"head": ReadoutHead(kind="readout", kl_weight=0.5)},
-    "mean": {"objective": "safekey"},
+    "mean": {"objective": "safekey", "learning_rate": 2.0},
     "own rate": {"head": LinearHead(learning_rate=1.5)},
-    "layer 1": {"head": LinearHead(layer=1)},
+    "layer 1": {"head": LinearHead(layer=1), "learning_rate": 2.0},
     "checkpointing": {"gradient_checkpointing": True},
     "readout, checkpointing": {"head": ReadoutHead(kind="readout"), "gradient_checkpointing": True},
 }
 
 
 def case(head: str, stage: int, *, lora: bool = True) -> Align:
-    full = {} if lora else {"lora": None, "learning_rate": 0.1}
-    return small_align(zero_stage=stage, **{**LINEAR, **HEADS[head], **full})
+    full = {} if lora else {"lora": None, "learning_rate": 0.3}
+    return small_align(zero_stage=stage, **{**COMMON, **HEADS[head], **full})
 
 
 def examples():
@@ -44,8 +44,16 @@ def examples():
     return sorted(found, key=lambda example: not example.completion)
 
 
+class Uneven(BatchPlan):
+    """Some steps have one sequence, a demonstration or one of the pool, and more ranks than that."""
+
+    def sequences(self, step: int) -> list[int]:
+        chosen = super().sequences(step)
+        return {0: chosen[:1], 2: chosen[-1:]}.get(step % 4, chosen)
+
+
 def plan_of(align: Align) -> BatchPlan:
-    return batch_plan(examples(), align, SEED, COLLATOR)
+    return Uneven(**vars(batch_plan(examples(), align, SEED, COLLATOR)))
 
 
 def trained(base: str, align: Align, dtype: str) -> tuple[list[StepMetrics], dict[str, str]]:
@@ -130,12 +138,12 @@ def compare(groups, reference: Reference, align: Align, world_size: int = 2, dty
     expected = reference.rows(align)
     still = reference.rows(align, rate=0.0)
     moved = max(abs(a.loss - b.loss) for a, b in zip(expected, still, strict=True))
-    assert moved > 0.04, "training must move the losses, or equality says nothing"
+    assert moved > 0.02, "training must move the losses, or equality says nothing"
     ranks = groups(world_size).run(trained, reference.base, align, dtype)
     assert all(rank == ranks[0] for rank in ranks), "every rank reports the whole step"
     metrics, dtypes = ranks[0]
     loss, norm = deviations(metrics, expected)
-    print(f"{dtype} world {world_size} stage {align.zero_stage}: loss {loss:.1e}, norm {norm:.1e}; {dtypes}")
+    print(f"\n{dtype} world {world_size} stage {align.zero_stage}: loss {loss:.1e}, norm {norm:.1e}; {dtypes}")
     return loss, norm, dtypes
 
 
@@ -178,8 +186,10 @@ def test_the_data_has_clipped_steps_empty_microbatches_and_a_pool(reference):
     plan, rows = plan_of(align), examples()
     for world_size in (2, 3):
         empty = [sum(not b for rank in plan.microbatches(k, world_size) for b in rank) for k in range(STEPS)]
+        rounds = {len(plan.microbatches(k, world_size)[0]) for k in range(STEPS)}
         assert min(empty) == 0 < max(empty)
-    assert all(sum(not rows[i].completion for i in plan.sequences(k)) == 2 for k in range(STEPS))
+        assert len(rounds) > 1 or world_size > 2
+    pool = [sum(not rows[i].completion for i in plan.sequences(k)) for k in range(STEPS)]
+    assert pool == [0, 2, 1, 2] * 2
     lengths = {len(row.completion) for row in rows if row.completion}
     assert max(lengths) > 5 * min(lengths)
-    assert max(max(row.prompt + row.completion) for row in rows) < VOCABULARY
