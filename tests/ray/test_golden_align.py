@@ -14,9 +14,8 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from plain_training import Plain
-from run_directory import config, finish_earlier_stages, save_model
 
+from plain_training import Plain
 from presafe import storage
 from presafe.align.build import head_spec
 from presafe.align.collate import Collator
@@ -26,6 +25,7 @@ from presafe.engines.exported import load_tokenizer
 from presafe.records import Example
 from presafe.runtime import LOCAL_ENV
 from presafe.thinking import think_format
+from run_directory import config, finish_earlier_stages, save_model
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests/golden/align.json"

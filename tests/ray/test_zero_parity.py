@@ -4,9 +4,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from plain_training import Plain, Row
-from process_group import ProcessGroup
 
+from plain_training import Plain, Row
 from presafe.align.build import build_module, head_spec, parameter_groups
 from presafe.align.collate import Collator
 from presafe.align.loop import batch_plan, loss_weights
@@ -14,6 +13,7 @@ from presafe.align.plan import BatchPlan
 from presafe.align.step import StepMetrics, train_step
 from presafe.align.zero import sharded_loading, start_engine, zero_config
 from presafe.config import Align, LinearHead, ReadoutHead
+from process_group import ProcessGroup
 from support import save_random_model, small_align, uneven_examples
 
 COLLATOR = Collator(pad_id=0, block=(5, 6, 7, 8), shared=1)

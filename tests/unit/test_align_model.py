@@ -34,10 +34,10 @@ TINY = [
 """For finite differences, which run a forward for every number twice."""
 
 
-def model(spec: HeadSpec, vocabulary: int = VOCABULARY, hidden_size: int = 32) -> PreSafeModel:
+def model(spec: HeadSpec, vocabulary: int = VOCABULARY, hidden_size: int = 32, layers: int = 2) -> PreSafeModel:
     """With an adapter that is not zero, so that the base differs from it."""
     lora = LoraConfig(r=2, target_modules=["q_proj", "down_proj"], init_lora_weights=False)
-    lm = get_peft_model(random_qwen2(vocabulary, hidden_size), lora)
+    lm = get_peft_model(random_qwen2(vocabulary, hidden_size, num_hidden_layers=layers), lora)
     return PreSafeModel(lm, spec, SafetyHead(hidden_size) if spec.probes else None).train()
 
 
@@ -96,7 +96,7 @@ def leaf_behind(layer: torch.nn.Module, module: PreSafeModel, rows: list[Example
 @pytest.mark.parametrize("kind", ["linear", "mean", "readout"])
 def test_gradients_of_l_align_are_those_of_finite_differences(kind):
     """With respect to the latent, hidden states [1, T, 8] behind the final norm, and to the head's weight and bias."""
-    module = model(HeadSpec(kind, 6), vocabulary=10, hidden_size=8).double()
+    module = model(HeadSpec(kind, 6), vocabulary=10, hidden_size=8, layers=1).double()
     latent = leaf_behind(module.lm.get_base_model().model.norm, module, TINY)
     signals = torch.tensor([0.9, 0.2, 0.7, 0.1], dtype=torch.float64)
     inputs = [latent, *(module.head.parameters() if module.head is not None else ())]
@@ -109,7 +109,7 @@ def test_gradients_of_l_align_are_those_of_finite_differences(kind):
 
 def test_gradients_of_the_anchor_are_those_of_finite_differences():
     """With respect to the logits, of which the first are the targets' and the last the anchors'."""
-    module = model(HeadSpec("readout", 6, anchored=True), vocabulary=10, hidden_size=8).double()
+    module = model(HeadSpec("readout", 6, anchored=True), vocabulary=10, hidden_size=8, layers=1).double()
     logits = leaf_behind(module.lm.get_base_model().lm_head, module, TINY)
     assert gradcheck(lambda _: forward(module, TINY).sums[2], [logits], atol=1e-8, rtol=1e-6)
     forward(module, TINY).sums[2].backward()
