@@ -43,7 +43,7 @@ def training_examples(
         completion = _completion(prompt, sources, think, goal, align) if prompt.split == "align" else None
         example = _example(prompt, completion or [], sources, think)
         limit = limits[example.path]
-        if len(example.prompt) + len(example.completion) + REST > align.micro_batch_tokens:
+        if _tokens(example, think) > align.micro_batch_tokens:
             skipped["longer than align.micro_batch_tokens"] += 1
         elif completion and (limit is None or len(chosen[example.path]) < limit):
             chosen[example.path].append(example)
@@ -56,20 +56,21 @@ def training_examples(
     return _shuffled_signals(examples, seed) if align.labels == "random" else examples, skipped
 
 
-REST = 16
-"""Tokens that the packed row may put behind a prompt without a completion: an empty think block (collate.py)."""
-
-
 def validation_examples(
     prompts: Sequence[Prompt], signals: Mapping[str, Signal], think: ThinkFormat, limit: int
 ) -> list[Example]:
     """Prompts of the validation split without a completion: the head's threshold is calibrated on them.
 
-    Their `path` is what their kind asks for. Prompts above `limit` tokens are left out.
+    Their `path` is what their kind asks for. Those above `limit` tokens in a packed row are left out.
     """
     sources = Sources({}, {}, signals)
     rows = [_example(prompt, [], sources, think) for prompt in prompts if prompt.split == "validation"]
-    return [row for row in rows if len(row.prompt) + REST <= limit]
+    return [row for row in rows if _tokens(row, think) <= limit]
+
+
+def _tokens(example: Example, think: ThinkFormat) -> int:
+    """In a packed row, which puts the empty think block behind a prompt without a completion (collate.py)."""
+    return len(example.prompt) + len(example.completion or think.empty_block_ids)
 
 
 def _example(prompt: Prompt, completion: list[int], sources: Sources, think: ThinkFormat) -> Example:
@@ -107,6 +108,12 @@ def _check(chosen: Mapping[Path, list[Example]], pool: list[Example], goal: Obje
                 needed="harmful prompts that the teacher refused, and benign ones with a trace",
                 change="add prompts, or look at teacher/answers.parquet and teacher/traces.parquet",
             )
+    if not (chosen["refuse"] or chosen["think"] or align.signal_batch_size):
+        raise user_error(
+            found="nothing to train on: the limits leave no demonstration, and there is no signal pool",
+            needed="demonstrations or a signal pool",
+            change="raise align.max_think_examples or align.max_refuse_examples, or set align.signal_batch_size",
+        )
     if align.signal_batch_size and not pool:
         raise user_error(
             found="no prompt for the signal pool: all of the align split are demonstrations, and split pool is empty",

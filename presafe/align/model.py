@@ -93,7 +93,7 @@ class PreSafeModel(nn.Module):
             align = binary_cross_entropy_with_logits(head_logits, refuse_probability, reduction="sum")
         anchor = lm.new_zeros(())
         if base is not None:
-            own = log_softmax(anchoring.float(), dim=-1)
+            own = _log_probabilities(anchoring)
             anchor = kl_div(own, base, reduction="sum", log_target=True)
         refuses = deciding.detach().argmax(dim=-1) == self.spec.decision_token
         return Outputs(torch.stack([lm, align, anchor]), head_logits.detach(), refuses)
@@ -146,4 +146,9 @@ class PreSafeModel(nn.Module):
                 input_ids=input_ids[:, :width], position_ids=position_ids[:, :width], use_cache=False
             )
             hidden = output.last_hidden_state[0].index_select(0, anchor_index)
-            return log_softmax(self._causal.lm_head(hidden).float(), dim=-1)
+            return _log_probabilities(self._causal.lm_head(hidden))
+
+
+def _log_probabilities(logits: torch.Tensor) -> torch.Tensor:
+    """In float32 or better."""
+    return log_softmax(logits, dim=-1, dtype=torch.promote_types(logits.dtype, torch.float32))

@@ -1,5 +1,6 @@
 """One optimizer step over all micro-batches of a rank."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -35,7 +36,8 @@ def train_step(
 ) -> StepMetrics:
     """Forward, backward and update on step `step` of the plan; every rank calls it with the same arguments.
 
-    Raises NonFiniteLossError on every rank, before the weights change, with the ids of the prompts at fault.
+    Raises NonFiniteLossError on every rank: where the loss is not finite before the weights change, with the ids of the
+    prompts at fault; where only the gradient is not, after the update and with the ids of the whole step.
     """
     rank, world = dist.get_rank(), dist.get_world_size()
     chosen = plan.sequences(step)
@@ -52,26 +54,29 @@ def train_step(
         total += sums.detach().double()
     dist.all_reduce(total)
     if not torch.isfinite(total).all():
-        _stop(step, total, suspects)
+        _stop("loss", step, total, suspects)
     engine.step()
+    grad_norm = float(engine.get_global_grad_norm())
+    if not math.isfinite(grad_norm):
+        _stop("gradient", step, total, [examples[i].prompt_id for i in chosen])
     parts = parts_of_step(total, counts)
     return StepMetrics(
         loss=weighted(parts, weights).item(),
         lm_loss=parts[0].item(),
         align_loss=parts[1].item(),
         anchor_loss=parts[2].item(),
-        grad_norm=float(engine.get_global_grad_norm() or 0.0),
+        grad_norm=grad_norm,
         tokens=sum(plan.lengths[i] for i in chosen),
         target_tokens=counts.target_tokens,
     )
 
 
-def _stop(step: int, total: torch.Tensor, suspects: list[str]) -> None:
+def _stop(what: str, step: int, total: torch.Tensor, suspects: list[str]) -> None:
     everyone: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(everyone, suspects)
     lm, align, anchor = total.tolist()
-    ids = sorted(prompt for part in everyone for prompt in part)
+    ids = sorted({prompt for part in everyone for prompt in part})
     raise NonFiniteLossError(
-        f"found a loss that is not finite at step {step + 1} (sums: lm {lm}, align {align}, anchor {anchor}); "
+        f"found a {what} that is not finite at step {step + 1} (sums: lm {lm}, align {align}, anchor {anchor}); "
         f"needed numbers; look at the examples of prompt ids {', '.join(ids)}, or lower align.learning_rate"
     )

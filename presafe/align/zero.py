@@ -64,6 +64,8 @@ def start_engine(
     schedule = None
     if learning_rate_factor is not None:
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, learning_rate_factor)
+    if config["zero_optimization"]["stage"] == 0 and not config["bf16"]["enabled"]:
+        config = _clip_in_optimizer(config, optimizer)
     engine, *_ = deepspeed.initialize(
         model=module,
         optimizer=optimizer,
@@ -72,6 +74,21 @@ def start_engine(
         model_parameters=[p for p in module.parameters() if p.requires_grad],
     )
     return engine
+
+
+def _clip_in_optimizer(config: dict[str, Any], optimizer: Any) -> dict[str, Any]:
+    """Clip by a hook, under a configuration that leaves it alone; the norm is kept where the engine looks for it.
+
+    With this plain optimizer DeepSpeed clips too, but throws the norm away: `engine.get_global_grad_norm()` is None.
+    """
+    limit = config["gradient_clipping"]
+
+    def clip(*_: Any) -> None:
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        optimizer._global_grad_norm = torch.nn.utils.clip_grad_norm_(parameters, limit).item()
+
+    optimizer.register_step_pre_hook(clip)
+    return {**config, "gradient_clipping": 0.0}
 
 
 def _use_gloo_on_cpu() -> None:

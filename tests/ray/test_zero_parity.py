@@ -1,109 +1,195 @@
-"""Two DeepSpeed workers against one process of plain PyTorch: the same losses, step by step."""
+"""DeepSpeed in real processes against plain PyTorch: the same losses and gradient norms, step by step."""
 
-import json
-import sys
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
-import ray.cloudpickle
-import ray.train
 import torch
-from ray.train import RunConfig, ScalingConfig
-from ray.train.torch import TorchTrainer
 
-from presafe.align.build import build_module
+from plain_training import Plain, Row
+from presafe.align.build import build_module, head_spec, parameter_groups
 from presafe.align.collate import Collator
-from presafe.align.loss import LossWeights, step_counts
-from presafe.align.model import HeadSpec
-from presafe.align.plan import BatchPlan, Draw
-from presafe.align.step import train_step
+from presafe.align.loop import batch_plan, loss_weights
+from presafe.align.plan import BatchPlan
+from presafe.align.step import StepMetrics, train_step
 from presafe.align.zero import sharded_loading, start_engine, zero_config
+from presafe.config import Align, LinearHead, ReadoutHead
+from process_group import ProcessGroup
 from support import save_random_model, small_align, uneven_examples
 
-COLLATOR, SPEC = Collator(0, (), 0), HeadSpec("linear", 1)
-STEPS, WEIGHT, LEARNING_RATE, SEED = 10, 0.7, 0.3, 3
-ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+COLLATOR = Collator(pad_id=0, block=(5, 6, 7, 8), shared=1)
+DECISION, SEED, STEPS = 6, 3, 8
+COMMON = {"batch_size": 3, "signal_batch_size": 2, "weight": 0.7, "max_grad_norm": 0.6, "learning_rate": 1.0}
+HEADS = {
+    "linear": {},
+    "readout": {"head": ReadoutHead(kind="readout", kl_weight=0.5)},
+    "mean": {"objective": "safekey", "learning_rate": 2.0},
+    "own rate": {"head": LinearHead(learning_rate=1.5)},
+    "layer 1": {"head": LinearHead(layer=1), "learning_rate": 2.0},
+    "checkpointing": {"gradient_checkpointing": True},
+    "readout, checkpointing": {"head": ReadoutHead(kind="readout"), "gradient_checkpointing": True},
+}
 
 
-def batch_plan(examples, align):
-    draw = Draw(len(examples), align.batch_size)
-    return BatchPlan(tuple(map(COLLATOR.length, examples)), (draw,), align.micro_batch_tokens, SEED)
+def case(head: str, stage: int, *, lora: bool = True) -> Align:
+    full = {} if lora else {"lora": None, "learning_rate": 0.3}
+    return small_align(zero_stage=stage, **{**COMMON, **HEADS[head], **full})
 
 
-def deepspeed_losses(loop_config: dict) -> None:
-    """Train on every ZeRO stage in turn; rank 0 writes the losses and how many micro-batches each step had."""
+def examples():
+    """Demonstrations, then the pool; a completion begins as the think format would have it."""
+    found = []
+    for example in uneven_examples():
+        start = [*COLLATOR.block] if example.path == "refuse" else [COLLATOR.block[0], 9]
+        found.append(replace(example, completion=start + example.completion if example.completion else []))
+    return sorted(found, key=lambda example: not example.completion)
+
+
+class Uneven(BatchPlan):
+    """Some steps have one sequence, a demonstration or one of the pool, and more ranks than that."""
+
+    def sequences(self, step: int) -> list[int]:
+        chosen = super().sequences(step)
+        return {0: chosen[:1], 2: chosen[-1:]}.get(step % 4, chosen)
+
+
+def plan_of(align: Align) -> BatchPlan:
+    return Uneven(**vars(batch_plan(examples(), align, SEED, COLLATOR)))
+
+
+def trained(base: str, align: Align, dtype: str) -> tuple[list[StepMetrics], dict[str, str]]:
+    """On each rank: metrics of all steps with SGD, and the dtypes of what is trained and what is frozen."""
+    config = zero_config(align, dtype)
+    loading = sharded_loading(config)
+    module = build_module(base, dtype, align, head_spec(align, DECISION), SEED)
+    del loading
+    groups = parameter_groups(module, align)
+    engine = start_engine(module, config, torch.optim.SGD(groups, lr=align.learning_rate))
+    rows, plan = examples(), plan_of(align)
+    metrics = [train_step(engine, rows, plan, k, loss_weights(align, k), COLLATOR) for k in range(STEPS)]
+    dtypes = {kind: str(p.dtype) for kind, p in kinds(engine.module)}
+    engine.destroy()
+    return metrics, dtypes
+
+
+def kinds(module):
+    for name, parameter in module.named_parameters():
+        yield "head" if name.startswith("head") else "adapter" if "lora_" in name else "base", parameter
+
+
+class Reference:
+    """Plain PyTorch's rows of a case, computed once."""
+
+    def __init__(self, base: str) -> None:
+        self.base, self.known = base, {}
+
+    def rows(self, align: Align, rate: float = 1.0) -> list[Row]:
+        align = align.model_copy(update={"zero_stage": 0, "gradient_checkpointing": False})
+        key = (align.model_dump_json(), rate)
+        if key not in self.known:
+            self.known[key] = self._train(align, rate)
+        return self.known[key]
+
+    def _train(self, align: Align, rate: float) -> list[Row]:
+        kl = align.head.kl_weight if align.head.kind == "readout" else 0.0
+        plain = Plain(self.base, align, head_spec(align, DECISION), SEED, COLLATOR, lambda step: (align.weight, kl))  # noqa: ARG005
+        own = getattr(align.head, "learning_rate", None) or align.learning_rate
+
+        def sgd(module):
+            model = [p for p in module.lm.parameters() if p.requires_grad]
+            head = [] if module.head is None else [{"params": list(module.head.parameters()), "lr": own}]
+            return torch.optim.SGD([{"params": model}, *head], lr=align.learning_rate)
+
+        rows, plan = examples(), plan_of(align)
+        steps = [[rows[i] for i in plan.sequences(step)] for step in range(STEPS)]
+        return plain.train(steps, sgd, lambda step: rate)  # noqa: ARG005
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory) -> Reference:
     torch.set_num_threads(1)
-    examples, losses = uneven_examples(), {}
-    for stage in loop_config["stages"]:
-        align = small_align(zero_stage=stage)
-        config = zero_config(align, "float32")
-        loading = sharded_loading(config)
-        module = build_module(loop_config["base"], "float32", align, SPEC, SEED)
-        del loading
-        optimizer = torch.optim.SGD([p for p in module.parameters() if p.requires_grad], lr=LEARNING_RATE)
-        engine = start_engine(module, config, optimizer)
-        plan = batch_plan(examples, align)
-        rows = [train_step(engine, examples, plan, step, LossWeights(WEIGHT), COLLATOR) for step in range(STEPS)]
-        losses[stage] = [row.loss for row in rows]
-        engine.destroy()
-    if ray.train.get_context().get_world_rank() == 0:
-        Path(loop_config["output"]).write_text(json.dumps(losses))
+    return Reference(save_random_model(str(tmp_path_factory.mktemp("parity") / "base")))
 
 
-def plain_losses(base: str, learning_rate: float = LEARNING_RATE) -> list[float]:
-    """The same training with SGD in plain PyTorch: one batch a step, no packing, no DeepSpeed, loss as on paper."""
-    examples, align = uneven_examples(), small_align()
-    module = build_module(base, "float32", align, SPEC, SEED)
-    parameters = [p for p in module.parameters() if p.requires_grad]
-    optimizer = torch.optim.SGD(parameters, lr=learning_rate)
-    plan, losses = batch_plan(examples, align), []
-    for step in range(STEPS):
-        batch = [examples[i] for i in plan.sequences(step)]
-        counts = step_counts(batch)
-        lm, signal = torch.zeros(()), torch.zeros(())
-        for example in batch:  # one sequence at a time, logits everywhere: nothing shared with the packed forward
-            ids = torch.tensor([example.prompt + example.completion])
-            output = module.lm(input_ids=ids, output_hidden_states=True, use_cache=False)
-            start = len(example.prompt) - 1
-            logits = output.logits[0, start : start + len(example.completion)]
-            targets = torch.tensor(example.completion, dtype=torch.long)
-            lm = lm + torch.nn.functional.cross_entropy(logits, targets, reduction="sum")
-            logit = module.head(output.hidden_states[-1][0, start])
-            target = torch.tensor(example.refuse_probability)
-            signal = signal + torch.nn.functional.binary_cross_entropy_with_logits(logit, target)
-        loss = lm / counts.target_tokens + WEIGHT * signal / counts.sequences
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, align.max_grad_norm)
-        optimizer.step()
-        losses.append(loss.item())
-    return losses
+@pytest.fixture(scope="module")
+def groups():
+    """Process groups by world size, started at first use."""
+    started: dict[int, ProcessGroup] = {}
+
+    def group(world_size: int) -> ProcessGroup:
+        if world_size not in started:
+            started[world_size] = ProcessGroup(world_size)
+        return started[world_size]
+
+    yield group
+    for each in started.values():
+        each.close()
 
 
-@pytest.mark.usefixtures("local_ray")
-def test_two_workers_under_zero_2_and_3_equal_one_process_of_plain_pytorch(tmp_path):
-    base = save_random_model(str(tmp_path / "base"))
-    trainer = TorchTrainer(
-        deepspeed_losses,
-        train_loop_config={"base": base, "stages": [2, 3], "output": str(tmp_path / "losses.json")},
-        scaling_config=ScalingConfig(num_workers=2, resources_per_worker={"CPU": 1}),
-        run_config=RunConfig(name="parity", storage_path=str(tmp_path)),
-    )
-    trainer.fit()
-    losses = json.loads((tmp_path / "losses.json").read_text())
-    expected = plain_losses(base)
-    untrained = plain_losses(base, learning_rate=0.0)
-    moved = max(abs(a - b) for a, b in zip(expected, untrained, strict=True))
-    assert moved > 0.04, "training must move the losses, or equality says nothing"
-    for stage in ("2", "3"):
-        assert losses[stage] == pytest.approx(expected, abs=1e-5)
+def deviations(found: list[StepMetrics], expected: list[Row]) -> tuple[float, float]:
+    """Greatest difference of a loss or a part of it, and of a gradient norm, relative."""
+    parts = ("loss", "lm_loss", "align_loss", "anchor_loss")
+    loss = max(abs(getattr(a, p) - getattr(b, p)) for a, b in zip(found, expected, strict=True) for p in parts)
+    norm = max(abs(a.grad_norm / b.grad_norm - 1) for a, b in zip(found, expected, strict=True))
+    return loss, norm
 
 
-def test_the_parity_data_is_uneven_and_its_microbatches_vary():
-    examples = uneven_examples()
-    plan = batch_plan(examples, small_align())
-    rounds = {len(plan.microbatches(step, 2)[0]) for step in range(STEPS)}
-    assert len(rounds) > 1
-    lengths = {len(example.completion) for example in examples}
-    assert 0 in lengths
-    assert max(lengths) > 10 * min(lengths - {0})
+def compare(groups, reference: Reference, align: Align, world_size: int = 2, dtype: str = "float32"):
+    """Deviations of a case on `world_size` ranks from plain PyTorch in float32, and its dtypes."""
+    expected = reference.rows(align)
+    still = reference.rows(align, rate=0.0)
+    moved = max(abs(a.loss - b.loss) for a, b in zip(expected, still, strict=True))
+    assert moved > 0.02, "training must move the losses, or equality says nothing"
+    ranks = groups(world_size).run(trained, reference.base, align, dtype)
+    assert all(rank == ranks[0] for rank in ranks), "every rank reports the whole step"
+    metrics, dtypes = ranks[0]
+    loss, norm = deviations(metrics, expected)
+    print(f"\n{dtype} world {world_size} stage {align.zero_stage}: loss {loss:.1e}, norm {norm:.1e}; {dtypes}")
+    return loss, norm, dtypes
+
+
+STAGES = (0, 1, 2, 3)
+EVERY_STAGE = [("linear", stage, lora) for stage in STAGES for lora in (True, False)]
+OTHER_HEADS = [("readout", stage, True) for stage in STAGES]
+OTHER_HEADS += [(head, 3, True) for head in HEADS if head not in ("linear", "readout")]
+
+
+@pytest.mark.parametrize(("head", "stage", "lora"), EVERY_STAGE + OTHER_HEADS)
+def test_two_ranks_equal_plain_pytorch_in_float32(groups, reference, head, stage, lora):
+    loss, norm, _ = compare(groups, reference, case(head, stage, lora=lora))
+    assert loss < 1e-5
+    assert norm < 1e-4
+
+
+@pytest.mark.parametrize("world_size", [1, 3])
+@pytest.mark.parametrize(("head", "stage", "lora"), [("linear", 2, False), ("linear", 3, True), ("readout", 3, True)])
+def test_other_world_sizes_give_the_same_trajectory(groups, reference, head, stage, lora, world_size):
+    loss, norm, _ = compare(groups, reference, case(head, stage, lora=lora), world_size)
+    assert loss < 1e-5
+    assert norm < 1e-4
+
+
+BF16 = [(stage, lora) for stage in STAGES for lora in (True, False) if stage or lora]
+
+
+@pytest.mark.parametrize(("stage", "lora"), BF16)
+def test_bfloat16_stays_close_to_float32_and_trains_adapters_and_head_in_float32(groups, reference, stage, lora):
+    loss, _, dtypes = compare(groups, reference, case("linear", stage, lora=lora), dtype="bfloat16")
+    assert loss < 1e-2
+    if lora:
+        assert dtypes == {"adapter": "torch.float32", "head": "torch.float32", "base": "torch.bfloat16"}
+
+
+def test_the_data_has_clipped_steps_empty_microbatches_and_a_pool(reference):
+    align = case("linear", 0)
+    norms = [row.grad_norm for row in reference.rows(align)]
+    assert min(norms) < align.max_grad_norm < max(norms)
+    plan, rows = plan_of(align), examples()
+    for world_size in (2, 3):
+        empty = [sum(not b for rank in plan.microbatches(k, world_size) for b in rank) for k in range(STEPS)]
+        rounds = {len(plan.microbatches(k, world_size)[0]) for k in range(STEPS)}
+        assert min(empty) == 0 < max(empty)
+        assert len(rounds) > 1 or world_size > 2
+    pool = [sum(not rows[i].completion for i in plan.sequences(k)) for k in range(STEPS)]
+    assert pool == [0, 2, 1, 2] * 2
+    lengths = {len(row.completion) for row in rows if row.completion}
+    assert max(lengths) > 5 * min(lengths)
