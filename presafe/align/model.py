@@ -14,6 +14,7 @@ from peft import PeftModel
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, kl_div, log_softmax
 
+from presafe.align.kernels import sequence_lengths
 from presafe.engines.head import SafetyHead, decision_logits
 
 
@@ -110,7 +111,11 @@ class PreSafeModel(nn.Module):
         """Hidden states [T, hidden_size] behind the final norm, and those that a probe reads."""
         inner = self.spec.layer != -1
         output = self._causal.base_model(
-            input_ids=input_ids, position_ids=position_ids, use_cache=False, output_hidden_states=inner
+            input_ids=input_ids,
+            position_ids=position_ids,
+            lengths=sequence_lengths(position_ids),
+            use_cache=False,
+            output_hidden_states=inner,
         )
         last = output.last_hidden_state[0]
         return last, output.hidden_states[self.spec.layer][0] if inner else last
@@ -132,8 +137,9 @@ class PreSafeModel(nn.Module):
         assert isinstance(self.lm, PeftModel)
         width = max(anchor_tokens, 1)  # a rank without anchors takes part with one token
         with torch.no_grad(), self.lm.disable_adapter():
+            first = position_ids[:, :width]
             output = self._causal.base_model(
-                input_ids=input_ids[:, :width], position_ids=position_ids[:, :width], use_cache=False
+                input_ids=input_ids[:, :width], position_ids=first, lengths=sequence_lengths(first), use_cache=False
             )
             hidden = output.last_hidden_state[0].index_select(0, anchor_index)
             return log_softmax(self._causal.lm_head(hidden).float(), dim=-1)
