@@ -14,6 +14,7 @@ from peft import PeftModel
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, kl_div, log_softmax
 
+from presafe.align.cross_entropy import FrozenOutputLoss
 from presafe.align.kernels import sequence_lengths
 from presafe.engines.head import SafetyHead, decision_logits
 
@@ -56,6 +57,9 @@ class PreSafeModel(nn.Module):
         super().__init__()
         assert spec.probes == (head is not None)
         self.lm, self.spec, self.head = lm, spec, head
+        output = self._causal.lm_head
+        frozen = type(output) is nn.Linear and output.bias is None and not output.weight.requires_grad
+        self.output_loss = FrozenOutputLoss(output.weight) if frozen else None
 
     def forward(
         self,
@@ -80,10 +84,8 @@ class PreSafeModel(nn.Module):
         reads_decision = self.spec.kind == "readout" or not self.training
         decisions = decision_index if reads_decision else decision_index[:0]
         anchors = anchor_index if self.spec.anchored else anchor_index[:0]
-        logits = self._lm_head(hidden.index_select(0, torch.cat([target_index, decisions, anchors])))
-        targets, deciding, anchoring = torch.split(logits, [len(target_index), len(decisions), len(anchors)])
-
-        lm = chunked_cross_entropy(targets, target_ids, reduction="sum")
+        lm, read = self._lm_loss(hidden, target_index, target_ids, torch.cat([decisions, anchors]))
+        deciding, anchoring = read.split([len(decisions), len(anchors)])
         if self.spec.probes:
             head_logits = self._probe(probed, pre_cot_index, lengths)
         else:
@@ -102,10 +104,19 @@ class PreSafeModel(nn.Module):
     def _causal(self) -> Any:
         return self.lm.get_base_model() if isinstance(self.lm, PeftModel) else self.lm
 
-    def _lm_head(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Logits [N, vocabulary]; called once a forward, since ranks that differ in calls would wait for each other."""
-        logits: torch.Tensor = self._causal.lm_head(hidden)
-        return logits
+    def _lm_loss(
+        self, hidden: torch.Tensor, target_index: torch.Tensor, target_ids: torch.Tensor, read: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """L_LM's sum, and logits [len(read), vocabulary] at the positions `read`.
+
+        `lm_head` is called once a forward, since ranks that differ in calls would wait for each other.
+        """
+        if self.output_loss is not None:
+            lm = self.output_loss(hidden.index_select(0, target_index), target_ids)
+            return lm, self._causal.lm_head(hidden.index_select(0, read))
+        logits = self._causal.lm_head(hidden.index_select(0, torch.cat([target_index, read])))
+        targets, others = logits.split([len(target_index), len(read)])
+        return chunked_cross_entropy(targets, target_ids, reduction="sum"), others
 
     def _hidden(self, input_ids: torch.Tensor, position_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Hidden states [T, hidden_size] behind the final norm, and those that a probe reads."""
