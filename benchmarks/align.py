@@ -29,7 +29,7 @@ def speed() -> list[Metric]:
         tried = {name: 1000 * trl.train() / trl.tokens for name, trl in trainers.items()}
         trl = trainers[min(tried, key=lambda name: tried[name])]
         with process_group():
-            ours = Ours(base, data, settings())
+            ours = Ours.load(base, data, settings())
             ours.train(1)
             ratios = []
             for _ in range(PAIRS):
@@ -87,8 +87,8 @@ def _turns(
     with tempfile.TemporaryDirectory() as folder, process_group():
         base = save_model(folder)
         more = data + examples(0, pool=pool, seed=1)
-        one = Ours(base, more, settings(batch_size=SHORT_STEP, **changes))
-        other = Ours(base, data, settings(batch_size=SHORT_STEP, **than))
+        one = Ours.load(base, more, settings(batch_size=SHORT_STEP, **changes))
+        other = Ours.load(base, data, settings(batch_size=SHORT_STEP, **than))
         one.train(1), other.train(1)
         ratios = []
         for pair in range(pairs):
@@ -103,8 +103,8 @@ def growth() -> list[Metric]:
     few = examples(4)
     with tempfile.TemporaryDirectory() as folder, process_group():
         base = save_model(folder)
-        small = Ours(base, few, settings(batch_size=4))
-        large = Ours(base, few * 32, settings(batch_size=128))
+        small = Ours.load(base, few, settings(batch_size=4))
+        large = Ours.load(base, few * 32, settings(batch_size=128))
         small.train(1)
         ratios = []
         for _ in range(PAIRS):

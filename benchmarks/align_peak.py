@@ -17,7 +17,7 @@ def main(who: str, setting: str) -> None:
 
             if setting != "imports":
                 with process_group():
-                    Ours(base, data, settings()).train(2)
+                    Ours.load(base, data, settings()).train(2)
         else:
             from benchmarks.align_trl import SETTINGS, Trl
 

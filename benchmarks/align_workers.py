@@ -45,10 +45,10 @@ def _rate(base: str, world_size: int) -> float:
 def _train(rank: int, world_size: int, file: str, base: str, results: "Queue[float]") -> None:
     with process_group(rank, world_size, file):
         torch.set_num_threads(1)
-        ours = Ours(base, examples(64), settings(zero_stage=2))
+        ours = Ours.load(base, examples(64), settings(zero_stage=2))
         ours.train(1)
         dist.barrier()
         begin = time.perf_counter()
-        tokens = ours.train(STEPS)
+        tokens = sum(step.target_tokens for step in ours.train(STEPS))
         dist.barrier()
         results.put(tokens / (time.perf_counter() - begin))
