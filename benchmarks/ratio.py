@@ -5,7 +5,7 @@ import platform
 import statistics
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,8 +35,12 @@ def cpu_ratio(
     peer()
     ratios = []
     for _ in range(PAIRS):
-        own, other = _cpu_seconds(ours), _cpu_seconds(peer)
+        own, other = cpu_seconds(ours), cpu_seconds(peer)
         ratios.append(other / own)
+    return median_of(metric, ratios, target, peer_name)
+
+
+def median_of(metric: str, ratios: Sequence[float], target: str, peer_name: str) -> Metric:
     return Metric(metric, statistics.median(ratios), min(ratios), max(ratios), "ratio", target, peer_name)
 
 
@@ -55,7 +59,7 @@ def save(name: str, metrics: list[Metric]) -> None:
     (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")
 
 
-def _cpu_seconds(work: Callable[[], None]) -> float:
+def cpu_seconds(work: Callable[[], object]) -> float:
     begin = time.process_time()
     work()
     return time.process_time() - begin

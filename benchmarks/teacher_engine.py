@@ -1,11 +1,9 @@
 """The transformers engine alone: against plain padded `generate`, and full answers against decision-only ones."""
 
-import statistics
-
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from benchmarks.ratio import Metric, cpu_ratio
+from benchmarks.ratio import Metric, cpu_ratio, median_of
 from presafe.config import Decoding, PrefixSettings, TransformersSettings
 from presafe.engines.engine import Completion, Query
 from presafe.engines.exported import LoadedModel, load_base
@@ -62,17 +60,13 @@ def decision_only() -> list[Metric]:
         agreements.append(sum(same) / len(same))
     peer = "full answers"
     return [
-        _median("decision_only_token_saving", savings, ">= 4", peer),
-        _median("decision_agreement", agreements, ">= 0.995", peer),
+        median_of("decision_only_token_saving", savings, ">= 4", peer),
+        median_of("decision_agreement", agreements, ">= 0.995", peer),
     ]
 
 
 def _tokens(completions: list[Completion]) -> int:
     return sum(completion.num_tokens for completion in completions)
-
-
-def _median(name: str, values: list[float], target: str, peer: str) -> Metric:
-    return Metric(name, statistics.median(values), min(values), max(values), "ratio", target, peer)
 
 
 def random_model(hidden_size: int, layers: int) -> LoadedModel:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 import psutil
 import torch
 
-from benchmarks.ratio import PAIRS, Metric
+from benchmarks.ratio import PAIRS, Metric, median_of
 from benchmarks.teacher_engine import random_model
 from presafe.config import Cluster, Decoding, Pool, TransformersSettings
 from presafe.engines.engine import Completion, Decided, Engine, Query
@@ -70,7 +70,7 @@ def overhead() -> list[Metric]:
         engine = start_transformers(TransformersSettings(batch_size=32), job.model, on_gpu=False)
         queries = [Query(task.text, task.cot) for task in tasks(rows)]
         ratios = [_bare_over_job(engine, queries, job) for _ in range(PAIRS)]
-    return [_metric("ray_data_over_engine", ratios, ">= 0.95", "the same engine in a plain loop")]
+    return [median_of("ray_data_over_engine", ratios, ">= 0.95", "the same engine in a plain loop")]
 
 
 def _bare_over_job(engine: Engine, queries: list[Query], job: Job) -> float:
@@ -92,7 +92,7 @@ def scaling() -> list[Metric]:
     one = statistics.median(rates[1])
     for n in (2, 4, 8):
         efficiency = [rate / n / one for rate in rates[n]]
-        metrics.append(_metric(f"scaling_efficiency_{n}", efficiency, ">= 0.9" if n == 8 else "-", "one actor"))
+        metrics.append(median_of(f"scaling_efficiency_{n}", efficiency, ">= 0.9" if n == 8 else "-", "one actor"))
     return metrics
 
 
@@ -106,7 +106,7 @@ def driver_memory() -> list[Metric]:
             run_generation(tasks(rows), folder, _job("none", Pool(num_workers=4), 512), f"{rows} rows", instant)
             peaks[rows] = watch.peak_driver_bytes()
             print(f"{rows:>9} rows: driver peak {peaks[rows] / 2**20:.0f} MiB", flush=True)
-    return [_metric("driver_memory_1m_over_10k", [peaks[1_000_000] / peaks[10_000]], "<= 1.25", "10,000 rows")]
+    return [median_of("driver_memory_1m_over_10k", [peaks[1_000_000] / peaks[10_000]], "<= 1.25", "10,000 rows")]
 
 
 def _start_cluster() -> None:
@@ -184,7 +184,3 @@ def _tree_cpu(root: psutil.Process) -> float:
             continue
         total += times.user + times.system
     return total
-
-
-def _metric(name: str, values: list[float], target: str, peer: str) -> Metric:
-    return Metric(name, statistics.median(values), min(values), max(values), "ratio", target, peer)

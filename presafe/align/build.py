@@ -26,15 +26,19 @@ def head_spec(align: Align, decision_token: int) -> HeadSpec:
 
 
 def build_module(base: str, dtype: str, align: Align, spec: HeadSpec, seed: int) -> PreSafeModel:
-    """The base with LoRA adapters or all its weights to train, and the head.
+    """`equip` of the base in the folder `base`."""
+    lm: Any = AutoModelForCausalLM.from_pretrained(
+        storage.local_folder(base), dtype=getattr(torch, dtype), attn_implementation=attention(align)
+    )
+    return equip(lm, align, spec, seed)
+
+
+def equip(lm: Any, align: Align, spec: HeadSpec, seed: int) -> PreSafeModel:
+    """The model with LoRA adapters or all its weights to train, and the head.
 
     Adapters and head are float32 beside a bfloat16 base. In full fine-tuning the head has the model's dtype, since
     under ZeRO-3 all that is trained must share one; DeepSpeed keeps a float32 copy of both.
     """
-    wanted = getattr(torch, dtype)
-    lm: Any = AutoModelForCausalLM.from_pretrained(
-        storage.local_folder(base), dtype=wanted, attn_implementation=attention(align)
-    )
     use_liger(lm, align)
     set_seed(seed)  # the same adapters and head on every rank
     if align.gradient_checkpointing:
@@ -43,7 +47,7 @@ def build_module(base: str, dtype: str, align: Align, spec: HeadSpec, seed: int)
     if align.lora is not None:
         lm = get_peft_model(lm, _lora(align.lora))
     elif head is not None:
-        head = head.to(wanted)
+        head = head.to(lm.dtype)
     return PreSafeModel(lm, spec, head).train()
 
 

@@ -14,6 +14,8 @@ from peft import PeftModel
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, kl_div, log_softmax
 
+from presafe.align.cross_entropy import FrozenOutputLoss
+from presafe.align.kernels import sequence_lengths
 from presafe.engines.head import SafetyHead, decision_logits
 
 
@@ -55,6 +57,9 @@ class PreSafeModel(nn.Module):
         super().__init__()
         assert spec.probes == (head is not None)
         self.lm, self.spec, self.head = lm, spec, head
+        output = self._causal.lm_head
+        frozen = type(output) is nn.Linear and output.bias is None and not output.weight.requires_grad
+        self.output_loss = FrozenOutputLoss(output.weight) if frozen else None
 
     def forward(
         self,
@@ -80,10 +85,8 @@ class PreSafeModel(nn.Module):
         reads_decision = self.spec.kind == "readout" or not self.training
         decisions = decision_index if reads_decision else decision_index[:0]
         anchors = anchor_index if self.spec.anchored else anchor_index[:0]
-        logits = self._lm_head(hidden.index_select(0, torch.cat([target_index, decisions, anchors])))
-        targets, deciding, anchoring = torch.split(logits, [len(target_index), len(decisions), len(anchors)])
-
-        lm = chunked_cross_entropy(targets, target_ids, reduction="sum")
+        lm, read = self._lm_loss(hidden, target_index, target_ids, torch.cat([decisions, anchors]))
+        deciding, anchoring = read.split([len(decisions), len(anchors)])
         if self.spec.probes:
             head_logits = self._probe(probed, position_ids[0], pre_cot_index, lengths, pooled)
         else:
@@ -102,16 +105,29 @@ class PreSafeModel(nn.Module):
     def _causal(self) -> Any:
         return self.lm.get_base_model() if isinstance(self.lm, PeftModel) else self.lm
 
-    def _lm_head(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Logits [N, vocabulary]; called once a forward, since ranks that differ in calls would wait for each other."""
-        logits: torch.Tensor = self._causal.lm_head(hidden)
-        return logits
+    def _lm_loss(
+        self, hidden: torch.Tensor, target_index: torch.Tensor, target_ids: torch.Tensor, read: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """L_LM's sum, and logits [len(read), vocabulary] at the positions `read`.
+
+        `lm_head` is called once a forward, since ranks that differ in calls would wait for each other.
+        """
+        if self.output_loss is not None:
+            lm = self.output_loss(hidden.index_select(0, target_index), target_ids)
+            return lm, self._causal.lm_head(hidden.index_select(0, read))
+        logits = self._causal.lm_head(hidden.index_select(0, torch.cat([target_index, read])))
+        targets, others = logits.split([len(target_index), len(read)])
+        return chunked_cross_entropy(targets, target_ids, reduction="sum"), others
 
     def _hidden(self, input_ids: torch.Tensor, position_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Hidden states [T, hidden_size] behind the final norm, and those that a probe reads."""
         inner = self.spec.layer != -1
         output = self._causal.base_model(
-            input_ids=input_ids, position_ids=position_ids, use_cache=False, output_hidden_states=inner
+            input_ids=input_ids,
+            position_ids=position_ids,
+            lengths=sequence_lengths(position_ids),
+            use_cache=False,
+            output_hidden_states=inner,
         )
         last = output.last_hidden_state[0]
         return last, output.hidden_states[self.spec.layer][0] if inner else last
@@ -142,8 +158,9 @@ class PreSafeModel(nn.Module):
         assert isinstance(self.lm, PeftModel)
         width = max(anchor_tokens, 1)  # a rank without anchors takes part with one token
         with torch.no_grad(), self.lm.disable_adapter():
+            first = position_ids[:, :width]
             output = self._causal.base_model(
-                input_ids=input_ids[:, :width], position_ids=position_ids[:, :width], use_cache=False
+                input_ids=input_ids[:, :width], position_ids=first, lengths=sequence_lengths(first), use_cache=False
             )
             hidden = output.last_hidden_state[0].index_select(0, anchor_index)
             return _log_probabilities(self._causal.lm_head(hidden))
