@@ -43,7 +43,7 @@ def sdpa_by_sequence(
         raise ValueError("attention by sequence needs one packed row: pass position_ids that restart, and no padding")
     if lengths is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **options)  # type: ignore[no-any-return]
-    rows = zip(*(tensor.split(lengths, dim=2) for tensor in (query, key, value)), strict=True)
+    rows = zip(*(torch.split(tensor, lengths, dim=2) for tensor in (query, key, value)), strict=True)
     return torch.cat([_causal(*row, **options) for row in rows], dim=2).transpose(1, 2), None
 
 

@@ -86,7 +86,7 @@ class PreSafeModel(nn.Module):
         decisions = decision_index if reads_decision else decision_index[:0]
         anchors = anchor_index if self.spec.anchored else anchor_index[:0]
         lm, read = self._lm_loss(hidden, target_index, target_ids, torch.cat([decisions, anchors]))
-        deciding, anchoring = read.split([len(decisions), len(anchors)])
+        deciding, anchoring = torch.split(read, [len(decisions), len(anchors)])
         if self.spec.probes:
             head_logits = self._probe(probed, position_ids[0], pre_cot_index, lengths, pooled)
         else:
@@ -116,7 +116,7 @@ class PreSafeModel(nn.Module):
             lm = self.output_loss(hidden.index_select(0, target_index), target_ids)
             return lm, self._causal.lm_head(hidden.index_select(0, read))
         logits = self._causal.lm_head(hidden.index_select(0, torch.cat([target_index, read])))
-        targets, others = logits.split([len(target_index), len(read)])
+        targets, others = torch.split(logits, [len(target_index), len(read)])
         return chunked_cross_entropy(targets, target_ids, reduction="sum"), others
 
     def _hidden(self, input_ids: torch.Tensor, position_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
