@@ -112,6 +112,7 @@ def aligned(run: str, base: str, loaded: LoadedModel, align: Align, seed: int) -
         train_step(engine, examples, plan, step, loss_weights(align, step), collator)
     engine.destroy()
     merged: Any = module.lm.merge_and_unload()  # type: ignore[operator]
+    merged.set_attn_implementation("sdpa")  # training packs rows, generation pads them
     return LoadedModel(merged.eval(), loaded.tokenizer, think, None, _readout_card(base))
 
 
