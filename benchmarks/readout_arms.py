@@ -3,7 +3,8 @@
 from typing import Any
 
 READOUT = {"kind": "readout"}
-SIGNALS: dict[str, Any] = {"objective": "signals", "head": READOUT, "signal_batch_size": 32}
+POOL: dict[str, Any] = {"head": READOUT, "signal_batch_size": 32, "weight": 0.1}
+SIGNALS: dict[str, Any] = {"objective": "signals", **POOL}
 FEW: dict[str, Any] = {"max_refuse_examples": 6, "max_think_examples": 6}
 
 ARMS: dict[str, dict[str, Any] | None] = {
@@ -12,15 +13,9 @@ ARMS: dict[str, dict[str, Any] | None] = {
     "benign": {"objective": "benign"},
     "readout, no refusals": SIGNALS,
     "readout, no refusals, random labels": SIGNALS | {"labels": "random"},
+    "readout, no refusals, weight 1": SIGNALS | {"weight": 1.0},
     "sft, 6 + 6": {"objective": "sft", **FEW},
-    "readout, 6 + 6": {"objective": "presafe", "head": READOUT, "signal_batch_size": 32, **FEW},
-}
-
-ARMS |= {
-    "A steps120": SIGNALS | {"steps": 120},
-    "B weight.3": SIGNALS | {"weight": 0.3},
-    "C decay": SIGNALS | {"weight_schedule": {"shape": "linear"}},
-    "D lr1e-3": SIGNALS | {"learning_rate": 0.001},
-    "F w.3 steps120": SIGNALS | {"weight": 0.3, "steps": 120},
-    "G w.1": SIGNALS | {"weight": 0.1},
+    "readout, 6 + 6": {"objective": "presafe", **POOL, **FEW},
+    "readout, 6 + 6, weight 1": {"objective": "presafe", **POOL, **FEW, "weight": 1.0},
+    "readout, 6 + 96": {"objective": "presafe", **POOL, "max_refuse_examples": 6},
 }
