@@ -24,13 +24,13 @@ COMMON = {
     "micro_batch_tokens": 80,
     "weight": 0.7,
     "max_grad_norm": 0.6,
-    "learning_rate": 1.0,
+    "learning_rate": 0.5,
 }
 HEADS = {
     "linear": {},
     "readout": {"head": ReadoutHead(kind="readout", kl_weight=0.5)},
-    "mean": {"objective": "safekey", "learning_rate": 2.0},
-    "own rate": {"head": LinearHead(learning_rate=1.5)},
+    "mean": {"objective": "safekey", "learning_rate": 1.0},
+    "own rate": {"head": LinearHead(learning_rate=0.8)},
     "layer 1": {"head": LinearHead(layer=1), "learning_rate": 2.0},
     "checkpointing": {"gradient_checkpointing": True},
     "readout, checkpointing": {"head": ReadoutHead(kind="readout"), "gradient_checkpointing": True},
