@@ -18,12 +18,19 @@ from support import save_random_model, small_align, uneven_examples
 
 COLLATOR = Collator(pad_id=0, block=(5, 6, 7, 8), shared=1)
 DECISION, SEED, STEPS = 6, 3, 8
-COMMON = {"batch_size": 3, "signal_batch_size": 2, "weight": 0.7, "max_grad_norm": 0.6, "learning_rate": 1.0}
+COMMON = {
+    "batch_size": 3,
+    "signal_batch_size": 2,
+    "micro_batch_tokens": 80,
+    "weight": 0.7,
+    "max_grad_norm": 0.6,
+    "learning_rate": 0.5,
+}
 HEADS = {
     "linear": {},
     "readout": {"head": ReadoutHead(kind="readout", kl_weight=0.5)},
-    "mean": {"objective": "safekey", "learning_rate": 2.0},
-    "own rate": {"head": LinearHead(learning_rate=1.5)},
+    "mean": {"objective": "safekey", "learning_rate": 1.0},
+    "own rate": {"head": LinearHead(learning_rate=0.8)},
     "layer 1": {"head": LinearHead(layer=1), "learning_rate": 2.0},
     "checkpointing": {"gradient_checkpointing": True},
     "readout, checkpointing": {"head": ReadoutHead(kind="readout"), "gradient_checkpointing": True},

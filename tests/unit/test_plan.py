@@ -48,3 +48,17 @@ def test_the_plan_is_a_function_of_seed_and_step():
 def test_more_ranks_than_sequences_leaves_empty_microbatches():
     ranks = plan(batch_size=2, signal_batch_size=0).microbatches(0, 4)
     assert sum(not batch for rank in ranks for batch in rank) >= 2
+
+
+@pytest.mark.parametrize("world", [2, 4])
+def test_ranks_have_about_as_many_tokens(world):
+    """Few long traces among short refusals: no rank is a longest sequence above the mean."""
+    lengths = tuple(600 if k % 5 == 0 else 30 + k % 40 for k in range(400))
+    balanced = BatchPlan(lengths, (Draw(400, 64),), 2048, seed=0)
+    for step in range(20):
+        ranks = balanced.microbatches(step, world)
+        tokens = [sum(lengths[i] for batch in rank for i in batch) for rank in ranks]
+        assert max(tokens) <= sum(tokens) / world + max(lengths)
+        rounds = [max(sum(lengths[i] for i in rank[r]) for rank in ranks) for r in range(len(ranks[0]))]
+        idle = 1 - sum(tokens) / (world * sum(rounds))
+        assert idle < 0.15, "ranks wait for the longest micro-batch of each round"
