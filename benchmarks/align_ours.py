@@ -26,7 +26,7 @@ COLLATOR = Collator(0, (2, DECISION_TOKEN, 2), 1)
 
 def settings(**changes: object) -> Align:
     base = {"lora": LORA, "learning_rate": LEARNING_RATE, "batch_size": BATCH, "zero_stage": 1}
-    return Align.model_validate({**base, "micro_batch_tokens": 2048, "gradient_checkpointing": False, **changes})
+    return Align.model_validate({**base, "micro_batch_tokens": 1104, "gradient_checkpointing": False, **changes})
 
 
 class Ours:
