@@ -1,22 +1,25 @@
 """What each training worker runs: build or shard the model, resume, train, calibrate, export."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import ray.train
-import torch.distributed as dist
-from transformers import set_seed
 
 from presafe import storage
+from presafe.align.agreed import AgreedError
 from presafe.align.build import build_module, build_optimizer, head_spec
-from presafe.align.checkpoint import TrainerState, restore, save
+from presafe.align.checkpoint import KEPT, Checkpoints, TrainerState, last_checkpoint, restore
 from presafe.align.collate import Collator
 from presafe.align.export import export_model
 from presafe.align.loss import LossWeights
 from presafe.align.plan import BatchPlan, Draw
+from presafe.align.preemption import Notices
 from presafe.align.probe import look, summary
 from presafe.align.step import train_step
+from presafe.align.universal import LOAD_SETTINGS
+from presafe.align.watchdog import Watchdog
 from presafe.align.zero import sharded_loading, start_engine, zero_config
 from presafe.config import Align, ReadoutHead
 from presafe.engines.exported import Card
@@ -42,21 +45,37 @@ class TrainTask:
     def file(self, name: str) -> str:
         return storage.join(self.folder, name)
 
+    @property
+    def checkpoints(self) -> str:
+        """Where Ray Train keeps the run of this name."""
+        return self.file("checkpoints")
 
-def train_worker(loop_config: dict[str, Any]) -> None:
-    """Ray Train's entry, on every rank."""
-    task: TrainTask = loop_config["task"]
+
+def train_worker(loop_config: dict[str, Any]) -> str | None:
+    """Ray Train's entry, on every rank. Returns what stopped the run where trying again would only meet it again."""
+    try:
+        _align(loop_config["task"])
+    except AgreedError as error:
+        return str(error)
+    return None
+
+
+def _align(task: TrainTask) -> None:
     align = task.align
     examples = storage.read_rows(task.file("examples.parquet"), Example)
     validation = storage.read_rows(task.file("validation.parquet"), Example)
-    config = zero_config(align, task.card.dtype)
-    loading = sharded_loading(config)
-    module = build_module(task.base, task.card.dtype, align, head_spec(align, task.decision_token), task.seed)
-    del loading
-    optimizer = build_optimizer(module, align)
-    engine = start_engine(module, config, optimizer, schedule(align.learning_rate_schedule, align.steps))
-    set_seed(task.seed + dist.get_rank())  # dropout differs over ranks
-    state = _train(engine, examples, validation, task, restore(engine))
+    with Watchdog(align.workers.timeout_minutes * 60) as watchdog:
+        with last_checkpoint() as saved:
+            config = zero_config(align, task.card.dtype)
+            if saved is not None and saved.of_another_world:
+                config |= LOAD_SETTINGS
+            loading = sharded_loading(config)
+            module = build_module(task.base, task.card.dtype, align, head_spec(align, task.decision_token), task.seed)
+            del loading
+            optimizer = build_optimizer(module, align)
+            engine = start_engine(module, config, optimizer, schedule(align.learning_rate_schedule, align.steps))
+            state = restore(engine, saved, task.seed)
+        state = _train(engine, examples, validation, task, state, watchdog)
     looks = look(engine, validation, align.micro_batch_tokens, task.collator)
     threshold = calibrate([seen.probability for seen in looks if seen.path == "think"], task.card.max_over_refusal)
     card = task.card.model_copy(update={"threshold": threshold, "metrics": state.history[-1]})
@@ -80,9 +99,16 @@ def loss_weights(align: Align, step: int) -> LossWeights:
 
 
 def _train(
-    engine: Any, examples: Sequence[Example], validation: Sequence[Example], task: TrainTask, state: TrainerState
+    engine: Any,
+    examples: Sequence[Example],
+    validation: Sequence[Example],
+    task: TrainTask,
+    state: TrainerState,
+    watchdog: Watchdog,
 ) -> TrainerState:
     align, rank = task.align, ray.train.get_context().get_world_rank()
+    checkpoints, notices = Checkpoints(task.checkpoints, engine), Notices()
+    checkpoints.check_room(1 if state.step else min(KEPT + 1, math.ceil(align.steps / align.checkpoint_every)))
     plan = batch_plan(examples, align, task.seed, task.collator)
     probed = validation[: align.probe_prompts]
     report = StepReporter(task.file("progress.json"), align.steps)
@@ -94,11 +120,14 @@ def _train(
         if last or (step + 1) % align.probe_every == 0:
             row |= summary(look(engine, probed, align.micro_batch_tokens, task.collator))
         state = replace(state, step=step + 1, history=[*state.history, row])
-        due = last or state.step % align.checkpoint_every == 0
+        watchdog.alive()
+        due = notices.new() or last or state.step % align.checkpoint_every == 0
         if rank == 0:
             report(state.step, f"loss {metrics.loss:.4f}")
+        if due:
+            checkpoints.check_room(1)
         if due and rank == 0:  # before the checkpoint: what it holds is then never missing here
             storage.write_jsonl(task.file("metrics.jsonl"), state.history)
         if due:
-            save(engine, state)
+            checkpoints.save(state)
     return state
