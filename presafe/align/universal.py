@@ -1,6 +1,7 @@
 """Checkpoints for another number of ranks: DeepSpeed's universal form, files for each parameter and its moments."""
 
 import contextlib
+import copy
 import os
 from argparse import Namespace
 from pathlib import Path
@@ -33,6 +34,9 @@ def convert(source: str, target: str) -> None:
 def load(engine: Any, folder: str) -> None:
     """Bring `engine`, started with LOAD_SETTINGS, to the converted checkpoint in `folder`. Every rank calls it."""
     engine.load_checkpoint(folder, tag=TAG, load_module_strict=False)
-    # ZeRO-3 gives all parameter groups the first one's learning rate.
+    # What ZeRO-3's loading leaves wrong: all parameter groups have the first one's learning rate, and the states of all
+    # share one step counter, which each of them would advance.
     for group, learning_rate in zip(engine.optimizer.param_groups, engine.lr_scheduler.get_last_lr(), strict=True):
         group["lr"] = learning_rate
+    for state in engine.basic_optimizer.state.values():
+        state["step"] = copy.deepcopy(state["step"])
