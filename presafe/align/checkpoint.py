@@ -128,9 +128,7 @@ def _converted(folder: str) -> Iterator[str]:
 
     Each node converts for itself, on its own disk: the checkpoint is there already, and nothing has to be shared.
     """
-    runtime = ray.get_runtime_context()
-    name = f"presafe-universal-{runtime.get_job_id()}-{runtime.get_node_id()}"  # one disk may serve several nodes
-    target = os.path.join(tempfile.gettempdir(), name)
+    target = f"{tempfile.gettempdir()}/presafe-universal-{ray.get_runtime_context().get_job_id()}"
     first = ray.train.get_context().get_local_rank() == 0
     if first:
         shutil.rmtree(target, ignore_errors=True)  # of a worker killed while it converted
