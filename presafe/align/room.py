@@ -13,11 +13,14 @@ from presafe.errors import UserError, user_error
 
 BYTES_PER_PARAMETER = 16
 """Of a trained parameter in a checkpoint, at most: its own dtype, and in float32 itself and Adam's two moments."""
+BYTES_BESIDE = 2**20
+"""For the rest: names and shapes, random states, the metrics so far."""
 
 
 def expected_bytes(trained: Iterable[torch.Tensor]) -> int:
     """Upper bound of a checkpoint's size over all ranks; ZeRO-3's partitioned parameters count in full."""
-    return BYTES_PER_PARAMETER * sum(getattr(parameter, "ds_numel", parameter.numel()) for parameter in trained)
+    count = sum(getattr(parameter, "ds_numel", parameter.numel()) for parameter in trained)
+    return BYTES_PER_PARAMETER * count + BYTES_BESIDE
 
 
 def lack(folder: str, needed: int) -> UserError | None:
@@ -31,11 +34,7 @@ def lack(folder: str, needed: int) -> UserError | None:
         storage.write_text(probe, "to be removed")
         storage.remove(probe)
     except OSError as error:
-        return user_error(
-            found=f"{folder}, which cannot be written ({error.strerror or error})",
-            needed="a writable storage for the checkpoints",
-            change="mend it and run the same command again: training goes on from the last checkpoint",
-        )
+        return storage.unwritable(folder, error)
     local = folder if storage.is_local(folder) else tempfile.gettempdir()
     free = shutil.disk_usage(local).free
     if free >= needed:

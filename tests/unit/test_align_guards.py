@@ -34,9 +34,9 @@ def test_a_disk_with_too_little_room_is_told_by_what_is_there_and_what_it_takes(
     assert list(tmp_path.iterdir()) == [], "the probe is removed"
 
 
-def test_a_checkpoint_is_expected_to_hold_16_bytes_of_each_parameter():
+def test_a_checkpoint_is_expected_to_hold_16_bytes_of_each_parameter_and_a_little_more():
     model = random_qwen2(100)
-    assert expected_bytes(model.parameters()) == 16 * model.num_parameters()
+    assert expected_bytes(model.parameters()) == 16 * model.num_parameters() + 2**20
 
 
 def watched(signs: int, silence: float) -> int:
