@@ -13,6 +13,7 @@ from presafe.align.build import build_module, build_optimizer, head_spec
 from presafe.align.checkpoint import KEPT, Checkpoints, TrainerState, last_checkpoint, restore
 from presafe.align.collate import Collator
 from presafe.align.export import export_model
+from presafe.align.guards import Guards
 from presafe.align.loss import LossWeights
 from presafe.align.plan import BatchPlan, Draw
 from presafe.align.preemption import Notices
@@ -75,7 +76,9 @@ def _align(task: TrainTask) -> None:
             optimizer = build_optimizer(module, align)
             engine = start_engine(module, config, optimizer, schedule(align.learning_rate_schedule, align.steps))
             state = restore(engine, saved, task.seed)
-        state = _train(engine, examples, validation, task, state, watchdog)
+        guards = Guards(Checkpoints(task.checkpoints, engine), Notices(), watchdog)
+        with guards.notices.patience():
+            state = _train(engine, examples, validation, task, state, guards)
     looks = look(engine, validation, align.micro_batch_tokens, task.collator)
     threshold = calibrate([seen.probability for seen in looks if seen.path == "think"], task.card.max_over_refusal)
     card = task.card.model_copy(update={"threshold": threshold, "metrics": state.history[-1]})
@@ -104,11 +107,10 @@ def _train(
     validation: Sequence[Example],
     task: TrainTask,
     state: TrainerState,
-    watchdog: Watchdog,
+    guards: Guards,
 ) -> TrainerState:
     align, rank = task.align, ray.train.get_context().get_world_rank()
-    checkpoints, notices = Checkpoints(task.checkpoints, engine), Notices()
-    checkpoints.check_room(1 if state.step else min(KEPT + 1, math.ceil(align.steps / align.checkpoint_every)))
+    guards.checkpoints.check_room(1 if state.step else min(KEPT + 1, math.ceil(align.steps / align.checkpoint_every)))
     plan = batch_plan(examples, align, task.seed, task.collator)
     probed = validation[: align.probe_prompts]
     report = StepReporter(task.file("progress.json"), align.steps)
@@ -120,14 +122,14 @@ def _train(
         if last or (step + 1) % align.probe_every == 0:
             row |= summary(look(engine, probed, align.micro_batch_tokens, task.collator))
         state = replace(state, step=step + 1, history=[*state.history, row])
-        watchdog.alive()
-        due = notices.new() or last or state.step % align.checkpoint_every == 0
+        guards.watchdog.alive()
+        due = guards.notices.new() or last or state.step % align.checkpoint_every == 0
         if rank == 0:
             report(state.step, f"loss {metrics.loss:.4f}")
         if due:
-            checkpoints.check_room(1)
+            guards.checkpoints.check_room(1)
         if due and rank == 0:  # before the checkpoint: what it holds is then never missing here
             storage.write_jsonl(task.file("metrics.jsonl"), state.history)
         if due:
-            checkpoints.save(state)
+            guards.checkpoints.save(state)
     return state
