@@ -102,6 +102,8 @@ def test_two_workers_then_one_then_two_end_within_1e_5_of_an_uninterrupted_run(n
     worlds = [len(nodes.workers())]
     assert run.redone(driver, lambda: nodes.kill_node(nodes.nodes_at_work()[0])) <= EVERY
     worlds.append(len(nodes.workers()))
+    last = run.committed[-1]
+    run.wait(driver, lambda: run.committed[-1] > last)  # so that the next group starts from this one's
     with stopped(nodes.workers()):  # it must not be done before the group has grown
         nodes.provide(2)
         alone = nodes.workers()
