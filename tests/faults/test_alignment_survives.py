@@ -104,9 +104,9 @@ def test_two_workers_then_one_then_two_end_within_1e_5_of_an_uninterrupted_run(n
     worlds.append(len(nodes.workers()))
     last = run.committed[-1]
     run.wait(driver, lambda: run.committed[-1] > last)  # so that the next group starts from this one's
-    with stopped(nodes.workers()):  # it must not be done before the group has grown
+    alone = nodes.workers()
+    with stopped(alone):  # it must not be done before the group has grown
         nodes.provide(2)
-        alone = nodes.workers()
         psutil.wait_procs(alone)
     run.wait(driver, lambda: run.committed[-1] == STEPS)
     worlds.append(int(str(sorted((tmp_path / "run/run/align/checkpoints").glob("step-*"))[-1])[-1]))
