@@ -113,8 +113,11 @@ class Alignment:
     @property
     def committed(self) -> list[int]:
         """Steps of the checkpoints that a resume would choose from."""
-        snapshot = self.root / "run/align/checkpoints/checkpoint_manager_snapshot.json"
-        return sorted({int(s) for s in re.findall(r"step-(\d+)", snapshot.read_text())}) if snapshot.exists() else []
+        register = self.root / "run/align/checkpoints/checkpoint_manager_snapshot.json"
+        while register.exists():
+            if (text := register.read_text()).endswith("}"):  # it is written in place
+                return sorted({int(step) for step in re.findall(r"step-(\d+)", text)})
+        return []
 
     @property
     def step(self) -> int:

@@ -22,8 +22,11 @@ from presafe import storage
 from presafe.align import universal
 from presafe.align.agreed import agree
 from presafe.align.room import expected_bytes, lack
+from presafe.errors import UserError
 
 TAG = "zero"
+REGISTER, COPY = "checkpoint_manager_snapshot.json", "last_committed.json"
+"""Ray Train's list of the committed checkpoints, and what it was after the last one."""
 KEPT = 2
 """Checkpoints kept. The last one is enough; the one before it is for a human who doubts it."""
 
@@ -87,6 +90,24 @@ class Checkpoints:
             delete_local_checkpoint_after_upload=not local,
         )
         ray.train.get_all_reported_checkpoints(consistency_mode=CheckpointConsistencyMode.COMMITTED)
+        if rank == 0:
+            _copy(storage.join(self._folder, REGISTER), storage.join(self._folder, COPY))
+
+
+def repair(checkpoints: str) -> None:
+    """Before a run goes on: Ray Train writes its list in place, and a driver killed meanwhile leaves half of it."""
+    register, copy = storage.join(checkpoints, REGISTER), storage.join(checkpoints, COPY)
+    if storage.exists(register):
+        try:
+            storage.read_json(register)
+        except UserError:
+            storage.remove(register)
+            if storage.exists(copy):
+                _copy(copy, register)
+
+
+def _copy(source: str, target: str) -> None:
+    storage.write_text(target, storage.read_text(source))
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from ray.train import CheckpointConfig, FailureConfig, RunConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from presafe import storage
-from presafe.align.checkpoint import KEPT
+from presafe.align.checkpoint import KEPT, repair
 from presafe.align.collate import Collator
 from presafe.align.examples import Sources, training_examples, validation_examples
 from presafe.align.loop import TrainTask, train_worker
@@ -56,6 +56,7 @@ def _align(config: Config, folder: str) -> Rows:
         decision_token=think.decision_token,
         card=_card(config, base, think),
     )
+    repair(task.checkpoints)
     trainer = TorchTrainer(
         train_worker,
         train_loop_config={"task": task},

@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 
+from presafe.align.checkpoint import COPY, REGISTER, repair
 from presafe.align.room import expected_bytes, lack
 from support import random_qwen2
 
@@ -47,3 +48,20 @@ def watched(signs: int, silence: float) -> int:
 def test_the_watchdog_ends_a_process_without_signs_of_life_and_no_other():
     assert watched(signs=8, silence=0.0) == 0
     assert watched(signs=2, silence=60.0) == 1
+
+
+def test_a_list_of_checkpoints_that_was_cut_off_while_written_is_the_one_before_again(tmp_path):
+    register, copy = tmp_path / REGISTER, tmp_path / COPY
+    repair(str(tmp_path))
+    assert not register.exists()
+    register.write_text('{"checkpoint_results": [1, 2]}')
+    copy.write_text('{"checkpoint_results": [1]}')
+    repair(str(tmp_path))
+    assert register.read_text() == '{"checkpoint_results": [1, 2]}'
+    register.write_text('{"checkpoint_results": [1, 2')
+    repair(str(tmp_path))
+    assert register.read_text() == copy.read_text()
+    copy.unlink()
+    register.write_text("")
+    repair(str(tmp_path))
+    assert not register.exists(), "killed at its first checkpoint: from the start"
