@@ -39,7 +39,7 @@ def undisturbed(nodes, tmp_path_factory) -> Alignment:
 
 def test_a_killed_worker_a_hang_a_killed_node_and_a_killed_driver_cost_an_interval_each(nodes, undisturbed, tmp_path):
     nodes.provide(3)
-    group = {"num_workers": 2, "max_failures": 3, "timeout_minutes": TIMEOUT_SECONDS / 60}
+    group = {"num_workers": 2, "max_failures": 6, "timeout_minutes": TIMEOUT_SECONDS / 60}
     run = Alignment(tmp_path / "run", nodes.address, {"lora": LORA, "workers": group}).prepare()
     driver = run.start()
 
