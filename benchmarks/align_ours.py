@@ -14,7 +14,8 @@ from benchmarks.align_data import BATCH, LEARNING_RATE, LORA
 from presafe.align.build import build_optimizer, equip, head_spec
 from presafe.align.collate import Collator
 from presafe.align.kernels import attention
-from presafe.align.loop import batch_plan, loss_weights
+from presafe.align.loss import loss_weights
+from presafe.align.plan import batch_plan
 from presafe.align.step import StepMetrics, train_step
 from presafe.align.zero import start_engine, zero_config
 from presafe.config import Align

@@ -25,7 +25,8 @@ from presafe import storage
 from presafe.align.build import build_module, build_optimizer, head_spec
 from presafe.align.collate import Collator
 from presafe.align.examples import Sources, training_examples
-from presafe.align.loop import batch_plan, loss_weights
+from presafe.align.loss import loss_weights
+from presafe.align.plan import batch_plan
 from presafe.align.step import train_step
 from presafe.align.zero import start_engine, zero_config
 from presafe.config import Align, Config, Decoding, TransformersSettings, load_config

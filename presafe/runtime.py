@@ -17,23 +17,36 @@ from ray._private.ray_logging import stdout_deduplicator
 from ray._private.state import state as cluster_state
 from ray.data import DataContext
 from ray.exceptions import RayError, UserCodeException
-from ray.train import ScalingConfig
+from ray.train import ScalingConfig, TrainingFailedError
 
 from presafe import storage
 from presafe.config import Cluster, Config, Group, Placement, Pool, Workers
 from presafe.errors import UserError, user_error
 
-LOCAL_ENV = {
-    "RAY_AUTH_MODE": "disabled",  # a private cluster listens on loopback only
+TRAIN_ENV = {
     "RAY_TRAIN_V2_ENABLED": "1",
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # a checkpoint is committed at the controller's next look
+    "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": "1",
+    # How long a group waits for its nodes before the controller looks again which there are. At 60 s, a lost node that
+    # an elastic group still counts on costs a minute.
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "15",
+}
+"""Of Ray Train: the driver's go on to the controller and the workers. What the user exported wins."""
+
+LOCAL_ENV = TRAIN_ENV | {
+    "RAY_AUTH_MODE": "disabled",  # a private cluster listens on loopback only
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_BACKEND_LOG_LEVEL": "fatal",
+    "RAY_prestart_worker_first_driver": "0",  # it starts a process a CPU, without WORKER_ENV, that nothing here can use
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30",  # at 5 s busy cores restart the proxy over and over
 }
 """Of a private local cluster: its processes inherit them from the driver. What the user exported wins."""
 
-WORKER_ENV = {"TOKENIZERS_PARALLELISM": "false", "RAY_TRAIN_V2_ENABLED": "1"}
+WORKER_ENV = {
+    "TOKENIZERS_PARALLELISM": "false",
+    "RAY_TRAIN_V2_ENABLED": "1",
+    "TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S": "5",  # of a group whose rank hangs; it is killed anyway
+}
 """Set in every actor and worker."""
 
 
@@ -79,6 +92,8 @@ def connect(cluster: Cluster) -> None:
     DataContext.get_current().enable_progress_bars = False
     address = cluster.address or os.environ.get("RAY_ADDRESS")
     runtime_env = {"env_vars": WORKER_ENV}
+    for name, value in TRAIN_ENV.items():
+        os.environ.setdefault(name, value)
     if address and address != "local":
         try:
             ray.init(address=address, runtime_env=runtime_env, logging_level=logging.WARNING, log_to_driver=False)
@@ -106,9 +121,14 @@ def connect(cluster: Cluster) -> None:
     )
 
 
+RESIZE_INTERVAL_S = 60.0
+"""How often an elastic group looks for nodes that came: a larger group starts from the last checkpoint."""
+
+
 def scaling(workers: Workers | Group) -> ScalingConfig:
     """A Ray Train group of `workers`."""
     return ScalingConfig(
+        elastic_resize_monitor_interval_s=RESIZE_INTERVAL_S,
         num_workers=workers.num_workers,
         use_gpu=workers.num_gpus > 0,
         resources_per_worker={"CPU": workers.num_cpus, "GPU": workers.num_gpus},
@@ -153,10 +173,10 @@ def _capacity(resource: str) -> float:
 
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """Raise an actor's UserError as it was: Ray wraps it, or has only its text where the actor died of it."""
+    """Raise an actor's or worker's UserError as it was: Ray wraps it, or has only its text where it died of it."""
     try:
         yield
-    except (RayError, UserCodeException) as error:
+    except (RayError, UserCodeException, TrainingFailedError) as error:
         if told := re.findall(rf"{UserError.__module__}\.UserError: (.+)", f"{error}\n{error.__cause__}"):
             raise UserError(told[-1]) from error
         raise

@@ -86,7 +86,10 @@ def run_stage(
         logger.info("%-9s resumes in %s", stage, folder)
     else:
         storage.make_folder(folder)
-        storage.write_json(started, wanted)
+        try:
+            storage.write_json(started, wanted)
+        except OSError as error:
+            raise storage.unwritable(folder, error) from error
     begin = time.monotonic()
     try:
         rows = body(folder)

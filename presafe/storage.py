@@ -61,11 +61,16 @@ def make_folder(url: str) -> None:
     try:
         fs.makedirs(path, exist_ok=True)
     except OSError as error:
-        raise user_error(
-            found=f"{url}, which cannot be written ({error.strerror or error})",
-            needed="a writable storage",
-            change="set run.storage to a folder or bucket you may write",
-        ) from error
+        raise unwritable(url, error) from error
+
+
+def unwritable(url: str, error: OSError) -> UserError:
+    """What to tell a user whose storage did not take a write."""
+    return user_error(
+        found=f"{url}, which cannot be written ({error.strerror or error})",
+        needed="a writable storage with room",
+        change="mend it and run the same command again, or set run.storage to a folder or bucket you may write",
+    )
 
 
 def read_text(url: str) -> str:

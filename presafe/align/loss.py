@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 import torch
 
+from presafe.config import Align, ReadoutHead
 from presafe.records import Example
+from presafe.schedule import schedule
 
 
 @dataclass(frozen=True)
@@ -52,3 +54,9 @@ def share_of_step(sums: torch.Tensor, counts: StepCounts, weights: LossWeights, 
     its gradient norm was off by up to 136 %.
     """
     return world_size * weighted(parts_of_step(sums, counts), weights)
+
+
+def loss_weights(align: Align, step: int) -> LossWeights:
+    """Weights at a step (from 0)."""
+    anchor = align.head.kl_weight if isinstance(align.head, ReadoutHead) else 0.0
+    return LossWeights(align.weight * schedule(align.weight_schedule, align.steps)(step), anchor)

@@ -6,9 +6,14 @@ integer. Only the packing depends on the number of ranks.
 
 import heapq
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+from presafe.align.collate import Collator
+from presafe.config import Align
+from presafe.records import Example
 
 Microbatches = list[list[int]]
 """Indices of the sequences of each micro-batch of one rank; a micro-batch may be empty."""
@@ -70,3 +75,13 @@ class BatchPlan:
             bins[k][1].append(i)
             heapq.heappush(emptiest, (bins[k][0], k))
         return bins
+
+
+def batch_plan(examples: Sequence[Example], align: Align, seed: int, collator: Collator) -> BatchPlan:
+    """Demonstrations first, then the signal pool, as examples.py orders them."""
+    demonstrations = sum(bool(example.completion) for example in examples)
+    draws = (
+        Draw(demonstrations, align.batch_size if demonstrations else 0),
+        Draw(len(examples) - demonstrations, align.signal_batch_size),
+    )
+    return BatchPlan(tuple(map(collator.length, examples)), draws, align.micro_batch_tokens, seed)

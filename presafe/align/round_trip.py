@@ -39,19 +39,22 @@ class Reference:
 def reference(engine: Any, module: PreSafeModel, validation: Sequence[Example], collator: Collator) -> Reference:
     """At the first prompts of either path. Every rank calls it, with the same prompts: it runs the engine's forward."""
     chosen = [e for path in ("refuse", "think") for e in [v for v in validation if v.path == path][:PROMPTS_OF_A_PATH]]
+    seen: list[torch.Tensor] = []
     logits: list[torch.Tensor] = []
     heads: list[torch.Tensor] = []
-    # The forward returns losses: its logits are seen where they come out of the lm_head, the pre-CoT position's first.
+    # The forward returns losses: its logits are seen where they come out of the lm_head, those that a look reads alone,
+    # which are asked for at the pre-CoT position here.
     lm: Any = module.lm
     hook = lm.get_output_embeddings().register_forward_hook(
-        lambda _module, _inputs, output: logits.append(output[0].float().cpu())
+        lambda _module, _inputs, output: seen.append(output[0].float().cpu())
     )
     engine.eval()
     with torch.no_grad():
         for example in chosen:
             batch = collator.pack([example])
-            batch = replace(batch, target_index=batch.pre_cot_index, target_ids=torch.zeros_like(batch.pre_cot_index))
             heads.append(engine(**batch.to(engine.device)).head_logits.float().cpu())
+            engine(**replace(batch, decision_index=batch.pre_cot_index).to(engine.device))
+            logits.append(seen[-1])
     hook.remove()
     return Reference([e.prompt for e in chosen], torch.stack(logits), torch.cat(heads))
 

@@ -1,22 +1,27 @@
 """Stage `align` (paper, Fig. 3, step 2): examples, training on Ray Train, and the exported model in `model/`."""
 
+import math
 from functools import partial
 
 from ray.train import CheckpointConfig, FailureConfig, RunConfig
-from ray.train.torch import TorchTrainer
+from ray.train.torch import TorchConfig, TorchTrainer
 
 from presafe import storage
+from presafe.align.checkpoint import KEPT, repair
 from presafe.align.collate import Collator
 from presafe.align.examples import Sources, training_examples, validation_examples
 from presafe.align.fit import check_memory
-from presafe.align.loop import TrainTask, train_worker
+from presafe.align.loop import train_worker
 from presafe.align.objectives import objective
+from presafe.align.room import lack
+from presafe.align.task import TrainTask
 from presafe.config import Align, Config, ReadoutHead
 from presafe.engines.card import Card, HeadCard
 from presafe.engines.exported import load_tokenizer
+from presafe.errors import UserError
 from presafe.progress import progress, steps_done
 from presafe.records import Example, Prompt, Signal, TeacherAnswer, Trace
-from presafe.runtime import connect, demand, model_folder, preflight, scaling
+from presafe.runtime import connect, demand, model_folder, preflight, scaling, user_errors
 from presafe.stages import Rows, content_hash, run_stage, versions
 from presafe.thinking import ThinkFormat, think_format
 from presafe.tracking import check_tracker
@@ -37,8 +42,11 @@ def run_align(config: Config, *, force: bool = False) -> None:
 
 def _align(config: Config, folder: str) -> Rows:
     check_tracker(config.run.tracker)
+    workers = config.align.workers
     connect(config.cluster)
-    preflight(demand("align", config.align.workers))
+    preflight(demand("align", workers))
+    if (error := lack(folder, 0)) is not None:
+        raise error
     base = model_folder(config)
     check_memory(config, base)
     tokenizer = load_tokenizer(base)
@@ -56,20 +64,34 @@ def _align(config: Config, folder: str) -> Rows:
         run_name=config.run.name,
         tracker=config.run.tracker,
     )
+    repair(task.checkpoints)
     trainer = TorchTrainer(
         train_worker,
         train_loop_config={"task": task},
-        scaling_config=scaling(config.align.workers),
+        scaling_config=scaling(workers),
+        torch_config=TorchConfig(timeout_s=math.ceil(workers.timeout_minutes * 60)),
         run_config=RunConfig(
             name="checkpoints",
             storage_path=folder,
-            failure_config=FailureConfig(max_failures=config.align.workers.max_failures),
-            checkpoint_config=CheckpointConfig(num_to_keep=2),
+            failure_config=FailureConfig(max_failures=workers.max_failures, max_preemption_failures=-1),
+            checkpoint_config=CheckpointConfig(num_to_keep=KEPT),
         ),
     )
-    with progress(steps_done(task.file("progress.json")), config.align.steps, "align", "steps", rated=False):
-        trainer.fit()
+    bar = progress(steps_done(task.file("progress.json")), config.align.steps, "align", "steps", rated=False)
+    with bar, user_errors():
+        stopped = trainer.fit().return_value
+    if stopped is not None:
+        _forget(folder, task.checkpoints)
+        raise UserError(stopped)
     return rows
+
+
+def _forget(folder: str, checkpoints: str) -> None:
+    """Where no step is worth keeping, leave nothing that would keep a mended config from starting."""
+    if not any(name.startswith("step-") for name in storage.names(checkpoints)):
+        for name in storage.names(folder):
+            if name != "started.json":
+                storage.remove(storage.join(folder, name))
 
 
 def _write_examples(config: Config, folder: str, think: ThinkFormat) -> Rows:

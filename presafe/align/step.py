@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from presafe.align.agreed import AgreedError
 from presafe.align.collate import Collator
 from presafe.align.loss import LossWeights, parts_of_step, share_of_step, step_counts, weighted
 from presafe.align.plan import BatchPlan
@@ -27,7 +28,7 @@ class StepMetrics:
     target_tokens: int
 
 
-class NonFiniteLossError(FloatingPointError):
+class NonFiniteLossError(AgreedError):
     """The loss or the gradient of a step is not a number."""
 
 

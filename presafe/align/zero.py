@@ -92,6 +92,9 @@ def _clip_in_optimizer(config: dict[str, Any], optimizer: Any) -> dict[str, Any]
 
 
 def _use_gloo_on_cpu() -> None:
-    """DeepSpeed's shared-memory all-reduce is compiled at first use and needs a compiler; gloo's needs neither."""
+    """DeepSpeed's shared-memory all-reduce is compiled at first use and needs a compiler; gloo's needs neither.
+
+    To ask which of its ops could be compiled takes seconds of compiling, so it is told: none.
+    """
     if get_accelerator().device_name() == "cpu":
-        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+        deepspeed.ops.__compatible_ops__ = {}

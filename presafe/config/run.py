@@ -33,7 +33,7 @@ class Group(Placement):
     max_failures: int = Field(3, ge=0)
     """Worker losses the run survives; preempted nodes do not count."""
     timeout_minutes: float = Field(30, gt=0)
-    """A step that takes longer, or one collective operation, ends the run as hung."""
+    """A step that takes longer, or one collective operation, counts as hung: as a lost worker."""
 
     @property
     def limits(self) -> tuple[int, int]:

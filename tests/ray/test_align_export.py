@@ -18,7 +18,8 @@ from transformers import GenerationConfig
 from presafe.align.build import build_module, head_spec
 from presafe.align.collate import Collator
 from presafe.align.export import export_model
-from presafe.align.loop import batch_plan, loss_weights
+from presafe.align.loss import loss_weights
+from presafe.align.plan import batch_plan
 from presafe.align.probe import look
 from presafe.align.round_trip import RoundTripError
 from presafe.align.stage import _head_card

@@ -20,7 +20,7 @@ from plain_training import Plain
 from presafe import storage
 from presafe.align.build import head_spec
 from presafe.align.collate import Collator
-from presafe.align.loop import batch_plan
+from presafe.align.plan import batch_plan
 from presafe.config import Config
 from presafe.engines.exported import load_tokenizer
 from presafe.records import Example

@@ -10,7 +10,8 @@ from transformers import AutoModelForCausalLM
 
 from presafe.align.build import build_module, build_optimizer, head_spec
 from presafe.align.collate import Collator
-from presafe.align.loop import batch_plan, loss_weights
+from presafe.align.loss import loss_weights
+from presafe.align.plan import batch_plan
 from presafe.align.step import NonFiniteLossError, train_step
 from presafe.align.zero import sharded_loading, start_engine, zero_config
 from presafe.config import Align

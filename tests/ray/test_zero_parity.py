@@ -8,8 +8,8 @@ import torch
 from plain_training import Plain, Row
 from presafe.align.build import build_module, head_spec, parameter_groups
 from presafe.align.collate import Collator
-from presafe.align.loop import batch_plan, loss_weights
-from presafe.align.plan import BatchPlan
+from presafe.align.loss import loss_weights
+from presafe.align.plan import BatchPlan, batch_plan
 from presafe.align.step import StepMetrics, train_step
 from presafe.align.zero import sharded_loading, start_engine, zero_config
 from presafe.config import Align, LinearHead, ReadoutHead

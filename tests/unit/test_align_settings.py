@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from presafe.align.build import build_module, head_spec, parameter_groups
-from presafe.align.loop import loss_weights
+from presafe.align.loss import loss_weights
 from presafe.align.model import HeadSpec
 from presafe.align.zero import zero_config
 from presafe.config import Align, LinearHead, ReadoutHead, Schedule
