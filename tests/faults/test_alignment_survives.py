@@ -4,6 +4,7 @@ import re
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -79,10 +80,17 @@ def test_a_notice_is_answered_by_a_checkpoint_at_once_and_is_no_failure(nodes, u
     driver = run.start("align.checkpoint_every=1000")  # none but the one that answers the notice
     run.wait(driver, lambda: run.step > 1)
     leaving = nodes.nodes_at_work()[0]
-    nodes.give_notice(leaving, seconds=20)
+    deadline = time.time() + 15
+    nodes.give_notice(leaving, deadline)
     run.wait(driver, lambda: run.committed != [])
     [answer] = run.committed
-    assert run.redone(driver, lambda: nodes.kill_node(leaving)) < STEPS - answer
+
+    def reclaim() -> None:
+        with stopped(nodes.workers()):  # the run must not be done before its deadline
+            time.sleep(max(0.0, deadline - time.time()))
+            nodes.kill_node(leaving)
+
+    assert run.redone(driver, reclaim) < STEPS - answer
     assert run.committed == [answer]
     assert run.end(driver) == (0, "")
     assert 1 < answer < STEPS
