@@ -92,7 +92,11 @@ class Plain:
             align = -(target * p.log() + (1 - target) * (1 - p).log())
         else:
             hidden = output.hidden_states[self.spec.layer][0]
-            read = hidden[start] if self.spec.kind == "linear" else hidden.mean(dim=0)
+            read = (
+                hidden[start]
+                if self.spec.kind == "linear"
+                else hidden[: start + 1 + len(example.completion)].mean(dim=0)
+            )
             align = binary_cross_entropy_with_logits(module.head(read), target)
         if not self.spec.anchored or example.completion:
             return lm, align, zero
