@@ -1,6 +1,5 @@
 """How many tokens the alignment trains on, and the GPU-hours that takes."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from presafe.align.shape import Shape
@@ -32,19 +31,8 @@ def tokens_at_most(config: Config) -> Tokens:
         ),
     )
     longest = min(align.micro_batch_tokens, prompt + max(teacher.trace.max_new_tokens, teacher.answer.max_new_tokens))
-    return _tokens(align, longest, prompt, longest)
-
-
-def tokens_of(align: Align, demonstrations: Sequence[int], pool: Sequence[int]) -> Tokens:
-    """Expected tokens for sequences of these lengths: every step draws evenly from both."""
-    mean = sum(demonstrations) / max(len(demonstrations), 1)
-    square = sum(length * length for length in demonstrations) / max(sum(demonstrations), 1)
-    return _tokens(align, mean, sum(pool) / max(len(pool), 1), square)
-
-
-def _tokens(align: Align, demonstration: float, prompt: float, context: float) -> Tokens:
     return Tokens(
-        align.steps * align.batch_size * demonstration, align.steps * align.signal_batch_size * prompt, context
+        align.steps * align.batch_size * longest, align.steps * align.signal_batch_size * prompt, context=longest
     )
 
 

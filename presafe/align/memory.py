@@ -6,17 +6,15 @@ whatever the base is, and full fine-tuning trains weights of the model's own dty
 
 from dataclasses import dataclass
 
-from presafe.align.activations import activations
+from presafe.align.activations import FULL, activations
+from presafe.align.cross_entropy import BLOCK
 from presafe.align.shape import Shape
+from presafe.align.zero import REDUCE_BUCKET
 from presafe.config import Align
 
 BYTES = {"float32": 4, "bfloat16": 2}
-FULL = 4
-"""Bytes of a float32."""
 ADAM = 2 * FULL
 """Bytes a trained parameter of Adam's two moments."""
-REDUCE_BUCKET = 500_000_000
-"""Elements of DeepSpeed's `reduce_bucket_size` by default, allocated whole on a GPU."""
 LIVE_PARAMETERS = 1_050_000_000
 """Gathered parameters that ZeRO-3 keeps by default: `stage3_max_live_parameters` and one prefetch."""
 SUB_GROUP = 1_000_000_000
@@ -76,8 +74,8 @@ def predict(shape: Shape, align: Align, dtype: str, ranks: Ranks) -> Prediction:
     size = BYTES[dtype]
     states = model_states(shape, align, size, ranks.count)
     pool = -(-align.signal_batch_size // ranks.count)
-    work = activations(shape, align, size, align.micro_batch_tokens, pool)
-    buckets = _buckets(shape, align, size, ranks)
+    work = activations(shape, align, size, align.micro_batch_tokens, pool, BLOCK["cuda" if ranks.on_gpu else "cpu"])
+    buckets = _buckets(shape, align, size, ranks.count)
     backward = work.peak + buckets
     device = {
         "weights": states.weights,
@@ -129,17 +127,14 @@ def _gathered(shape: Shape, align: Align, dtype_bytes: int, world: int) -> int:
     return dtype_bytes * min(shape.parameters, max(LIVE_PARAMETERS, shape.largest_module))
 
 
-def _buckets(shape: Shape, align: Align, dtype_bytes: int, ranks: Ranks) -> int:
-    """Buffers in which gradients are reduced. On a CPU only what is written becomes memory."""
+def _buckets(shape: Shape, align: Align, dtype_bytes: int, world: int) -> int:
+    """Buffers in which gradients are reduced: a bucket, and its copy that the ranks exchange."""
     trained = shape.trainable(align.lora)
-    size = dtype_bytes if align.lora is None else FULL
-    used = min(trained, REDUCE_BUCKET)
-    bucket = REDUCE_BUCKET if ranks.on_gpu else used
+    size = dtype_bytes if align.lora is None or align.zero_stage == 3 else FULL
+    bucket = size * min(trained, REDUCE_BUCKET)
     if align.zero_stage == 0:
-        return size * used if ranks.count > 1 else 0
-    if align.zero_stage == 3:
-        return dtype_bytes * (bucket + used)
-    return size * bucket
+        return bucket if world > 1 else 0
+    return 2 * bucket
 
 
 def _host(

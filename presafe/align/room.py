@@ -9,6 +9,7 @@ from collections.abc import Iterable
 import torch
 
 from presafe import storage
+from presafe.align.zero import elements
 from presafe.errors import UserError, user_error
 
 BYTES_PER_PARAMETER = 16
@@ -19,8 +20,7 @@ BYTES_BESIDE = 2**20
 
 def expected_bytes(trained: Iterable[torch.Tensor]) -> int:
     """Upper bound of a checkpoint's size over all ranks; ZeRO-3's partitioned parameters count in full."""
-    count = sum(getattr(parameter, "ds_numel", parameter.numel()) for parameter in trained)
-    return BYTES_PER_PARAMETER * count + BYTES_BESIDE
+    return BYTES_PER_PARAMETER * elements(trained) + BYTES_BESIDE
 
 
 def lack(folder: str, needed: int) -> UserError | None:

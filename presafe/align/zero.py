@@ -1,6 +1,6 @@
 """DeepSpeed: the engine's configuration and its start."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import deepspeed
@@ -10,6 +10,9 @@ from torch import nn
 from transformers.integrations import HfDeepSpeedConfig
 
 from presafe.config import Align
+
+REDUCE_BUCKET = 500_000_000
+"""Most elements of `reduce_bucket_size`: DeepSpeed's default, which it allocates whole however little is trained."""
 
 
 def zero_config(align: Align, dtype: str) -> dict[str, Any]:
@@ -61,6 +64,9 @@ def start_engine(
 ) -> Any:
     """A DeepSpeed engine over an initialised process group."""
     _use_gloo_on_cpu()
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    bucket = min(REDUCE_BUCKET, elements(parameters))
+    config = {**config, "zero_optimization": {**config["zero_optimization"], "reduce_bucket_size": bucket}}
     schedule = None
     if learning_rate_factor is not None:
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, learning_rate_factor)
@@ -71,9 +77,14 @@ def start_engine(
         optimizer=optimizer,
         config=config,
         lr_scheduler=schedule,
-        model_parameters=[p for p in module.parameters() if p.requires_grad],
+        model_parameters=parameters,
     )
     return engine
+
+
+def elements(parameters: Iterable[torch.Tensor]) -> int:
+    """Number of elements; ZeRO-3's partitioned parameters count in full."""
+    return sum(getattr(parameter, "ds_numel", parameter.numel()) for parameter in parameters)
 
 
 def _clip_in_optimizer(config: dict[str, Any], optimizer: Any) -> dict[str, Any]:

@@ -4,16 +4,20 @@ from typing import Any
 
 import pytest
 import torch
-from deepspeed.runtime.chunked_cross_entropy import chunked_cross_entropy
-from peft import LoraConfig, get_peft_model
 from torch.profiler import ProfilerActivity, profile
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedConfig, Qwen2Config, Qwen3Config
 
-from presafe.align.activations import activations, logits
+from presafe.align.activations import Activations, activations
+from presafe.align.build import equip, head_spec, trained
+from presafe.align.collate import Collator
+from presafe.align.cross_entropy import BLOCK
+from presafe.align.kernels import attention
 from presafe.align.shape import shape_of
 from presafe.config import Align
+from presafe.records import Example
 
 TOKENS = 512
+COLLATOR = Collator(pad_id=0, block=(5, 6, 7, 8), shared=1)
 SIZES = {
     "hidden_size": 256,
     "intermediate_size": 1024,
@@ -29,28 +33,23 @@ def config(family: str, vocabulary: int = 1000, layers: int = 2) -> PreTrainedCo
     return FAMILIES[family](vocab_size=vocabulary, num_hidden_layers=layers, **SIZES, **head)
 
 
-def peak(shape: PreTrainedConfig, align: Align, targets: int) -> int:
-    """Most bytes alive at a time in a forward and backward pass over two packed sequences, weights left out."""
+def two_sequences(targets: int) -> list[Example]:
+    """Of TOKENS together, the last `targets` of each to be predicted."""
+    length = TOKENS // 2
+    return [Example(str(k), [1] * (length - targets), [2] * targets, "think", 0.5) for k in range(2)]
+
+
+def peak(config: PreTrainedConfig, align: Align, rows: list[Example]) -> int:
+    """Most bytes alive at a time in a forward and backward pass over the packed rows, beside weights and gradients."""
     torch.manual_seed(0)
-    causal: Any = AutoModelForCausalLM.from_config(shape, dtype=torch.bfloat16)
-    if align.gradient_checkpointing:
-        causal.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    model = causal
-    if align.lora is not None:
-        model = get_peft_model(causal, LoraConfig(r=align.lora.r, target_modules=align.lora.target_modules))
-    for parameter in model.train().parameters():
-        if parameter.requires_grad:
-            parameter.grad = torch.zeros_like(parameter)
-    ids = torch.zeros(1, TOKENS, dtype=torch.long)
-    positions = torch.arange(TOKENS // 2).repeat(2)[None]
-
-    def run() -> None:
-        hidden = causal.base_model(input_ids=ids, position_ids=positions, use_cache=False).last_hidden_state[0]
-        chunked_cross_entropy(causal.lm_head(hidden[:targets]), ids[0, :targets], reduction="sum").backward()
-
-    run()
+    lm: Any = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16, attn_implementation=attention(align))
+    module = equip(lm, align, head_spec(align, decision_token=6), seed=0)
+    for parameter in trained(module):
+        parameter.grad = torch.zeros_like(parameter)
+    batch = COLLATOR.pack(rows).to(torch.device("cpu"))
+    module(**batch).sums.sum().backward()
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
-        run()
+        module(**batch).sums.sum().backward()
     events = [e for e in record.profiler.kineto_results.events() if e.name() == "[memory]"]
     alive = most = 0
     for event in sorted(events, key=lambda e: e.start_ns()):
@@ -59,19 +58,25 @@ def peak(shape: PreTrainedConfig, align: Align, targets: int) -> int:
     return most
 
 
+def predicted(config: PreTrainedConfig, align: Align) -> Activations:
+    return activations(shape_of(config, align.lora), align, 2, TOKENS, 0, BLOCK["cpu"])
+
+
 @pytest.mark.parametrize("checkpointing", [True, False], ids=["checkpointing", "kept"])
 @pytest.mark.parametrize("lora", [{"r": 16}, None], ids=["lora", "full"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_layers_need_what_the_formulas_say(family, lora, checkpointing):
     align = Align.model_validate({"lora": lora, "gradient_checkpointing": checkpointing})
-    shape = config(family)
-    predicted = activations(shape_of(shape, align.lora), align, 2, TOKENS, 0)
-    assert peak(shape, align, targets=4) == pytest.approx(predicted.saved + predicted.layer, rel=0.08)
+    expected = predicted(config(family), align)
+    found = peak(config(family), align, two_sequences(targets=2))
+    assert found == pytest.approx(expected.saved + expected.layer, rel=0.08)
 
 
+@pytest.mark.parametrize("vocabulary", [8_000, 24_000], ids=["one block", "several"])
 @pytest.mark.parametrize("lora", [{"r": 16}, None], ids=["lora", "full"])
-def test_logits_and_their_gradient_are_what_a_large_vocabulary_adds(lora):
+def test_the_loss_of_a_large_vocabulary_needs_what_the_formulas_say(lora, vocabulary):
     align = Align.model_validate({"lora": lora})
-    small, large = 16_000, 24_000
-    found = peak(config("qwen2", large), align, TOKENS) - peak(config("qwen2", small), align, TOKENS)
-    assert found == pytest.approx(logits(large, 2, TOKENS) - logits(small, 2, TOKENS), rel=0.03)
+    large = config("qwen2", vocabulary)
+    expected = predicted(large, align)
+    assert expected.logits > 1.2 * expected.layer
+    assert peak(large, align, two_sequences(targets=TOKENS // 2 - 1)) == pytest.approx(expected.peak, rel=0.03)
