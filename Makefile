@@ -1,5 +1,6 @@
 # make demo [SEED=0]   the main job, end to end, on the embedded tiny model
 # make test            lint, types and tests
+# make test-faults     workers, nodes and drivers killed for real; a quarter of an hour of starts and restarts
 # make test-vllm       the vLLM engine's tests, in an environment of their own (.venv-vllm, CPU)
 PYTHON ?= python3
 SEED ?= 0
@@ -10,14 +11,17 @@ PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 VLLM_BIN = .venv-vllm/bin
 VLLM_PIP = $(VLLM_BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints-vllm.txt
 
-.PHONY: demo test test-vllm lint format bench bench-teacher bench-signals bench-align bench-vllm clean
+.PHONY: demo test test-faults test-vllm lint format bench bench-teacher bench-signals bench-align bench-vllm clean
 
 demo: .venv/runtime
 	$(BIN)/presafe run --config configs/demo.yaml run.name=$(RUN) run.seed=$(SEED)
 	@ln -sfn $(RUN) runs/demo
 
 test: lint
-	$(BIN)/pytest
+	$(BIN)/pytest --ignore tests/faults
+
+test-faults: .venv/dev
+	OMP_NUM_THREADS=1 $(BIN)/pytest tests/faults
 
 test-vllm: .venv-vllm/ready
 	OMP_NUM_THREADS=1 $(VLLM_BIN)/python -m pytest tests/with_vllm

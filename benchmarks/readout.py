@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("runs", nargs="+")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--arms", nargs="+", default=list(ARMS))
-    parser.add_argument("--per-suite", type=int, default=200)
+    parser.add_argument("--per-suite", type=int, default=240)
     parsed = parser.parse_args()
     torch.set_num_threads(1)
     os.environ |= {"LOCAL_RANK": "0", "RANK": "0", "WORLD_SIZE": "1"}
