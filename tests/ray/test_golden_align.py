@@ -1,8 +1,8 @@
 """Stage `align` through the command line: losses and gradient norms as stored, and as plain PyTorch's with AdamW.
 
 `PRESAFE_WRITE_GOLDEN=1 pytest tests/ray/test_golden_align.py` stores what the command line gives, once it agrees with
-plain PyTorch. Another CPU rounds otherwise: without vector instructions (ATEN_CPU_CAPABILITY=default) the values move by
-at most 5e-7 of what TOLERANCE is relative to.
+plain PyTorch. Another CPU rounds otherwise: without vector instructions (ATEN_CPU_CAPABILITY=default) the values move
+by at most 5e-7 of what TOLERANCE is relative to.
 """
 
 import json
