@@ -32,7 +32,7 @@ def test_the_commands_of_the_readme_exist():
     for config in re.findall(r"--config (\S+)", README):
         load_config(str(ROOT / config), [])
     verbs = set(re.findall(r"bin/presafe (\w+)", README))
-    assert verbs <= {*STAGES, "run", "serve"}
+    assert verbs <= {*STAGES, "run", "serve", "watch"}
 
 
 def test_links_lead_somewhere():
