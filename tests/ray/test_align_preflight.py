@@ -18,5 +18,5 @@ def test_the_clusters_memory_decides_what_may_start(tmp_path):
     assert memory > 1e9
     base = save_random_model(str(tmp_path / "base"))
     check_memory(config(tmp_path), base)
-    with pytest.raises(UserError, match=r"GB of a node's memory .* set align\.micro_batch_tokens="):
+    with pytest.raises(UserError, match=r"GB of a node's memory .* set .*align\.micro_batch_tokens="):
         check_memory(config(tmp_path, micro_batch_tokens=10**8), base)
