@@ -70,7 +70,7 @@ def head() -> list[Metric]:
     sft = {"objective": "sft"}
     with process_group():
         return [
-            _turns("presafe_over_sft_cpu_seconds", {}, sft, "<= 1.02", pairs=40),
+            _turns("presafe_over_sft_cpu_seconds", {}, sft, "<= 1.02", pairs=16),
             _turns("readout_and_pool_over_sft_cpu_seconds", readout, sft, "-", pool=4 * SHORT_STEP),
             _turns("checkpointing_over_none_cpu_seconds", {"gradient_checkpointing": True}, {}, "-"),
         ]
