@@ -103,7 +103,7 @@ class Alignment:
 
     def end(self, driver: subprocess.Popen[str]) -> tuple[int, str]:
         """Exit code and what was printed, without the progress bar."""
-        code = driver.wait(timeout=400)
+        code = driver.wait(timeout=900)
         printed = (self.root / "driver.log").read_text()
         return code, "\n".join(line for line in re.split("[\r\n]", printed) if line.startswith("presafe: "))
 
