@@ -25,10 +25,11 @@ from presafe.align.task import TrainTask
 from presafe.align.universal import LOAD_SETTINGS
 from presafe.align.watchdog import Watchdog
 from presafe.align.zero import sharded_loading, start_engine, zero_config
-from presafe.engines.card import Card
-from presafe.gate import calibrate, decide
+from presafe.engines.card import Calibration, Card
+from presafe.gate import calibrate, decide, refusals_allowed
 from presafe.records import Example
 from presafe.schedule import schedule
+from presafe.statistics import tail_bound
 from presafe.tracking import tracker
 
 
@@ -103,10 +104,16 @@ def _train(
 
 
 def _calibrated(engine: Any, validation: Sequence[Example], task: TrainTask, state: TrainerState) -> Card:
-    """The card with the gate's threshold, what it refuses of the benign validation prompts, and the last metrics."""
+    """The card with the gate's threshold, what it refuses of benign prompts, and the last metrics."""
     looks = look(engine, validation, task.align.micro_batch_tokens, task.collator)
     benign = [seen.probability for seen in looks if seen.path == "think"]
-    threshold = calibrate(benign, task.card.max_over_refusal)
-    over_refusal = sum(decide(p, threshold) == "refuse" for p in benign) / len(benign)
+    allowed = task.card.max_over_refusal
+    threshold = calibrate(benign, allowed)
+    calibration = Calibration(
+        prompts=len(benign),
+        refused=sum(decide(p, threshold) == "refuse" for p in benign),
+        over_refusal_bound=tail_bound(refusals_allowed(len(benign), allowed), len(benign)),
+    )
     metrics = {name: value for name, value in state.history[-1].items() if name != "seconds"}
-    return task.card.model_copy(update={"threshold": threshold, "over_refusal": over_refusal, "metrics": metrics})
+    measured = {"threshold": threshold, "over_refusal": calibration.refused / calibration.prompts}
+    return task.card.model_copy(update={**measured, "calibration": calibration, "metrics": metrics})

@@ -8,6 +8,7 @@ import yaml
 
 from presafe import storage
 from presafe.engines.card import Card, VocabularyRow
+from presafe.statistics import fewest_draws
 
 LARGE_ERROR = 1e-2
 """A probability that rounding the head to the model's dtype may cost before the model card warns."""
@@ -29,8 +30,29 @@ def model_card(card: Card, row: VocabularyRow | None) -> str:
         front=yaml.safe_dump(front, sort_keys=False, allow_unicode=True),
         card=card,
         row=row,
+        gate=describe_threshold(card),
         large_error=LARGE_ERROR,
         settings=settings,
+    )
+
+
+def describe_threshold(card: Card) -> str:
+    """Where the gate refuses, what that costs on benign prompts, and what a bound that is too high would take."""
+    threshold = f"Threshold {card.threshold:.6g} of the probability of refusal"
+    allowed, found, counted = _percent(card.max_over_refusal), card.over_refusal, card.calibration
+    if counted is None:
+        refused = "" if found is None else f": it refuses {_percent(found)} of the benign validation prompts"
+        return f"{threshold}{refused}, at most {allowed} were allowed."
+    said = (
+        f"{threshold}: it refuses {counted.refused} of {counted.prompts} benign validation prompts "
+        f"({_percent(counted.refused / counted.prompts)}, at most {allowed} were allowed) and, at 95 % confidence, at "
+        f"most {_percent(counted.over_refusal_bound)} of prompts drawn as they were."
+    )
+    if not 0 < card.max_over_refusal < counted.over_refusal_bound:
+        return said
+    return (
+        f"{said} To show at most {allowed} takes at least {fewest_draws(card.max_over_refusal)} of them, none refused "
+        f"(`gate.max_over_refusal: 0`)."
     )
 
 
@@ -47,6 +69,10 @@ def base_license(base: str) -> str:
     except yaml.YAMLError:
         return "unknown"
     return str(fields.get("license", "unknown")) if isinstance(fields, dict) else "unknown"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2f} %"
 
 
 def _flat(settings: dict[str, Any], path: str = "") -> list[tuple[str, Any]]:

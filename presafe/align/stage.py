@@ -1,5 +1,6 @@
 """Stage `align` (paper, Fig. 3, step 2): examples, training on Ray Train, and the exported model in `model/`."""
 
+import logging
 import math
 from functools import partial
 
@@ -12,11 +13,12 @@ from presafe.align.collate import Collator
 from presafe.align.examples import Sources, training_examples, validation_examples
 from presafe.align.fit import check_memory
 from presafe.align.loop import train_worker
+from presafe.align.model_card import describe_threshold
 from presafe.align.objectives import objective
 from presafe.align.room import lack
 from presafe.align.task import TrainTask
 from presafe.config import Align, Config, ReadoutHead
-from presafe.engines.card import Card, HeadCard
+from presafe.engines.card import Card, HeadCard, read_card
 from presafe.engines.exported import load_tokenizer
 from presafe.errors import UserError
 from presafe.progress import progress, steps_done
@@ -25,6 +27,8 @@ from presafe.runtime import connect, demand, model_folder, preflight, scaling, u
 from presafe.stages import Rows, content_hash, run_stage, versions
 from presafe.thinking import ThinkFormat, think_format
 from presafe.tracking import check_tracker
+
+logger = logging.getLogger("presafe")
 
 
 def run_align(config: Config, *, force: bool = False) -> None:
@@ -83,6 +87,7 @@ def _align(config: Config, folder: str) -> Rows:
     if stopped is not None:
         _forget(folder, task.checkpoints)
         raise UserError(stopped)
+    logger.info("%-9s %s", "gate", describe_threshold(read_card(task.export_folder)))
     return rows
 
 

@@ -49,6 +49,18 @@ class VocabularyRow(Settings):
     """Largest difference of p' from the separate head's, in the dtype of the weights, at the round trip's prompts."""
 
 
+class Calibration(Settings):
+    """What the threshold was chosen on, and what that shows."""
+
+    prompts: int
+    """Benign validation prompts."""
+    refused: int
+    """How many of them the threshold refuses."""
+    over_refusal_bound: float
+    """Upper 95 % confidence bound, one-sided, of the share it refuses of prompts drawn as these were. The threshold was
+    chosen on the same prompts, and the bound is one for that: `presafe.statistics.tail_bound`."""
+
+
 class Card(Settings):
     """`presafe.json` of an exported model."""
 
@@ -68,6 +80,8 @@ class Card(Settings):
     """Share of benign validation prompts the threshold was allowed to refuse."""
     over_refusal: float | None = None
     """Share of benign validation prompts that it does refuse."""
+    calibration: Calibration | None = None
+    """The same as counts, with a confidence bound; missing in cards of before it was measured."""
     refusal: str
     """What the gate's refusal says."""
     config_hash: str

@@ -43,6 +43,10 @@ def test_the_exported_head_and_adapter_give_the_calibrated_threshold(finished):
     )
     assert calibrate(probabilities, loaded.card.max_over_refusal) == pytest.approx(loaded.card.threshold, abs=1e-5)
     assert len({round(p, 6) for p in probabilities}) > 1
+    counted = loaded.card.calibration
+    assert counted is not None
+    assert (counted.prompts, counted.refused) == (len(benign), 0)  # of so few, 1 % is none
+    assert counted.over_refusal_bound == pytest.approx(1 - 0.05 ** (1 / len(benign)))
 
 
 def test_the_export_is_complete_and_its_weights_were_trained(finished):

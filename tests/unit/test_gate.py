@@ -2,9 +2,11 @@
 
 import math
 
+import numpy as np
 import pytest
 
-from presafe.gate import calibrate, decide, path_taken
+from presafe.gate import calibrate, decide, path_taken, refusals_allowed
+from presafe.statistics import tail_bound
 
 
 def test_at_the_threshold_the_gate_refuses():
@@ -39,3 +41,21 @@ def test_ties_never_push_the_share_above_the_allowed_one():
 def test_calibration_needs_a_benign_prompt():
     with pytest.raises(ValueError, match="benign"):
         calibrate([], 0.01)
+
+
+@pytest.mark.parametrize(("prompts", "allowed"), [(50, 0.01), (200, 0.01), (300, 0.05)])
+def test_the_threshold_refuses_more_than_its_bound_in_one_of_twenty_draws(prompts, allowed):
+    """Of uniform probabilities a threshold t refuses a share of exactly 1 - t."""
+    draws = np.random.default_rng(0).random((4000, prompts))
+    bound = tail_bound(refusals_allowed(prompts, allowed), prompts)
+    above = np.mean([1 - calibrate(list(draw), allowed) > bound for draw in draws])
+    assert above == pytest.approx(0.05, abs=0.01)
+
+
+def test_where_probabilities_tie_the_bound_holds_more_often():
+    """Half of all prompts at 0.9: a threshold above it refuses none, one at it half of them."""
+    draws = np.where(np.random.default_rng(0).random((2000, 40)) < 0.5, 0.9, 0.2)
+    bound = tail_bound(refusals_allowed(40, 0.1), 40)
+    refused = [0.5 * (calibrate(list(draw), 0.1) <= 0.9) for draw in draws]
+    assert 0 < bound < 0.5
+    assert np.mean(np.array(refused) > bound) <= 0.05

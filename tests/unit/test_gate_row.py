@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from presafe.align.gate_row import logit_threshold, write_gate_row
 from presafe.engines.exported import load_base
+from presafe.engines.gate_row import logit_threshold, write_gate_row
 from presafe.engines.head import SafetyHead
 from support import random_qwen2
 from tiny_tokenizer import QWEN3, save_tokenizer, tiny_tokenizer

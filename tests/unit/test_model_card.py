@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from presafe.align.model_card import base_license, model_card
-from presafe.engines.card import Card, HeadCard, RoundTrip, VocabularyRow
+from presafe.engines.card import Calibration, Card, HeadCard, RoundTrip, VocabularyRow
 
 TRIP = RoundTrip(prompts=4, logits=2e-7, head=1e-7, largest_logit=3.0, tolerance=1e-4)
 ROW = VocabularyRow(token_id=99, suppressed=[98, 99], bias=0.5, logit_threshold=0.25, probability_error=0.02)
@@ -48,6 +48,19 @@ def test_what_is_unknown_is_not_invented():
     page = model_card(card(training={}, over_refusal=None, metrics={}), None)
     assert "| objective | unknown |" in page
     assert "benign validation prompts, at most" not in page
+
+
+def test_the_threshold_stands_with_its_bound_and_what_a_lower_one_takes():
+    counted = Calibration(prompts=120, refused=1, over_refusal_bound=0.0389)
+    page = model_card(card(calibration=counted), None)
+    assert "refuses 1 of 120 benign validation prompts (0.83 %, at most 1.00 % were allowed)" in page
+    assert "at most 3.89 % of prompts drawn as they were. To show at most 1.00 % takes at least 299 of them" in page
+
+
+@pytest.mark.parametrize(("allowed", "bound"), [(0.0, 0.01), (0.05, 0.04)])
+def test_nothing_is_asked_for_that_cannot_be_had_or_is_there_already(allowed, bound):
+    counted = Calibration(prompts=120, refused=0, over_refusal_bound=bound)
+    assert "To show" not in model_card(card(max_over_refusal=allowed, calibration=counted), None)
 
 
 def test_a_control_says_so():
