@@ -32,8 +32,8 @@ class TinyExport:
     base: str
 
 
-def export_tiny_reasoner(root: str) -> TinyExport:
-    """Train for some seconds, and write an exported model into `root`."""
+def export_tiny_reasoner(root: str, **shape: object) -> TinyExport:
+    """Train for some seconds, and write an exported model into `root`; `shape` changes that of the base."""
     export = TinyExport(folder=f"{root}/model", base=f"{root}/base")
     dialogues = [
         Dialogue(HARMFUL, None, REFUSAL),
@@ -49,6 +49,7 @@ def export_tiny_reasoner(root: str) -> TinyExport:
         max_position_embeddings=CONTEXT,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
+        **shape,
     )
     lora = LoraConfig(r=4, target_modules=["q_proj", "v_proj", "down_proj"], init_lora_weights=False)
     model = get_peft_model(base, lora)

@@ -53,7 +53,7 @@ class VllmEngine:
         """Raises UserError where vLLM is missing or the model has no room for `max_new_tokens` behind a prompt."""
         # An engine core in a process of its own outlives an actor that is killed, and keeps the GPU's memory.
         os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
-        self._vllm = _import_vllm()
+        self._vllm = import_vllm()
         self._tokenizer = load_tokenizer(model.folder)
         self._format, self._stop_ids = think_format(self._tokenizer), stop_ids(model.folder)
         self._max_prompt_tokens, self._names = settings.max_prompt_tokens, itertools.count()
@@ -68,7 +68,7 @@ class VllmEngine:
             "tensor_parallel_size": settings.tensor_parallel_size,
             "enable_prefix_caching": True,
             **({"distributed_executor_backend": "mp"} if settings.tensor_parallel_size > 1 else {}),
-            **({"enable_lora": True, "max_lora_rank": _rank(model.adapter)} if model.adapter else {}),
+            **({"enable_lora": True, "max_lora_rank": lora_rank(model.adapter)} if model.adapter else {}),
             **settings.options,
         }
         self._max_model_len = options["max_model_len"]
@@ -152,7 +152,8 @@ class VllmEngine:
         return room
 
 
-def _import_vllm() -> Any:
+def import_vllm() -> Any:
+    """The package. Raises UserError where it is missing."""
     try:
         import vllm
         import vllm.lora.request
@@ -174,7 +175,7 @@ def _max_model_len(base: str, wanted: int) -> int:
     return min(wanted, positions) if positions else wanted
 
 
-def _rank(adapter: str) -> int:
+def lora_rank(adapter: str) -> int:
     """The smallest rank of vLLM's that holds all of the adapter's."""
     with open(f"{adapter}/adapter_config.json", encoding="utf-8") as file:
         config = json.load(file)
