@@ -1,5 +1,6 @@
 """The whole configuration, and how it is read: a YAML file plus dotted overrides (`align.lora.r=16`)."""
 
+from collections.abc import Sequence
 from typing import Any, Self, TypeVar
 
 import yaml
@@ -71,23 +72,30 @@ def _without_placement(value: Any) -> Any:
 
 def load_config(path: str, overrides: list[str]) -> Config:
     """Read a YAML file and apply dotted overrides. Raises UserError with every wrong key and value named."""
+    return validated(Config, read_yaml(path, "configs/"), overrides)
+
+
+def read_yaml(path: str, examples: str) -> dict[str, Any]:
+    """A YAML file of sections, as plain values. Raises UserError, which names `examples`, where it is none."""
+    change = f"see {examples} for examples"
     if not storage.exists(path):
-        raise user_error(found=f"no file {path}", needed="a config", change="see configs/ for examples")
+        raise user_error(found=f"no file {path}", needed="a config", change=change)
     try:
         values = yaml.safe_load(storage.read_text(path))
     except yaml.YAMLError as error:
         raise UserError(f"found {path}, which is not YAML ({error}); needed a config; mend it") from error
     if not isinstance(values, dict):
-        raise user_error(found=f"{path} without sections", needed="a config", change="see configs/ for examples")
-    return _validated(Config, values, overrides)
+        raise user_error(found=f"{path} without sections", needed="a config", change=change)
+    return values
 
 
 def load_serve(overrides: list[str]) -> Serve:
     """The section `serve` alone, from its defaults and overrides without a prefix (`port=8001`)."""
-    return _validated(Serve, {}, overrides)
+    return validated(Serve, {}, overrides)
 
 
-def _validated(kind: type[Section], values: dict[str, Any], overrides: list[str]) -> Section:
+def validated(kind: type[Section], values: dict[str, Any], overrides: Sequence[str]) -> Section:
+    """A section of `values`, changed in place by dotted overrides. Raises UserError with every wrong key named."""
     for override in overrides:
         _apply(values, override)
     try:

@@ -1,0 +1,86 @@
+"""A finished run directory with the manifests and the report that the stages write, of outcomes that a test chooses."""
+
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from presafe import storage
+from presafe.engines.card import read_card
+from presafe.evaluate.measurements import measure
+from presafe.evaluate.report import write_report
+from presafe.judges import JudgeReport
+from presafe.records import EvalRecord
+from presafe.stages import run_stage
+from run_directory import config
+
+KINDS = {"plain": "harmful", "lookalikes": "benign", "arithmetic": "reasoning"}
+VERDICTS = {"harmful": ("comply", "refuse"), "benign": ("refuse", "comply"), "reasoning": ("correct", "incorrect")}
+
+Outcomes = Mapping[tuple[str, str], float]
+"""Share of the answers that count, by suite and model; the others do not count."""
+
+GOOD: Outcomes = {
+    ("plain", "base"): 0.9,
+    ("plain", "aligned"): 0.0,
+    ("lookalikes", "base"): 0.0,
+    ("lookalikes", "aligned"): 0.01,
+    ("arithmetic", "base"): 1.0,
+    ("arithmetic", "aligned"): 1.0,
+}
+
+
+def write_run(root: Path, export: str, outcomes: Outcomes = GOOD, *, prompts: int = 200, unscored: int = 0) -> str:
+    """A run in `root`/run whose model is a copy of the folder `export`. With the gate on, no answer counts.
+
+    `unscored` answers of each cell of suite lookalikes have no verdict.
+    """
+    settings = config(root)
+    run = settings.run_directory
+    for stage in ("prompts", "teacher", "signals"):
+        run_stage(run, stage, {}, lambda _: {})
+
+    def align(_: str) -> dict[str, int]:
+        shutil.copytree(export, run.folder("model"))
+        return {}
+
+    def evaluate(folder: str) -> dict[str, int]:
+        records = [*_records(outcomes, prompts, unscored)]
+        threshold = read_card(run.folder("model")).threshold
+        judges = {"aligned": JudgeReport(settings.evaluate.judges).as_json()}
+        write_report(folder, settings, [*measure(records, KINDS, 0.05)], records, threshold, judges)
+        return {"records": len(records)}
+
+    align_settings = settings.stage_settings("align")
+    run_stage(run, "align", align_settings, align, inputs=("prompts", "teacher", "signals"), also_writes=("model",))
+    run_stage(run, "evaluate", settings.stage_settings("evaluate"), evaluate, inputs=("prompts", "align"))
+    assert storage.exists(f"{run.folder('model')}/manifest.json")
+    return run.root
+
+
+def _records(outcomes: Outcomes, prompts: int, unscored: int) -> Iterator[EvalRecord]:
+    for (suite, model), share in outcomes.items():
+        counted, other = VERDICTS[KINDS[suite]]
+        scored = prompts - (unscored if suite == "lookalikes" else 0)
+        for cot in ("on", "off"):
+            for gate in ("off", "on"):
+                for k in range(prompts):
+                    counts = gate == "off" and k < share * scored
+                    verdict = "unscored" if k >= scored else counted if counts else other
+                    yield EvalRecord(
+                        suite=suite,
+                        prompt_id=f"{suite}-{k}",
+                        attack="none",
+                        model=model,
+                        cot=cot,
+                        gate=gate,
+                        sample=0,
+                        decoding="temperature=0, top_p=1",
+                        reasoning="",
+                        answer="yes",
+                        refused_before_cot=False,
+                        head_probability=k / prompts,
+                        verdict=verdict,
+                        judge="test",
+                        num_tokens=1,
+                        truncated=False,
+                    )
