@@ -18,6 +18,43 @@ StageFunction = Callable[..., None]
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the console script. Exits with code 2 and one message where the user gave something wrong."""
+    parsed = command_line().parse_args(arguments)
+    with _user_errors():
+        if parsed.verb == "serve":
+            imported("serve.launch:serve_model")(parsed.model, parsed.settings)
+            return
+        if parsed.verb == "watch":
+            imported("presafe.watch:run_watch")(parsed.run, png=parsed.png, follow=parsed.follow)
+            return
+        if parsed.verb == "key":
+            options = {name: value for name, value in vars(parsed).items() if name != "verb"}
+            imported("serve.key_command:run_key")(**options)
+            return
+        if parsed.verb == "promote":
+            code = imported("serve.promote:run_promote")(
+                parsed.run,
+                parsed.settings,
+                policy=parsed.policy,
+                config=parsed.config,
+                address=parsed.address,
+                dry_run=parsed.dry_run,
+                timeout_s=parsed.timeout,
+            )
+            raise SystemExit(code)
+        config = load_config(parsed.config, parsed.overrides)
+        check_storage(config)
+        if parsed.verb == "align" and parsed.plan:
+            print(import_module("presafe.align.preview").plan_text(config, parsed.gpus))
+        elif parsed.dry_run:
+            print(describe(config))
+        elif parsed.verb == "run":
+            run_pipeline(config, force=parsed.force)
+        else:
+            run_one(config, parsed.verb, force=parsed.force)
+
+
+def command_line() -> argparse.ArgumentParser:
+    """Every verb with its arguments."""
     parser = argparse.ArgumentParser(prog="presafe", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     parsers = {stage: verbs.add_parser(stage, help=f"run stage {stage}") for stage in STAGES}
@@ -33,24 +70,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     watch.add_argument("run", help="run directory, STORAGE/NAME, local or remote")
     watch.add_argument("--png", metavar="FILE", help="draw them to this file, too")
     watch.add_argument("--follow", action="store_true", help="draw again every few seconds until the run ends")
-    parsed = parser.parse_args(arguments)
-    with _user_errors():
-        if parsed.verb == "serve":
-            imported("serve.launch:serve_model")(parsed.model, parsed.settings)
-            return
-        if parsed.verb == "watch":
-            imported("presafe.watch:run_watch")(parsed.run, png=parsed.png, follow=parsed.follow)
-            return
-        config = load_config(parsed.config, parsed.overrides)
-        check_storage(config)
-        if parsed.verb == "align" and parsed.plan:
-            print(import_module("presafe.align.preview").plan_text(config, parsed.gpus))
-        elif parsed.dry_run:
-            print(describe(config))
-        elif parsed.verb == "run":
-            run_pipeline(config, force=parsed.force)
-        else:
-            run_one(config, parsed.verb, force=parsed.force)
+    _add_promote_arguments(verbs.add_parser("promote", help="deploy a run's model if its report meets a policy"))
+    _add_key_arguments(verbs.add_parser("key", help="make, list and revoke API keys of the endpoint"))
+    return parser
 
 
 def stage_job(stage: str) -> None:
@@ -89,6 +111,30 @@ def _add_config_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--force", action="store_true", help="throw the stage's old output away")
     parser.add_argument("--dry-run", action="store_true", help="print the resolved config and the cluster's load")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="override values of the config")
+
+
+def _add_promote_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", help="run directory, STORAGE/NAME, that every node can reach")
+    parser.add_argument("settings", nargs="*", metavar="key=value", help="arguments of the application")
+    parser.add_argument("--policy", metavar="FILE", help="what the report must show; by default serve/policy.yaml")
+    parser.add_argument("--config", metavar="FILE", help="Serve config file; by default serve/config.yaml")
+    parser.add_argument("--address", default="http://localhost:8265", help="dashboard of the cluster")
+    parser.add_argument("--dry-run", action="store_true", help="judge, and deploy nothing")
+    parser.add_argument("--timeout", type=float, default=1800, metavar="SECONDS", help="how long to wait for RUNNING")
+
+
+def _add_key_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments named as `run_key` names them."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    add = actions.add_parser("add", help="make a key and print it, this once")
+    revoke = actions.add_parser("revoke", help="end a key")
+    listing = actions.add_parser("list", help="print ids and limits")
+    for action in (add, revoke, listing):
+        action.add_argument("path", metavar="FILE", help="key file, the endpoint's access.keys")
+    for action in (add, revoke):
+        action.add_argument("key_id", metavar="ID", help="who has the key; not secret")
+    add.add_argument("--requests-per-minute", type=int, metavar="N", help="in any 60 seconds, over all replicas")
+    add.add_argument("--concurrency", type=int, metavar="N", help="at once, over all replicas")
 
 
 @contextmanager

@@ -16,6 +16,9 @@ from presafe.errors import user_error
 
 Message = Mapping[str, str]
 
+NESTED_TAGS = 8
+"""Depth of forged tags within forged tags that is taken apart; each costs a pass over the text."""
+
 
 @dataclass(frozen=True)
 class Thought:
@@ -80,6 +83,19 @@ class ThinkFormat:
             return Thought(reasoning, "", closed=False)
         return Thought("", completion.strip(), closed=True)
 
+    def without_control(self, text: str) -> str:
+        """`text` without think tags and control tokens, and without the white space that set them off.
+
+        A decision on it is the one on the text in which nobody had written them. Tags that removal makes of what stood
+        around others are removed as well, up to a depth beyond which `neutralise` breaks them.
+        """
+        for _ in range(NESTED_TAGS):
+            segments = self._control_pattern.split(text)
+            if len(segments) == 1:
+                return text
+            text = _joined(segments)
+        return text
+
     def neutralise(self, text: str) -> str:
         """Break every think tag and control token in `text` with a space, so that the tokenizer reads plain text."""
         while self._control_pattern.search(text):
@@ -130,6 +146,23 @@ class ThinkFormat:
     def _encode(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         return ids
+
+
+def _joined(segments: list[str]) -> str:
+    """The text between tags, with one space where white space parted it."""
+    last = len(segments) - 1
+    parts: list[str] = []
+    spaced = False
+    for place, segment in enumerate(segments):
+        words = segment if place == 0 else segment.lstrip()
+        words = words if place == last else words.rstrip()
+        spaced = spaced or (place > 0 and segment[:1].isspace())
+        if words:
+            parts += [" ", words] if parts and spaced else [words]
+            spaced = place < last and segment[-1:].isspace()
+        else:
+            spaced = spaced or bool(segment)
+    return "".join(parts)
 
 
 def think_format(tokenizer: PreTrainedTokenizerBase) -> ThinkFormat:

@@ -1,31 +1,31 @@
 """The Ray Serve application. Run it with `presafe serve MODEL`, or `serve deploy serve/config.yaml` on a cluster."""
 
 import time
+from contextlib import AsyncExitStack, aclosing
 from typing import Any
 
-import torch
-from fastapi import FastAPI
-from fastapi.responses import Response, StreamingResponse
-from jinja2 import TemplateError
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, Response
 from openai.types import Model
 from ray import serve
 
 from presafe import storage
 from presafe.config import Endpoint as EndpointSettings
-from presafe.config import Workers
-from presafe.engines.card import read_card
-from presafe.engines.exported import load_exported
-from presafe.errors import UserError, user_error
-from serve.completion import Sampling
-from serve.errors import HANDLERS, ApiError
-from serve.generation import Engine, Generator
-from serve.protocol import ChatRequest, Reply
-from serve.streaming import server_sent_events
+from presafe.engines.exported import check_model
+from serve.door import BODY, Door
+from serve.engine import EngineError
+from serve.errors import HANDLERS, ApiError, status_of
+from serve.exposition import CONTENT_TYPE, exposition
+from serve.observe import Observer, Watch
+from serve.openapi import describe
+from serve.playground import router as playground
+from serve.protocol import ChatRequest
+from serve.replica import Replica, servable_card, start
+from serve.reply import Reply
+from serve.streaming import EventStream, server_sent_events
 
-MAX_ONGOING_REQUESTS = 8
-"""Requests a replica holds: one generates, the others wait in its line."""
-MAX_QUEUED_REQUESTS = 16
-"""Requests that wait for a replica; Serve answers 503 to any more."""
+TURNED_AWAY = 256
+"""Requests that a replica holds beside those that generate: to be told 503, or how the replica is."""
 
 
 class ServeArgs(EndpointSettings):
@@ -38,94 +38,128 @@ class ServeArgs(EndpointSettings):
 def build(args: dict[str, Any]) -> serve.Application:
     """The application, of the fields of ServeArgs. Raises ValueError where they, or the model's card, are wrong."""
     settings = ServeArgs.model_validate(args)
-    read_card(settings.model)
+    if settings.unaligned:
+        check_model(settings.model)
+    else:
+        servable_card(settings.model, settings)
     settings = settings.model_copy(update={"model": storage.absolute(settings.model)})
-    workers = settings.workers
+    workers, autoscaling = settings.workers, settings.autoscaling
+    replicas = {"num_replicas": workers.num_workers} if autoscaling is None else {}
     deployment: Any = Endpoint  # a type checker takes it for the class in front of its decorators
     return deployment.options(
-        num_replicas=workers.num_workers,
+        **replicas,
+        autoscaling_config=None if autoscaling is None else autoscaling.model_dump(),
+        max_ongoing_requests=settings.access.max_ongoing_requests + TURNED_AWAY,
+        graceful_shutdown_timeout_s=settings.drain_s,
         ray_actor_options={"num_cpus": workers.num_cpus, "num_gpus": workers.num_gpus},
     ).bind(settings)
 
 
-def _device(workers: Workers) -> str:
-    if workers.num_gpus == 0:
-        return "cpu"
-    if not torch.cuda.is_available():
-        raise user_error(
-            found=f"a replica with {workers.num_gpus:g} GPU(s) but without CUDA",
-            needed="a torch that sees the GPU",
-            change="install torch with CUDA in the replica's environment, or set workers.num_gpus to 0",
-        )
-    return "cuda"
+api = FastAPI(title="PreSafe", exception_handlers=HANDLERS, docs_url=None, redoc_url=None)
+api.include_router(playground)
+describe(api, ChatRequest)
 
 
-api = FastAPI(title="PreSafe", exception_handlers=HANDLERS, openapi_url=None)
-
-
-@serve.deployment(max_ongoing_requests=MAX_ONGOING_REQUESTS, max_queued_requests=MAX_QUEUED_REQUESTS)
+@serve.deployment
 @serve.ingress(api)
 class Endpoint:
-    """One replica: a model, its engine, and OpenAI's protocol in front of it.
+    """One replica: a model on its engine, and OpenAI's protocol in front of it.
 
     Ray Serve pickles this class by value, here and now: it sees only what stands above it in this file.
     """
 
     def __init__(self, settings: ServeArgs) -> None:
-        loaded = load_exported(settings.model, _device(settings.workers))
-        self._generator = Generator(loaded, settings.gate, settings.max_prompt_tokens, settings.max_new_tokens)
-        self._engine = Engine(self._generator)
-        self._served_name = settings.served_name
-        self._created = int(time.time())
+        context = serve.get_replica_context()
+        scaling = settings.autoscaling
+        self._settings, self._created = settings, int(time.time())
+        self._door = Door(settings.access, settings.workers.num_workers if scaling is None else scaling.max_replicas)
+        self._replica: Replica = start(settings.model, settings)
+        self._engine = self._replica.chat.engine
+        self._observer = Observer(settings, self._replica.served, context.replica_tag)
 
     def check_health(self) -> None:
         """Ray Serve replaces a replica where this raises."""
+        settings = self._settings
+        at_once = settings.vllm.max_num_seqs if settings.engine == "vllm" else settings.batching.max_requests_per_batch
+        self._observer.state(self._engine.load, at_once)
         self._engine.check()
+
+    async def __del__(self) -> None:
+        """Ray Serve calls it once a replica that is to go has finished its requests."""
+        self._engine.close()
+        self._observer.close()
 
     @api.get("/health")
     async def health(self) -> dict[str, str | int]:
         """That this replica is up, and what it does."""
-        tokens = self._generator.generated_tokens
-        return {"status": "ok", "ongoing": self._engine.ongoing, "generated_tokens": tokens}
+        return {
+            "status": "ok",
+            "ongoing": self._door.ongoing,
+            "generated_tokens": self._engine.load.generated_tokens,
+        }
+
+    @api.get("/ready")
+    async def ready(self) -> Response:
+        """Whether this replica takes requests: 200, or 503 where its engine is dead or it is full."""
+        try:
+            self._engine.check()
+            self._door.check_room()
+        except (EngineError, ApiError) as error:
+            return JSONResponse({"status": "not ready", "reason": str(error)}, 503)
+        return JSONResponse({"status": "ready"})
+
+    @api.get("/metrics")
+    async def metrics(self) -> Response:
+        """Prometheus metrics of all replicas."""
+        return Response(await exposition(), media_type=CONTENT_TYPE)
 
     @api.get("/v1/models")
-    async def models(self) -> dict[str, Any]:
+    async def models(self, request: Request) -> dict[str, Any]:
         """The one model."""
-        model = Model(id=self._served_name, created=self._created, object="model", owned_by="presafe")
+        self._door.identify(request.headers)
+        served = self._replica.served
+        extra: Any = {
+            "presafe": {
+                "gate": served.gate,
+                "threshold": served.shown_threshold,
+                "head": self._replica.head,
+                "compare_with": self._settings.compare_with,
+            }
+        }
+        model = Model(id=served.model, created=self._created, object="model", owned_by="presafe", **extra)
         return {"object": "list", "data": [model.to_dict()]}
 
-    @api.post("/v1/chat/completions")
-    async def chat(self, request: ChatRequest) -> Response:
+    @api.post("/v1/chat/completions", openapi_extra=BODY)
+    async def chat(self, request: Request) -> Response:
         """Refuse, or think and answer."""
-        if request.model != self._served_name:
-            message = f"there is no model {request.model!r}; this endpoint serves {self._served_name!r}"
-            raise ApiError(404, message, param="model", code="model_not_found")
-        prompt = self._prompt(request)
-        sampling = self._sampling(request, len(prompt))
-        reply = Reply(self._served_name, len(prompt), self._generator.card.threshold, self._generator.gate)
-        if request.stream:
-            events = self._engine.stream(prompt, sampling)
-            chunks = server_sent_events(events, reply, include_usage=request.include_usage)
-            return StreamingResponse(chunks, media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
-        completion = reply.completion([event async for event in self._engine.stream(prompt, sampling)])
-        return Response(completion, media_type="application/json")
-
-    def _prompt(self, request: ChatRequest) -> list[int]:
-        """Token ids of the CoT-ON prompt."""
         try:
-            prompt = self._generator.format.prompt_ids(request.conversation)
-        except (TemplateError, UserError) as error:
-            raise ApiError(400, f"messages: {error}", param="messages", code="invalid_value") from error
-        longest = self._generator.max_prompt_tokens
-        if len(prompt) > longest:
-            message = f"found a conversation of {len(prompt)} tokens; at most {longest} fit; shorten it"
-            raise ApiError(400, message, param="messages", code="context_length_exceeded")
-        return prompt
+            response = await self._chat(request)
+        except Exception as error:
+            self._observer.metrics.request(status_of(error))
+            raise
+        self._observer.metrics.request(response.status_code)
+        return response
 
-    def _sampling(self, request: ChatRequest, prompt_tokens: int) -> Sampling:
-        room, limit = self._generator.room(prompt_tokens), request.token_limit
-        if limit is not None and limit > room:
-            param = "max_tokens" if request.max_completion_tokens is None else "max_completion_tokens"
-            message = f"found {param} {limit}; at most {room} behind this conversation; lower it or leave it out"
-            raise ApiError(400, message, param=param, code="invalid_value")
-        return request.sampling(room)
+    async def _chat(self, request: Request) -> Response:
+        began = time.monotonic()
+        async with AsyncExitStack() as held:
+            key = self._door.identify(request.headers)
+            limits = held.enter_context(self._door.admit(key))
+            chat = await self._door.read(request)
+            served = self._replica.served
+            if chat.model != served.model:
+                message = f"there is no model {chat.model!r}; this endpoint serves {served.model!r}"
+                raise ApiError(404, message, param="model", code="model_not_found")
+            prompt = self._replica.prompt(chat)
+            room = self._replica.room(chat, len(prompt))
+            n, reply = chat.n or 1, Reply(served, len(prompt))
+            watch = Watch(self._observer, reply.id, None if key is None else key.id, began)
+            events = self._replica.chat.answers(prompt, chat.sampling(room), n, room)
+            answers = await held.enter_async_context(aclosing(watch.over(events, chat, len(prompt), n)))
+            first = await anext(answers)
+            headers = {**reply.headers(first[1]), **limits}
+            if chat.stream:
+                chunks = server_sent_events(first, answers, reply, include_usage=chat.include_usage)
+                return EventStream(chunks, headers, held.pop_all())
+            body = reply.completion([first, *[each async for each in answers]])
+            return Response(body, media_type="application/json", headers=headers)

@@ -1,40 +1,28 @@
-"""One completion while it comes: which token is next, which path it is on, what of it the client may read."""
+"""One completion while it comes: the path it is on, and what of it the client may read."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-
-from presafe.gate import Path, path_taken
-from presafe.records import FinishReason
+from presafe.gate import Path
 from presafe.thinking import ThinkFormat
+from serve.engine import EndReason, Sampling, Step
+from serve.steering import GateRule, PathWatch
 from serve.text import CompletionText, Detokeniser, Text
 
 
 @dataclass(frozen=True)
-class Sampling:
-    """What a client may choose. All but `max_tokens` applies to Path B only."""
-
-    max_tokens: int
-    temperature: float
-    top_p: float
-    seed: int | None = None
-    stop: Sequence[str] = ()
-
-
-@dataclass(frozen=True)
 class Decided:
-    """The path taken, and the head's probability of refusal."""
+    """The path taken, the head's probability of refusal (NaN without a head), and what the gate made of it."""
 
     path: Path
     refuse_probability: float
+    gate_path: Path | None = None
 
 
 @dataclass(frozen=True)
 class Finished:
     """The end. `reasoning_tokens` counts Path B's think block up to its closing tag."""
 
-    finish_reason: FinishReason
+    finish_reason: EndReason
     completion_tokens: int
     reasoning_tokens: int
 
@@ -44,92 +32,62 @@ Event = Decided | Text | Finished
 
 
 class Completion:
-    """Tokens go in, events come out.
+    """Steps of an engine go in, events come out.
 
-    Why the decision is always decoded greedily: what an aligned model decides is its most probable path. Drawn at a
-    client's temperature the decision would be a lottery, with a ticket for every seed. So tokens are greedy until the
-    path shows: the decision token has come (Path A), the think block holds text (Path B), or it was closed or left out
-    (again Path A: an answer without reasoning). `max_tokens` cannot cut that short. On Path A the rest of the empty
-    think block is not left to the model, and the answer is greedy as well: the refusal that was decided is the one
-    that is said. On Path B the decision is over, so the client's temperature, top_p, seed and stop apply.
+    The client's `max_tokens` and `stop` apply once the path shows: neither can cut the decision short.
     """
 
-    def __init__(
-        self, think_format: ThinkFormat, sampling: Sampling, refuse_probability: float, most_tokens: int
-    ) -> None:
-        """`most_tokens` is the server's limit, which holds before the decision as well."""
-        self.pending: list[int] = []
-        """Tokens that the model has yet to read."""
-        self._sampling, self._refuse_probability = sampling, refuse_probability
-        self._most_tokens = most_tokens
-        block = think_format.refuse_completion("")[:-1]
-        parting = len(think_format.decision_prefix) + 1
-        self._path_a, self._rest_of_block = block[:parting], block[parting:]
-        self._detokeniser = Detokeniser(think_format)
-        self._text = CompletionText(think_format, sampling.stop)
-        self._tokens: list[int] = []
-        self._reasoning_tokens = 0
-        self._path: Path | None = None
-        self._random: torch.Generator | None = None
+    def __init__(self, think: ThinkFormat, sampling: Sampling, rule: GateRule, refusal: str) -> None:
+        self._sampling, self._rule, self._refusal = sampling, rule, refusal
+        self._watch = PathWatch(think)
+        self._detokeniser, self._text = Detokeniser(think), CompletionText(think, sampling.stop)
+        self._probability = float("nan")
+        self._decided = False
+        self._tokens = self._reasoning_tokens = self._unread = 0
+        self.over = False
+        """Whether the last event was Finished; the engine is to stop."""
 
-    def choose(self, logits: torch.Tensor) -> int:
-        """The next token, of logits [vocabulary]: greedy, but for Path B at a temperature above 0."""
-        if self._path != "think" or self._sampling.temperature == 0:
-            return int(logits.argmax())
-        if self._random is None:
-            self._random = torch.Generator(logits.device)
-            if self._sampling.seed is None:
-                self._random.seed()
-            else:
-                self._random.manual_seed(self._sampling.seed)
-        return _draw(logits, self._sampling.temperature, self._sampling.top_p, self._random)
+    def push(self, step: Step) -> list[Event]:
+        assert not self.over
+        events: list[Event] = []
+        if step.refuse_probability is not None:
+            self._probability = step.refuse_probability
+            if self._rule.refuses(self._probability):
+                self._watch.path = "refuse"
+                events += self._decision()
+                if self._rule.action == "refusal":
+                    return [*events, Text("answer", self._refusal), *self._end("stop")]
+        for token in step.tokens:
+            events += self._push(token)
+            if reason := self._client_ends():
+                return [*events, *self._end(reason)]
+        if step.finish_reason is not None:
+            self._unread = step.unread_tokens
+            self._watch.end()
+            return [*events, *self._decision(), *self._end(step.finish_reason)]
+        return events
 
-    def push(self, token: int) -> list[Event]:
-        """Take the next token, and behind the decision token the rest of the empty think block."""
-        self.pending = [token]
-        if [*self._tokens, token] == self._path_a:
-            self.pending += self._rest_of_block
-        texts: list[Text] = []
-        for each in self.pending:
-            self._tokens.append(each)
-            texts += self._text.push(self._detokeniser.push(each))
-            if not self._text.in_answer:
-                self._reasoning_tokens = len(self._tokens)
+    def _push(self, token: int) -> list[Event]:
+        self._tokens += 1
+        self._watch.push(token)
+        texts = self._text.push(self._detokeniser.push(token))
+        if not self._text.in_answer:
+            self._reasoning_tokens = self._tokens
         return [*self._decision(), *texts]
 
-    @property
-    def over(self) -> FinishReason | None:
-        """Why the completion ends here, if it does."""
+    def _decision(self) -> list[Event]:
+        """Decided, once the path shows."""
+        if self._decided or self._watch.path is None:
+            return []
+        self._decided = True
+        return [Decided(self._watch.path, self._probability, self._rule.decision(self._probability))]
+
+    def _client_ends(self) -> EndReason | None:
         if self._text.stopped:
             return "stop"
-        limit = self._most_tokens if self._path is None else min(self._sampling.max_tokens, self._most_tokens)
-        return "length" if len(self._tokens) >= limit else None
+        return "length" if self._decided and self._tokens >= self._sampling.max_tokens else None
 
-    def finish(self, reason: FinishReason, *, unread_tokens: int) -> list[Event]:
-        """The last events. `unread_tokens` counts tokens that were generated but not pushed (end of sequence)."""
-        texts = self._text.finish()
-        decision = self._decision()
-        if self._path is None:
-            self._path = path_taken("")
-            decision = [Decided(self._path, self._refuse_probability)]
-        reasoning_tokens = self._reasoning_tokens if self._path == "think" else 0
-        return [*decision, *texts, Finished(reason, len(self._tokens) + unread_tokens, reasoning_tokens)]
-
-    def _decision(self) -> list[Decided]:
-        """The decision, where the last tokens have made it."""
-        if self._path is not None:
-            return []
-        if self._text.has_reasoning:
-            self._path = "think"
-        elif self._text.in_answer or self._tokens[: len(self._path_a)] == self._path_a:
-            self._path = "refuse"
-        return [] if self._path is None else [Decided(self._path, self._refuse_probability)]
-
-
-def _draw(logits: torch.Tensor, temperature: float, top_p: float, random: torch.Generator) -> int:
-    """A token out of the smallest set of most probable ones that holds `top_p`; at least the most probable one."""
-    logits = logits.float()
-    probabilities, order = torch.softmax((logits - logits.max()) / temperature, -1).sort(descending=True)
-    probabilities_before = probabilities.cumsum(-1) - probabilities
-    kept = torch.where(probabilities_before > top_p, 0.0, probabilities)
-    return int(order[torch.multinomial(kept, 1, generator=random)])
+    def _end(self, reason: EndReason) -> list[Event]:
+        self.over = True
+        reasoning = self._reasoning_tokens if self._watch.path == "think" else 0
+        return [*self._text.finish(), Finished(reason, self._tokens + self._unread, reasoning)]

@@ -11,11 +11,22 @@ from starlette.responses import JSONResponse
 
 
 class ApiError(Exception):
-    """A request that cannot be served, for a reason its client can mend."""
+    """A request that cannot be served, for a reason its client can mend, if only by coming again later."""
 
-    def __init__(self, status: int, message: str, *, param: str | None = None, code: str | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        kind: str = "invalid_request_error",
+        param: str | None = None,
+        code: str | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        """`kind` is OpenAI's `type`; `headers` go into the response."""
         super().__init__(message)
-        self.status, self.message, self.param, self.code = status, message, param, code
+        self.status, self.message, self.kind, self.param, self.code = status, message, kind, param, code
+        self.headers = headers
 
 
 def error_body(
@@ -26,11 +37,13 @@ def error_body(
 
 
 INTERNAL_ERROR = error_body("the server failed; its log says why", kind="server_error")
+TIMEOUT = error_body("the completion took too long; ask for fewer tokens", kind="server_error", code="timeout")
 
 
 def _api_error(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ApiError)
-    return JSONResponse(error_body(error.message, param=error.param, code=error.code), error.status)
+    body = error_body(error.message, kind=error.kind, param=error.param, code=error.code)
+    return JSONResponse(body, error.status, headers=error.headers)
 
 
 def _invalid_request(_: Request, error: Exception) -> JSONResponse:
@@ -57,6 +70,10 @@ def _http_error(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse(error_body(message), error.status_code, headers=error.headers)
 
 
+def _timeout(_: Request, __: Exception) -> JSONResponse:
+    return JSONResponse(TIMEOUT, 504)
+
+
 def _internal_error(_: Request, __: Exception) -> JSONResponse:
     return JSONResponse(INTERNAL_ERROR, 500)
 
@@ -65,9 +82,23 @@ HANDLERS: dict[int | type[Exception], Callable[[Request, Exception], Any]] = {
     ApiError: _api_error,
     RequestValidationError: _invalid_request,
     HTTPException: _http_error,
+    TimeoutError: _timeout,
     Exception: _internal_error,
 }
 """For FastAPI's `exception_handlers`."""
+
+
+def status_of(error: Exception) -> int:
+    """The HTTP status that an exception ends in."""
+    match error:
+        case ApiError():
+            return error.status
+        case RequestValidationError():
+            return 400
+        case TimeoutError():
+            return 504
+        case _:
+            return 500
 
 
 def _field(location: Sequence[str | int]) -> str | None:

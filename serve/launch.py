@@ -9,7 +9,6 @@ from ray import serve
 from ray.serve.schema import LoggingConfig
 
 from presafe.config import Cluster, load_serve
-from presafe.engines.card import read_card
 from presafe.errors import user_error
 from presafe.runtime import connect, demand, preflight
 from serve.app import ServeArgs, build
@@ -25,10 +24,10 @@ def serve_model(model: str, overrides: list[str]) -> None:
     """
     settings = load_serve(overrides)
     _check_port(settings.host, settings.port)
-    read_card(model)
+    args = ServeArgs(model=model, **settings.model_dump(exclude={"host", "port"}))
+    build(args.model_dump(mode="json"))
     connect(Cluster())
     preflight(demand("serve", settings.workers))
-    args = ServeArgs(model=model, **settings.model_dump(exclude={"host", "port"}))
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a supervisor's stop is like Ctrl-C
     try:
         launch(args, settings.host, settings.port)
@@ -78,4 +77,5 @@ def _usage(url: str, model: str) -> str:
     body = f'"model": "{model}", "messages": [{{"role": "user", "content": "How do magnets work?"}}]'
     return f"""serving {model} at {url}/v1
   {ask} '{{{body}}}'
-  {ask} '{{{body}, "stream": true}}' --no-buffer"""
+  {ask} '{{{body}, "stream": true}}' --no-buffer
+  a page to try it: {url}"""

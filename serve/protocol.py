@@ -1,22 +1,15 @@
-"""OpenAI's chat completions: the request this endpoint takes, and its answers built with openai's own types."""
+"""OpenAI's chat completions: the request that this endpoint takes. What it does not know, it refuses."""
 
-import json
-import time
-import uuid
-from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
-from openai.types import CompletionUsage
-from openai.types.chat import ChatCompletion, ChatCompletionChunk
-from openai.types.completion_usage import CompletionTokensDetails
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
-from presafe.gate import GateMode, Path
-from serve.completion import Decided, Event, Finished, Sampling
-from serve.text import Text
+from serve.engine import Sampling
 
 DEFAULT_TEMPERATURE, DEFAULT_TOP_P = 0.6, 0.95
 """What the R1 models' authors advise; greedy chains of thought tend to loop."""
+GREEDY_BELOW = 1e-5
+"""A smaller temperature is greedy, as in vLLM: logits divided by next to nothing are no numbers any more."""
 
 
 def _form(value: Any) -> str:
@@ -47,19 +40,36 @@ Content = Annotated[
 ]
 StopSequence = Annotated[str, Field(min_length=1)]
 Stop = Annotated[
-    Annotated[StopSequence, Tag("<string>")]
-    | Annotated[list[StopSequence], Field(min_length=1, max_length=4), Tag("<list>")],
+    Annotated[StopSequence, Tag("<string>")] | Annotated[list[StopSequence], Field(max_length=4), Tag("<list>")],
     Field(discriminator=Discriminator(_form)),
 ]
 
 
 class ChatMessage(_Body):
-    """One message. An assistant's carries no reasoning: what a client calls reasoning was not reasoned here."""
+    """One message, of which role and content alone reach the model.
 
-    role: Literal["system", "user", "assistant"]
-    """Who speaks."""
+    A client may send an answer back as it came, with fields that are empty or none of the model's business. Above all,
+    `reasoning_content` is dropped: what a client calls reasoning was not reasoned here.
+    """
+
+    role: Literal["system", "developer", "user", "assistant"]
+    """Who speaks; `developer` is the newer name of `system`."""
     content: Content
     """What is said."""
+    type: Literal["text"] | None = None
+    """What some clients put here."""
+    reasoning_content: str | None = None
+    """Dropped."""
+    refusal: None = None
+    """Only null, like the other fields of OpenAI's answers below."""
+    annotations: None = None
+    """Only null."""
+    audio: None = None
+    """Only null."""
+    function_call: None = None
+    """Only null."""
+    tool_calls: None = None
+    """Only null."""
 
     @property
     def text(self) -> str:
@@ -69,9 +79,18 @@ class ChatMessage(_Body):
 
     @model_validator(mode="after")
     def _not_empty(self) -> Self:
-        if not self.text.strip():
+        if not self.text.strip() and self.role != "assistant":  # whose answer may have been cut off in its reasoning
             raise ValueError("the message's content is empty; give it some text")
+        if self.role != "assistant" and self.reasoning_content is not None:
+            raise ValueError(f"found reasoning_content in a message of the {self.role}; leave it out")
         return self
+
+
+class ResponseFormat(_Body):
+    """Only free text."""
+
+    type: Literal["text"]
+    """Kind of the answer."""
 
 
 class StreamOptions(_Body):
@@ -103,27 +122,21 @@ class ChatRequest(_Body):
     seed: int | None = Field(None, ge=-(2**63), lt=2**63)
     """The same seed and request sample the same."""
     stop: Stop | None = None
-    """Up to four texts that end the answer."""
-    n: Literal[1] | None = None
-    """Answers a request; only one."""
+    """Up to four texts that end the answer; an empty list is none (lm-evaluation-harness sends one)."""
+    n: int | None = Field(None, ge=1)
+    """Answers to the request; all take the one path that is decided."""
     frequency_penalty: float | None = Field(None, ge=0, le=0)
     """Only 0."""
     presence_penalty: float | None = Field(None, ge=0, le=0)
     """Only 0."""
+    response_format: ResponseFormat | None = None
+    """Only text."""
+    logprobs: Literal[False] | None = None
+    """Only false."""
     user: str | None = None
     """The client's own; not used."""
     metadata: dict[str, str] | None = None
     """The client's own; not used."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _is_unicode(cls, body: Any) -> Any:
-        """JSON can escape half a surrogate pair, which no tokenizer and no response can encode."""
-        try:
-            json.dumps(body, ensure_ascii=False).encode()
-        except UnicodeEncodeError as error:
-            raise ValueError("found half a surrogate pair, which is no Unicode text; remove it") from error
-        return body
 
     @field_validator("messages")
     @classmethod
@@ -144,7 +157,9 @@ class ChatRequest(_Body):
 
     @property
     def conversation(self) -> list[dict[str, str]]:
-        return [{"role": message.role, "content": message.text} for message in self.messages]
+        """What the model is shown."""
+        role = {"developer": "system"}
+        return [{"role": role.get(message.role, message.role), "content": message.text} for message in self.messages]
 
     @property
     def token_limit(self) -> int | None:
@@ -156,89 +171,11 @@ class ChatRequest(_Body):
 
     def sampling(self, room: int) -> Sampling:
         """How to sample where `room` tokens can be generated."""
+        temperature = DEFAULT_TEMPERATURE if self.temperature is None else self.temperature
         return Sampling(
             max_tokens=room if self.token_limit is None else self.token_limit,
-            temperature=DEFAULT_TEMPERATURE if self.temperature is None else self.temperature,
+            temperature=0 if temperature < GREEDY_BELOW else temperature,
             top_p=DEFAULT_TOP_P if self.top_p is None else self.top_p,
             seed=self.seed,
             stop=[self.stop] if isinstance(self.stop, str) else self.stop or [],
-        )
-
-
-class PreSafe(BaseModel):
-    """The `presafe` object of a response."""
-
-    path: Path
-    """`refuse` is Path A, without reasoning."""
-    refuse_probability: float
-    """The head's; null where it is not a number (a gate that is on then refuses)."""
-    threshold: float
-    """The gate's; it decides only where the gate is on."""
-    gate: GateMode
-    """Whether the gate is on."""
-
-
-class Reply:
-    """Builds the bodies that answer one request."""
-
-    def __init__(self, model: str, prompt_tokens: int, threshold: float, gate: GateMode) -> None:
-        self._prompt_tokens, self._threshold, self._gate = prompt_tokens, threshold, gate
-        self._common = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": model}
-
-    def completion(self, events: Sequence[Event]) -> str:
-        """The whole answer as JSON."""
-        decided, *_, finished = events
-        assert isinstance(decided, Decided)
-        assert isinstance(finished, Finished)
-        text = {
-            channel: "".join(e.text for e in events if isinstance(e, Text) and e.channel == channel)
-            for channel in ("reasoning", "answer")
-        }
-        message = {"role": "assistant", "content": text["answer"], "reasoning_content": text["reasoning"]}
-        choice = {"index": 0, "message": message, "finish_reason": finished.finish_reason}
-        body = {
-            **self._common,
-            "object": "chat.completion",
-            "choices": [choice],
-            "usage": self._usage(finished),
-            "presafe": self._presafe(decided),
-        }
-        return ChatCompletion.model_validate(body).to_json(indent=None)
-
-    def chunks(self, event: Event, decided: Decided, *, include_usage: bool) -> list[str]:
-        """The chunks, as JSON, that tell a streaming client of one event."""
-        presafe: dict[str, Any] = {"presafe": self._presafe(decided)}
-        pending_usage: dict[str, Any] = {"usage": None} if include_usage else {}
-        match event:
-            case Decided():
-                return [self._chunk({"role": "assistant", "content": ""}, **presafe, **pending_usage)]
-            case Text(channel, text):
-                field = "reasoning_content" if channel == "reasoning" else "content"
-                return [self._chunk({field: text}, **pending_usage)]
-            case Finished(finish_reason):
-                last = self._chunk({}, finish_reason=finish_reason, **presafe, **pending_usage)
-                usage = self._chunk(None, **presafe, usage=self._usage(event))
-                return [last, usage] if include_usage else [last]
-
-    def _chunk(self, delta: dict[str, str] | None, *, finish_reason: str | None = None, **extra: Any) -> str:
-        """One chunk; without a delta it has no choice either."""
-        choices = [] if delta is None else [{"index": 0, "delta": delta, "finish_reason": finish_reason}]
-        body = {**self._common, "object": "chat.completion.chunk", "choices": choices, **extra}
-        return ChatCompletionChunk.model_validate(body).to_json(indent=None)
-
-    def _presafe(self, decided: Decided) -> dict[str, Any]:
-        presafe = PreSafe(
-            path=decided.path,
-            refuse_probability=decided.refuse_probability,
-            threshold=self._threshold,
-            gate=self._gate,
-        )
-        return presafe.model_dump(mode="json")
-
-    def _usage(self, finished: Finished) -> CompletionUsage:
-        return CompletionUsage(
-            prompt_tokens=self._prompt_tokens,
-            completion_tokens=finished.completion_tokens,
-            total_tokens=self._prompt_tokens + finished.completion_tokens,
-            completion_tokens_details=CompletionTokensDetails(reasoning_tokens=finished.reasoning_tokens),
         )

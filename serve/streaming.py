@@ -1,33 +1,56 @@
-"""A completion as server-sent events."""
+"""Completions as server-sent events."""
 
 import json
 import logging
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import AsyncExitStack
+from typing import Any
 
-from serve.completion import Decided, Event
-from serve.errors import INTERNAL_ERROR
-from serve.protocol import Reply
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from serve.engine import EngineError
+from serve.errors import INTERNAL_ERROR, TIMEOUT
+from serve.reply import Choices, Reply
 
 logger = logging.getLogger("ray.serve")
 
 
+class EventStream(StreamingResponse):
+    """A stream that gives back what it holds, however it ends: also where its client leaves before the first byte."""
+
+    def __init__(self, events: AsyncGenerator[str], headers: dict[str, str], held: AsyncExitStack) -> None:
+        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no", **headers}
+        super().__init__(events, media_type="text/event-stream", headers=headers)
+        self._held = held
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with self._held:
+            await super().__call__(scope, receive, send)
+
+
 async def server_sent_events(
-    events: AsyncGenerator[Event], reply: Reply, *, include_usage: bool
+    first: Choices, answers: AsyncGenerator[Choices], reply: Reply, *, include_usage: bool
 ) -> AsyncGenerator[str]:
     """OpenAI's chunks, then `[DONE]`. Behind the first byte a failure can only be told as an event, without the end."""
+    yield _event(reply.chunk(*first, include_usage=include_usage))
     try:
-        async with aclosing(events):
-            async for event in events:
-                if isinstance(event, Decided):
-                    decided = event
-                for chunk in reply.chunks(event, decided, include_usage=include_usage):
-                    yield _event(chunk)
-    except RuntimeError:  # torch's, out of memory included
+        async for index, event in answers:
+            yield _event(reply.chunk(index, event, include_usage=include_usage))
+    except EngineError:
         logger.exception("a stream failed")
-        yield _event(json.dumps(INTERNAL_ERROR))
+        yield _event(_json(INTERNAL_ERROR))
         return
+    except TimeoutError:
+        yield _event(_json(TIMEOUT))
+        return
+    if include_usage:
+        yield _event(reply.usage_chunk())
     yield _event("[DONE]")
+
+
+def _json(body: dict[str, Any]) -> str:
+    return json.dumps(body)
 
 
 def _event(data: str) -> str:

@@ -12,6 +12,8 @@ from presafe.thinking import ThinkFormat
 Channel = Literal["reasoning", "answer"]
 INCOMPLETE = "\ufffd"
 """What a tokenizer decodes the first bytes of an unfinished character to."""
+LONGEST_CHARACTER = 4
+"""Bytes, and so tokens at most. What is unfinished behind them will never be a character."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Detokeniser:
             return ""
         self._window.append(token)
         known, text = self._decode(self._window[: self._read]), self._decode(self._window)
-        if text.endswith(INCOMPLETE):
+        if text.endswith(INCOMPLETE) and len(self._window) - self._read < LONGEST_CHARACTER:
             return ""
         self._window, self._read = self._window[self._read :], len(self._window) - self._read
         return text[len(known) :]

@@ -1,5 +1,10 @@
 """Small real things that tests share: a random Qwen2, training examples of uneven length."""
 
+import asyncio
+from collections.abc import Coroutine
+from functools import cache
+from typing import Any, TypeVar
+
 import numpy as np
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
@@ -8,6 +13,7 @@ from presafe.config import Align, Lora
 from presafe.records import Example
 
 VOCABULARY = 128
+Result = TypeVar("Result")
 
 
 def random_qwen2(vocab_size: int, hidden_size: int = 32, **changes: object) -> Qwen2ForCausalLM:
@@ -54,3 +60,13 @@ def small_align(**changes: object) -> Align:
         **changes,
     }
     return Align.model_validate(settings)
+
+
+def run(coroutine: Coroutine[Any, Any, Result]) -> Result:
+    """Run it in the one event loop of all tests: an engine outlives a test, and speaks to the loop that it met."""
+    return _runner().run(coroutine)
+
+
+@cache
+def _runner() -> asyncio.Runner:
+    return asyncio.Runner()

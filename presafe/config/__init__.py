@@ -10,7 +10,7 @@ from presafe.config.generation import Decoding, Engine, HttpSettings, Transforme
 from presafe.config.judges import ClassifierSettings, Judge, LlmSettings, PrefixSettings
 from presafe.config.prompts import NearDuplicates, Prompts, Source, Suite, Wrapper
 from presafe.config.run import Cluster, Group, Model, Placement, Pool, Run, Workers
-from presafe.config.serve import Endpoint, Serve
+from presafe.config.serve import Access, Audit, BatchingSettings, Drift, Endpoint, Serve, ServingGate, VllmServing
 from presafe.config.settings import Settings
 from presafe.config.signals import FreshEncoder, Signals
 from presafe.config.teacher import Teacher
@@ -18,11 +18,15 @@ from presafe.config.whole import STAGES, Config, load_config, load_serve
 
 __all__ = [
     "STAGES",
+    "Access",
     "Align",
+    "Audit",
+    "BatchingSettings",
     "ClassifierSettings",
     "Cluster",
     "Config",
     "Decoding",
+    "Drift",
     "Endpoint",
     "Engine",
     "Evaluate",
@@ -44,12 +48,14 @@ __all__ = [
     "Run",
     "Schedule",
     "Serve",
+    "ServingGate",
     "Settings",
     "Signals",
     "Source",
     "Suite",
     "Teacher",
     "TransformersSettings",
+    "VllmServing",
     "VllmSettings",
     "Workers",
     "Wrapper",

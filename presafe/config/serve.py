@@ -1,10 +1,106 @@
 """Section `serve`."""
 
-from pydantic import Field
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
 
 from presafe.config.run import Workers
 from presafe.config.settings import Settings
-from presafe.gate import GateMode
+
+
+def _word(value: Any) -> Any:
+    """YAML 1.1 reads a bare on or off as a truth value."""
+    return ("on" if value else "off") if isinstance(value, bool) else value
+
+
+ServingGate = Annotated[Literal["off", "on", "shadow"], BeforeValidator(_word)]
+
+
+class BatchingSettings(Settings):
+    """Continuous batching with transformers."""
+
+    kv_cache_tokens: int | None = Field(None, ge=1)
+    """Tokens that a replica's KV cache holds; without it, what a GPU has room for, and on the CPU four of the longest
+    conversations. When it is full, the newest completion starts again once there is room."""
+    page_size: int = Field(32, ge=4)
+    """Tokens of a block of the cache."""
+    max_batch_tokens: int = Field(512, ge=1)
+    """Tokens of one forward pass: longer prompts are read in pieces, between which the others go on."""
+    max_requests_per_batch: int = Field(64, ge=1)
+    """Completions that generate at once; more wait in line."""
+
+
+class VllmServing(Settings):
+    """vLLM."""
+
+    max_num_seqs: int = Field(256, ge=1)
+    """Completions that generate at once; more wait in line."""
+    tensor_parallel_size: int = Field(1, ge=1)
+    """GPUs of one node that share a copy of the model; a replica needs as many (workers.num_gpus)."""
+    gpu_memory_utilization: float = Field(0.9, gt=0, le=1)
+    """Share of the GPU's memory for weights and cache."""
+    options: dict[str, Any] = {}
+    """Further arguments of vLLM's engine."""
+
+
+class Access(Settings):
+    """Who may ask, and how much."""
+
+    keys: str | None = None
+    """File of API keys (`presafe key`), read again when it changes; without one, anybody may ask."""
+    max_body_kb: int = Field(1024, ge=1)
+    """Largest request body, in KB of 1024 bytes."""
+    max_choices: int = Field(8, ge=1)
+    """Most completions a request (`n`)."""
+    timeout_s: float = Field(600, gt=0)
+    """Longest time a completion may take, in seconds."""
+    max_ongoing_requests: int = Field(64, ge=1)
+    """Completions a replica holds; further requests are told 503 and to come again."""
+
+
+class Audit(Settings):
+    """The decision log."""
+
+    folder: str | None = None
+    """Local folder on every node; without one, nothing is logged."""
+    text: bool = False
+    """Whether conversations are logged, beside their hashes."""
+    hash_key_file: str | None = None
+    """File with a secret: conversations are hashed with it (HMAC), so that short ones cannot be looked up."""
+    max_mb: float = Field(100, gt=0)
+    """A file of the log ends at this size, in MB of 1e6 bytes."""
+    files: int = Field(10, ge=2)
+    """Files that are kept, a replica, the one being written included."""
+
+
+class Drift(Settings):
+    """The alarm on the distribution of the decision's probability."""
+
+    window: int = Field(1000, ge=100)
+    """Decisions that are compared, a replica."""
+    reference: str | None = None
+    """Decision log to compare with; without one, the first `window` decisions of the replica."""
+
+
+class Autoscaling(Settings):
+    """Replicas by load, instead of a fixed number."""
+
+    min_replicas: int = Field(1, ge=0)
+    """0 lets the endpoint sleep: the first request then waits for a model to load."""
+    max_replicas: int = Field(..., ge=1)
+    """Most of them; each of the size of `workers`."""
+    target_ongoing_requests: float = Field(24, gt=0)
+    """Completions a replica should have; well below access.max_ongoing_requests: a 7B-14B takes minutes to load."""
+    upscale_delay_s: float = Field(15, ge=0)
+    """How long the load must last before a replica is added."""
+    downscale_delay_s: float = Field(600, ge=0)
+    """How long it must be gone before one is taken away."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.min_replicas > self.max_replicas:
+            raise ValueError(f"min_replicas {self.min_replicas} is above max_replicas {self.max_replicas}")
+        return self
 
 
 class Endpoint(Settings):
@@ -12,14 +108,50 @@ class Endpoint(Settings):
 
     workers: Workers = Workers()
     """Replicas, and what each one gets."""
+    autoscaling: Autoscaling | None = None
+    """Replicas by load; `workers.num_workers` is then not used."""
+    drain_s: float = Field(600, ge=0)
+    """How long a replica that is to go may finish its completions."""
+    engine: Literal["transformers", "vllm"] = "transformers"
+    """`vllm` needs presafe[vllm] and a model with `merged-gate/` or a readout head."""
+    batching: BatchingSettings = BatchingSettings()
+    """Of engine `transformers`."""
+    vllm: VllmServing = VllmServing()
+    """Of engine `vllm`."""
     served_name: str = Field("presafe", min_length=1)
     """What clients call the model."""
-    gate: GateMode = "off"
-    """`off` is the paper: the aligned model decides by itself. `on` adds the safety head's decision."""
+    gate: ServingGate = "off"
+    """`off` is the paper: the aligned model decides by itself. `on` adds the head's decision; `shadow` only logs it."""
+    gate_action: Literal["refusal", "cot_off"] = "refusal"
+    """What the gate does above its threshold: the card's refusal, or the think block is closed and the CoT-OFF state
+    answers (a false alarm then costs the reasoning, not the answer)."""
+    threshold: float | None = Field(None, ge=0, le=1)
+    """The gate's threshold; without one, the card's, which was calibrated at export."""
+    reveal_probability: bool = True
+    """Whether clients see the probability and the threshold. An attacker can climb along them."""
+    unaligned: bool = False
+    """Serve a plain model without a head, to compare with: it refuses nothing that it did not refuse before."""
+    compare_with: str | None = None
+    """Relative URL of another endpoint, which the playground shows beside this one."""
     max_new_tokens: int = Field(8192, ge=1)
     """Ceiling of a completion."""
     max_prompt_tokens: int = Field(8192, ge=1)
     """Longer conversations are rejected."""
+    access: Access = Access()
+    """Keys and limits."""
+    audit: Audit = Audit()
+    """The decision log."""
+    drift: Drift = Drift()
+    """The drift alarm."""
+
+    @model_validator(mode="after")
+    def _gate_has_a_head(self) -> Self:
+        if self.unaligned and self.gate != "off":
+            raise ValueError("a model without a head (unaligned) has no gate: set gate to off")
+        gpus, wanted = self.workers.num_gpus, self.vllm.tensor_parallel_size
+        if self.engine == "vllm" and wanted > max(1, gpus):
+            raise ValueError(f"vllm.tensor_parallel_size {wanted} needs workers.num_gpus {wanted}, found {gpus:g}")
+        return self
 
 
 class Serve(Endpoint):

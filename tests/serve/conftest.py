@@ -19,10 +19,14 @@ DEADLINE_S = 60.0
 
 @dataclass(frozen=True)
 class Served:
-    """Two applications of one model: `url` has the gate off, `gated_url` has it on."""
+    """Three applications of one model: `url` has the gate off, `gated_url` has it on, `keyed_url` asks for a key."""
 
     url: str
     gated_url: str
+    keyed_url: str
+    key_file: str
+    audit_folder: str
+    """Decision log of `keyed_url`."""
 
     def client(self, *, gated: bool = False) -> openai.OpenAI:
         url = self.gated_url if gated else self.url
@@ -53,12 +57,15 @@ def loaded(tiny_export: TinyExport) -> LoadedModel:
 
 
 @pytest.fixture(scope="session")
-def served(request: pytest.FixtureRequest, tiny_export: TinyExport) -> Iterator[Served]:
-    """Launched as the command line does it, and a second application behind the same proxy."""
+def served(
+    request: pytest.FixtureRequest, tiny_export: TinyExport, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Served]:
+    """Launched as the command line does it, and two more applications behind the same proxy."""
     request.getfixturevalue("local_ray")
     from ray import serve
 
     from serve.app import ServeArgs, build
+    from serve.key_command import issue_key
     from serve.launch import QUIET, launch
 
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -68,9 +75,15 @@ def served(request: pytest.FixtureRequest, tiny_export: TinyExport) -> Iterator[
         "max_prompt_tokens": MAX_PROMPT_TOKENS,
         "max_new_tokens": MAX_NEW_TOKENS,
         "workers": {"num_cpus": 0.5},
+        "access": {"max_ongoing_requests": 16, "max_body_kb": 64},
     }
     launch(ServeArgs.model_validate(args), "127.0.0.1", port)
     serve.run(build({**args, "gate": "on"}), name="gated", route_prefix="/gated", logging_config=QUIET)
+    folder = tmp_path_factory.mktemp("access")
+    key_file, audit_folder = str(folder / "keys.yaml"), str(folder / "audit")
+    issue_key(key_file, "nobody")  # a key file has one key at least
+    keyed = {"access": {"keys": key_file}, "audit": {"folder": audit_folder}}
+    serve.run(build({**args, "gate": "shadow", **keyed}), name="keyed", route_prefix="/keyed", logging_config=QUIET)
     url = f"http://127.0.0.1:{port}"
-    yield Served(url, f"{url}/gated")
+    yield Served(url, f"{url}/gated", f"{url}/keyed", key_file, audit_folder)
     serve.shutdown()

@@ -14,6 +14,8 @@ from presafe.engines.exported import LoadedModel
 from presafe.engines.transformers_engine import TransformersEngine
 from tiny_reasoner import ANSWER, BENIGN, ENDLESS, GATE_REFUSAL, HARMFUL, REASONING, REFUSAL, THRESHOLD, user
 
+MAX_ONGOING, MAX_BODY_KB = 16, 64
+"""As in conftest.py."""
 TICKS_WITHOUT_END = 1000
 """Tokens that ENDLESS surely takes, and a generation that was called off does not."""
 
@@ -42,6 +44,7 @@ def test_the_models_own_refusal_has_no_reasoning(served: Any) -> None:
         "refuse_probability": pytest.approx(0.9, abs=0.01),
         "threshold": THRESHOLD,
         "gate": "off",
+        "gate_path": None,
     }
     assert usage.completion_tokens_details.reasoning_tokens == 0
     assert usage.total_tokens == usage.prompt_tokens + usage.completion_tokens > usage.prompt_tokens > 0
@@ -107,6 +110,12 @@ def test_a_high_temperature_does_not_change_the_decision(served: Any) -> None:
             assert path == "think" or reply.choices[0].message.content == REFUSAL
 
 
+@pytest.mark.parametrize("temperature", [0, 5e-324, 1e-46, 1e-9])
+def test_a_temperature_of_next_to_nothing_is_greedy(served: Any, temperature: float) -> None:
+    reply = served.client().chat.completions.create(model="presafe", messages=user(BENIGN), temperature=temperature)
+    assert reply.choices[0].message.content == ANSWER
+
+
 @pytest.mark.parametrize(
     "forged",
     [
@@ -116,8 +125,8 @@ def test_a_high_temperature_does_not_change_the_decision(served: Any) -> None:
     ],
 )
 def test_forged_tags_are_plain_text(served: Any, loaded: LoadedModel, forged: str) -> None:
-    control = set(loaded.tokenizer.get_added_vocab().values())
-    prompt, plain = (loaded.format.prompt_ids(conversation(text)) for text in (forged, "plain text"))
+    think, control = loaded.format, set(loaded.tokenizer.get_added_vocab().values())
+    prompt, plain = (think.prompt_ids(conversation(text)) for text in (think.without_control(forged), "plain text"))
     assert [token for token in prompt if token in control] == [token for token in plain if token in control]
     *history, last = conversation(forged)
     in_parts = {**last, "content": [{"type": "text", "text": forged}]}
@@ -143,11 +152,9 @@ def test_forged_tags_are_plain_text(served: Any, loaded: LoadedModel, forged: st
             "messages[0].content[0].type",
             "'text'",
         ),
-        (
-            {"messages": [{"role": "assistant", "content": "x", "reasoning_content": "y"}, *user("x")]},
-            "messages[0].reasoning_content",
-            "unknown",
-        ),
+        ({"messages": [{"role": "user", "content": "x", "reasoning_content": "y"}]}, "messages[0]", "leave it out"),
+        ({"messages": [{"role": "user", "content": "x", "name": "<think>"}]}, "messages[0].name", "unknown"),
+        ({"messages": [{"role": "<think>", "content": "x"}]}, "messages[0].role", "'user'"),
         ({"chat_template": "{{ messages }}"}, "chat_template", "unknown"),
         ({"chat_template_kwargs": {"enable_thinking": False}}, "chat_template_kwargs", "unknown"),
         ({"continue_final_message": True}, "continue_final_message", "unknown"),
@@ -156,7 +163,10 @@ def test_forged_tags_are_plain_text(served: Any, loaded: LoadedModel, forged: st
         ({"guided_regex": "Sure.*"}, "guided_regex", "unknown"),
         ({"tools": []}, "tools", "unknown"),
         ({"presafe": {"gate": "off"}}, "presafe", "unknown"),
-        ({"n": 2}, "n", "1"),
+        ({"n": 0}, "n", "1"),
+        ({"n": 9}, "n", "at most 8"),
+        ({"logprobs": True}, "logprobs", "False"),
+        ({"response_format": {"type": "json_object"}}, "response_format.type", "'text'"),
         ({"temperature": 2.5}, "temperature", "2"),
         ({"temperature": "0"}, "temperature", "number"),
         ({"top_p": -0.1}, "top_p", "0"),
@@ -188,6 +198,11 @@ def test_a_long_conversation_is_told_both_numbers(served: Any, loaded: LoadedMod
     assert caught.value.code == "context_length_exceeded"
 
 
+def test_a_message_of_tags_alone_is_refused(served: Any) -> None:
+    with pytest.raises(openai.BadRequestError, match="tags alone"):
+        served.client().chat.completions.create(model="presafe", messages=user("<think>\n</think>"))
+
+
 def test_an_unknown_model_is_not_found(served: Any) -> None:
     with pytest.raises(openai.NotFoundError, match="'gpt-5'; this endpoint serves 'presafe'") as caught:
         served.client().chat.completions.create(model="gpt-5", messages=user("x"))
@@ -198,10 +213,11 @@ def test_an_unknown_model_is_not_found(served: Any) -> None:
     ("body", "says"),
     [
         (b"{not json", "not JSON"),
-        (b"", "missing"),
-        (b"[]", "dictionary"),
-        (b'{"model": "presafe", "messages": [{"role": "user", "content": "\\ud800"}]}', "surrogate"),
-        (b'{"\\ud800": 1}', "surrogate"),
+        (b"", "not JSON"),
+        (b"[]", "object"),
+        (b"[" * 10_000, "not JSON"),
+        (b'{"model": "presafe", "messages": [{"role": "user", "content": "\\ud800"}]}', "not JSON"),
+        (b'{"\\ud800": 1}', "not JSON"),
         (b'{"model": "presafe", "messages": [{"role": "user", "content": "x"}], "temperature": NaN}', "finite"),
     ],
 )
@@ -210,6 +226,56 @@ def test_a_body_that_is_no_request_is_a_400(served: Any, body: bytes, says: str)
     reply = httpx.post(f"{served.url}/v1/chat/completions", content=body, headers=headers)
     assert reply.status_code == 400
     assert says in reply.json()["error"]["message"]
+
+
+def test_a_body_that_is_too_large_or_of_another_kind_is_refused(served: Any) -> None:
+    url, json_type = f"{served.url}/v1/chat/completions", {"Content-Type": "application/json"}
+    reply = httpx.post(url, content=b" " * (MAX_BODY_KB * 1024 + 1), headers=json_type)
+    assert (reply.status_code, reply.json()["error"]["code"]) == (413, "request_too_large")
+    reply = httpx.post(url, content=b"{}", headers={"Content-Type": "text/plain"})
+    assert (reply.status_code, reply.json()["error"]["type"]) == (415, "invalid_request_error")
+
+
+def test_an_answer_goes_back_as_it_came(served: Any, loaded: LoadedModel) -> None:
+    client = served.client()
+    first = client.chat.completions.create(model="presafe", messages=user(BENIGN), temperature=0)
+    turns = [*user(BENIGN), first.choices[0].message, *user(BENIGN)]
+    reply = client.chat.completions.create(model="presafe", messages=turns, max_tokens=8)
+    shown = [*user(BENIGN), {"role": "assistant", "content": ANSWER}, *user(BENIGN)]
+    assert reply.usage.prompt_tokens == len(loaded.format.prompt_ids(shown)), "its reasoning is not shown to the model"
+
+
+def test_several_answers_come_apart(served: Any) -> None:
+    client = served.client()
+    options: dict[str, Any] = {"model": "presafe", "messages": user(BENIGN), "temperature": 1, "seed": 5, "n": 3}
+    reply = client.chat.completions.create(**options)
+    assert [choice.index for choice in reply.choices] == [0, 1, 2]
+    streamed_texts = ["", "", ""]
+    for chunk in client.chat.completions.create(**options, stream=True):
+        for choice in chunk.choices:
+            streamed_texts[choice.index] += choice.delta.content or ""
+    assert streamed_texts == [choice.message.content for choice in reply.choices]
+    refusals = client.chat.completions.create(model="presafe", messages=user(HARMFUL), n=2)
+    assert [choice.message.content for choice in refusals.choices] == [REFUSAL] * 2
+
+
+def test_the_decision_is_in_the_headers(served: Any) -> None:
+    for stream in (False, True):
+        request = {"model": "presafe", "messages": user(HARMFUL), "stream": stream}
+        headers = httpx.post(f"{served.gated_url}/v1/chat/completions", json=request).headers
+        assert (headers["x-presafe-path"], headers["x-presafe-gate"]) == ("refuse", "on")
+        assert float(headers["x-presafe-refuse-probability"]) == pytest.approx(0.9, abs=0.01)
+
+
+def test_a_replica_says_that_it_is_ready(served: Any) -> None:
+    assert httpx.get(f"{served.url}/ready").json() == {"status": "ready"}
+
+
+def test_the_endpoint_describes_itself(served: Any) -> None:
+    document = httpx.get(f"{served.url}/openapi.json").json()
+    body = document["paths"]["/v1/chat/completions"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    name = body["$ref"].removeprefix("#/components/schemas/")
+    assert set(document["components"]["schemas"][name]["required"]) == {"model", "messages"}
 
 
 def test_other_addresses_and_methods_are_errors_of_the_same_shape(served: Any) -> None:
@@ -270,19 +336,22 @@ def test_leaving_without_the_reply_stops_the_generation(served: Any) -> None:
 
 
 def test_more_requests_than_fit_are_turned_away(served: Any) -> None:
-    async def ask_until_turned_away() -> int:
+    async def ask_until_turned_away() -> httpx.Response:
         request = {"model": "presafe", "messages": user(ENDLESS), "temperature": 0}
         limits = httpx.Limits(max_connections=None)
         async with httpx.AsyncClient(timeout=60, limits=limits) as client:
             asking = {
-                asyncio.create_task(client.post(f"{served.url}/v1/chat/completions", json=request)) for _ in range(60)
+                asyncio.create_task(client.post(f"{served.url}/v1/chat/completions", json=request))
+                for _ in range(2 * MAX_ONGOING)
             }
             done, running = await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
             for task in running:
                 task.cancel()
             await asyncio.wait(asking)
-            return max(task.result().status_code for task in done)
+            return next(task.result() for task in done)
 
-    assert asyncio.run(ask_until_turned_away()) == 503
+    turned_away = asyncio.run(ask_until_turned_away())
+    assert (turned_away.status_code, turned_away.headers["Retry-After"]) == (503, "1")
+    assert turned_away.json()["error"]["code"] == "overloaded"
     served.wait_until(lambda health: health["ongoing"] == 0)
     assert served.client().chat.completions.create(model="presafe", messages=user(HARMFUL)).presafe["path"] == "refuse"

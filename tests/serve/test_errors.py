@@ -11,12 +11,33 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from presafe.engines.exported import LoadedModel
-from serve.completion import Decided, Event, Sampling
+from presafe.config import BatchingSettings
+from presafe.engines.exported import load_exported
+from serve.batching import BatchingEngine
+from serve.completion import Decided
+from serve.drawing import Drawing
+from serve.engine import EngineError, Sampling, Step
 from serve.errors import HANDLERS
-from serve.generation import Engine, Generator
-from serve.protocol import Reply
+from serve.reply import Choices, Reply, Served
+from serve.steering import GateRule
 from serve.streaming import server_sent_events
+from support import run
+from tiny_reasoner import BENIGN, TinyExport, user
+
+WILD = Sampling(max_tokens=40, temperature=1, top_p=1, seed=0)
+
+
+@pytest.fixture(scope="module")
+def engine(tiny_export: TinyExport) -> Iterator[BatchingEngine]:
+    loaded = load_exported(tiny_export.folder)
+    made = BatchingEngine(loaded, GateRule("off", 0.5, "refusal"), BatchingSettings(), 1000)
+    made.prompt = loaded.format.prompt_ids(user(BENIGN))  # type: ignore[attr-defined]
+    yield made
+    made.close()
+
+
+async def generate(engine: Any) -> list[Step]:
+    return [step async for step in engine.generate(engine.prompt, WILD, 40)]
 
 
 def test_a_failure_of_the_server_tells_nothing_of_it() -> None:
@@ -31,72 +52,70 @@ def test_a_failure_of_the_server_tells_nothing_of_it() -> None:
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
             return await client.get("/")
 
-    reply = asyncio.run(ask())
+    reply = run(ask())
     assert reply.status_code == 500
     assert reply.json()["error"]["type"] == "server_error"
     assert "secret" not in reply.text
 
 
-def test_a_failure_of_the_generation_reaches_its_caller_and_only_it(
-    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+def test_a_failure_of_one_completion_reaches_its_caller_and_only_it(
+    engine: BatchingEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    generator = Generator(loaded, "off", 600, 10)
-    engine = Engine(generator)
-    complete = generator.complete
+    draw = Drawing.draw
 
-    def fail_once(*_: Any) -> Iterator[Event]:
-        monkeypatch.setattr(generator, "complete", complete)
+    def fail_once(*_: Any) -> int:
+        monkeypatch.setattr(Drawing, "draw", draw)
         raise RuntimeError("out of memory")
 
-    async def ask() -> list[Event]:
-        sampling = Sampling(max_tokens=4, temperature=0, top_p=1)
-        return [
-            event
-            async for event in engine.stream(loaded.format.prompt_ids([{"role": "user", "content": "x"}]), sampling)
-        ]
+    async def two() -> list[list[Step] | BaseException]:
+        return await asyncio.gather(generate(engine), generate(engine), return_exceptions=True)
 
-    monkeypatch.setattr(generator, "complete", fail_once)
-    with pytest.raises(RuntimeError, match="out of memory"):
-        asyncio.run(ask())
-    assert len(asyncio.run(ask())) >= 2
-    assert engine.ongoing == 0
+    monkeypatch.setattr(Drawing, "draw", fail_once)
+    failed, other = run(two())
+    assert isinstance(failed, EngineError)
+    assert isinstance(other, list)
+    assert other[-1].finish_reason is not None
+    engine.check()
+    assert engine.load.running == 0
 
 
 def test_a_stream_that_fails_ends_in_an_error_and_without_done() -> None:
-    async def fail_after_the_decision() -> AsyncGenerator[Event]:
-        yield Decided("think", math.nan)
-        raise RuntimeError("secret")
+    async def fail() -> AsyncGenerator[Choices]:
+        for choice in ():
+            yield choice
+        raise EngineError("secret")
 
     async def collect() -> list[str]:
-        reply = Reply("presafe", 3, 0.5, "off")
-        return [event async for event in server_sent_events(fail_after_the_decision(), reply, include_usage=False)]
+        reply = Reply(Served("presafe", "off", 0.5, True), 3)
+        events = server_sent_events((0, Decided("think", math.nan)), fail(), reply, include_usage=False)
+        return [event async for event in events]
 
-    first, last = (json.loads(event.removeprefix("data: ")) for event in asyncio.run(collect()))
+    first, last = (json.loads(event.removeprefix("data: ")) for event in run(collect()))
     assert first["presafe"]["refuse_probability"] is None
     assert last["error"]["type"] == "server_error"
     assert "secret" not in str(last)
 
 
-def test_a_generation_that_hangs_is_unhealthy(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    generator = Generator(loaded, "off", 600, 10)
-    engine, release, begun = Engine(generator), threading.Event(), threading.Event()
+def test_a_generation_that_hangs_is_unhealthy(engine: BatchingEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    release, begun = threading.Event(), threading.Event()
+    draw = Drawing.draw
 
-    def hang(*_: Any) -> Iterator[Event]:
+    def hang(*args: Any) -> int:
         begun.set()
         release.wait()
-        return iter(())
+        return draw(*args)
 
     async def check_while_it_hangs() -> None:
-        asking = asyncio.create_task(anext(engine.stream([1], Sampling(4, 0, 1)), None))
+        asking = asyncio.create_task(generate(engine))
         await asyncio.to_thread(begun.wait)
         engine.check()
-        monkeypatch.setattr("serve.generation.STALL_SECONDS", 0.0)
-        with pytest.raises(RuntimeError, match="no token for"):
+        monkeypatch.setattr("serve.batching.STALL_SECONDS", 0.0)
+        with pytest.raises(EngineError, match="no token for"):
             engine.check()
         release.set()
         await asking
 
-    monkeypatch.setattr(generator, "complete", hang)
+    monkeypatch.setattr(Drawing, "draw", hang)
     engine.check()
-    asyncio.run(check_while_it_hangs())
+    run(check_while_it_hangs())
     engine.check()

@@ -1,32 +1,83 @@
-"""The engine's server on a model that really decides: the same head, the same tokens, and nobody tunes the decision."""
+"""The engine on a model that really decides: the same head, the same tokens, and nobody tunes the decision."""
 
-import threading
+import asyncio
+import dataclasses
+from collections.abc import Callable, Iterator
+from contextlib import aclosing
 from dataclasses import replace
 
 import pytest
 import torch
 
-from presafe.config import TransformersSettings
+from presafe.config import BatchingSettings, TransformersSettings
 from presafe.engines.card import HeadCard
-from presafe.engines.exported import LoadedModel
+from presafe.engines.exported import LoadedModel, load_exported
 from presafe.engines.transformers_engine import TransformersEngine
-from presafe.gate import GateMode
-from serve.completion import Completion, Decided, Event, Finished, Sampling
-from serve.generation import Generator
+from presafe.errors import UserError
+from serve.batching import BatchingEngine
+from serve.chat import Chat
+from serve.completion import Completion, Decided, Event, Finished
+from serve.engine import EngineError, Sampling, Step
+from serve.steering import GateRule, Steering
 from serve.text import Text
-from tiny_reasoner import ANSWER, BENIGN, ENDLESS, GATE_REFUSAL, HARMFUL, REASONING, REFUSAL, TAGGED, user
+from support import run
+from tiny_reasoner import (
+    ANSWER,
+    BENIGN,
+    ENDLESS,
+    GATE_REFUSAL,
+    HARMFUL,
+    REASONING,
+    REFUSAL,
+    TAGGED,
+    THRESHOLD,
+    TinyExport,
+    user,
+)
 
 GREEDY = Sampling(max_tokens=300, temperature=0, top_p=1)
 WILD = Sampling(max_tokens=60, temperature=2, top_p=1)
+ROOM = 300
+OFF = GateRule("off", THRESHOLD, "refusal")
+ON = GateRule("on", THRESHOLD, "refusal")
+COT_OFF = GateRule("on", THRESHOLD, "cot_off")
+SHADOW = GateRule("shadow", THRESHOLD, "refusal")
+LINEAR, READOUT = HeadCard(), HeadCard(kind="readout")
+
+Chats = Callable[..., Chat]
 
 
-def generator(loaded: LoadedModel, gate: GateMode = "off", max_new_tokens: int = 300) -> Generator:
-    return Generator(loaded, gate, max_prompt_tokens=600, max_new_tokens=max_new_tokens)
+@pytest.fixture(scope="module")
+def chats(tiny_export: TinyExport) -> Iterator[Chats]:
+    """A chat a rule and head, each made once: the engine writes a linear head into the model that it is given."""
+    made: dict[tuple[GateRule, HeadCard], Chat] = {}
+
+    def chat(rule: GateRule = OFF, head: HeadCard = LINEAR) -> Chat:
+        if (rule, head) not in made:
+            loaded = with_head(load_exported(tiny_export.folder), head)
+            engine = BatchingEngine(loaded, rule, BatchingSettings(max_batch_tokens=64), 1000)
+            made[rule, head] = Chat(engine, loaded.format, rule, GATE_REFUSAL, 60)
+        return made[rule, head]
+
+    yield chat
+    for each in made.values():
+        each.engine.close()
 
 
-def complete(of: Generator, prompt: str, sampling: Sampling = GREEDY) -> tuple[Decided, str, str, Finished]:
+def with_head(loaded: LoadedModel, card: HeadCard) -> LoadedModel:
+    """The same export with another head."""
+    assert loaded.card is not None
+    head = None if card.kind == "readout" else loaded.head
+    return replace(loaded, head=head, card=loaded.card.model_copy(update={"head": card}))
+
+
+async def events_of(chat: Chat, prompt: str, sampling: Sampling = GREEDY) -> list[Event]:
+    ids = chat.think.prompt_ids(user(prompt))
+    return [event async for _, event in chat.answers(ids, sampling, 1, ROOM)]
+
+
+def parts(events: list[Event]) -> tuple[Decided, str, str, Finished]:
     """Decision, reasoning, answer and end of one completion."""
-    events: list[Event] = list(of.complete(of.format.prompt_ids(user(prompt)), sampling, threading.Event()))
     decided, *texts, finished = events
     assert isinstance(decided, Decided)
     assert isinstance(finished, Finished)
@@ -37,49 +88,62 @@ def complete(of: Generator, prompt: str, sampling: Sampling = GREEDY) -> tuple[D
     return decided, text["reasoning"], text["answer"], finished
 
 
+def complete(chat: Chat, prompt: str, sampling: Sampling = GREEDY) -> tuple[Decided, str, str, Finished]:
+    return parts(run(events_of(chat, prompt, sampling)))
+
+
+async def tokens_of(chat: Chat, prompt: str, sampling: Sampling, limit: int = ROOM) -> list[int]:
+    steps = chat.engine.generate(chat.think.prompt_ids(user(prompt)), sampling, limit)
+    return [token async for step in steps for token in step.tokens]
+
+
 @pytest.mark.parametrize("prompt", [HARMFUL, BENIGN, TAGGED, ENDLESS])
-def test_greedy_tokens_are_those_of_generate(loaded: LoadedModel, prompt: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    tested = generator(loaded)
-    read_by_model: list[int] = []
-    step = tested.step
-    monkeypatch.setattr(tested, "step", lambda tokens, cache: (read_by_model.extend(tokens), step(tokens, cache))[1])
-    *_, finished = complete(tested, prompt)
+@pytest.mark.parametrize("head", [LINEAR, READOUT])
+def test_greedy_tokens_are_those_of_generate(chats: Chats, loaded: LoadedModel, prompt: str, head: HeadCard) -> None:
+    generated = run(tokens_of(chats(head=head), prompt, GREEDY))
     ids = torch.tensor([loaded.format.prompt_ids(user(prompt))])
-    expected = loaded.model.generate(input_ids=ids, do_sample=False, max_new_tokens=300)[0, ids.shape[1] :].tolist()
-    assert read_by_model == expected[:-1], "the last token is not read: nothing follows it"
-    assert finished.completion_tokens == len(expected)
-    assert finished.finish_reason == ("length" if prompt == ENDLESS else "stop")
+    expected = loaded.model.generate(input_ids=ids, do_sample=False, max_new_tokens=ROOM)[0, ids.shape[1] :].tolist()
+    assert generated == [token for token in expected if token not in loaded.stop_ids]
 
 
-def test_the_head_is_the_offline_head(loaded: LoadedModel) -> None:
-    prompts = [loaded.format.prompt_ids(user(prompt)) for prompt in (HARMFUL, BENIGN, TAGGED, ENDLESS)]
-    offline = TransformersEngine(loaded, TransformersSettings(batch_size=4), loaded.reader).refuse_probabilities(
-        prompts
-    )
-    online = [generator(loaded).prefill(prompt)[0] for prompt in prompts]
-    assert online == pytest.approx(offline, abs=1e-5)
+@pytest.mark.parametrize("head", [LINEAR, READOUT])
+def test_the_head_is_the_offline_head(chats: Chats, loaded: LoadedModel, head: HeadCard) -> None:
+    prompts = (HARMFUL, BENIGN, TAGGED, ENDLESS)
+    offline = with_head(loaded, head)
+    engine = TransformersEngine(offline, TransformersSettings(batch_size=4), offline.reader)
+    expected = engine.refuse_probabilities([loaded.format.prompt_ids(user(prompt)) for prompt in prompts])
+
+    async def online() -> list[float]:
+        chat = chats(head=head)
+        answered = await asyncio.gather(*(events_of(chat, prompt) for prompt in prompts))
+        return [parts(events)[0].refuse_probability for events in answered]
+
+    assert run(online()) == pytest.approx(expected, abs=1e-5)
 
 
-def with_head(loaded: LoadedModel, card: HeadCard) -> LoadedModel:
-    """The same export with another head; a probe keeps its weights, whatever they read."""
-    assert loaded.card is not None
-    head = None if card.kind == "readout" else loaded.head
-    return replace(loaded, head=head, card=loaded.card.model_copy(update={"head": card}))
+@pytest.mark.parametrize("head", [LINEAR, READOUT])
+def test_the_model_decides_where_the_gate_is_off(chats: Chats, head: HeadCard) -> None:
+    decided, reasoning, answer, finished = complete(chats(head=head), HARMFUL)
+    assert (decided.path, decided.gate_path) == ("refuse", None)
+    assert (reasoning, answer, finished.reasoning_tokens) == ("", REFUSAL, 0)
+    decided, reasoning, answer, finished = complete(chats(head=head), BENIGN)
+    assert (decided.path, reasoning, answer) == ("think", REASONING, ANSWER)
+    assert 0 < finished.reasoning_tokens < finished.completion_tokens
 
 
-@pytest.mark.parametrize("card", [HeadCard(kind="readout"), HeadCard(layer=1), HeadCard(kind="mean")])
-def test_other_heads_are_read_as_offline_and_change_no_token(loaded: LoadedModel, card: HeadCard) -> None:
-    other = with_head(loaded, card)
-    prompts = [other.format.prompt_ids(user(prompt)) for prompt in (HARMFUL, BENIGN)]
-    offline = TransformersEngine(other, TransformersSettings(batch_size=2), other.reader).refuse_probabilities(prompts)
-    assert [generator(other).prefill(prompt)[0] for prompt in prompts] == pytest.approx(offline, abs=1e-5)
-    for prompt, answer in ((HARMFUL, REFUSAL), (BENIGN, ANSWER)):
-        assert complete(generator(other), prompt)[1:] == complete(generator(loaded), prompt)[1:]
-        assert complete(generator(other), prompt)[2] == answer
+def test_the_gate_refuses_without_generating(chats: Chats) -> None:
+    gated = chats(ON)
+    before = gated.engine.load.generated_tokens
+    for prompt in (HARMFUL, ENDLESS):  # by itself the model would think about the second
+        decided, reasoning, answer, finished = complete(gated, prompt)
+        assert (decided.path, decided.gate_path) == ("refuse", "refuse")
+        assert (reasoning, answer, finished.completion_tokens) == ("", GATE_REFUSAL, 0)
+    assert gated.engine.load.generated_tokens == before
+    assert complete(gated, BENIGN)[1:3] == (REASONING, ANSWER)
 
 
-def test_the_gate_reads_the_models_own_decision(loaded: LoadedModel) -> None:
-    gated = generator(with_head(loaded, HeadCard(kind="readout")), "on")
+def test_a_readout_gate_reads_the_models_own_decision(chats: Chats) -> None:
+    gated = chats(ON, READOUT)
     decided, reasoning, answer, finished = complete(gated, HARMFUL)
     assert (decided.path, reasoning, answer, finished.completion_tokens) == ("refuse", "", GATE_REFUSAL, 0)
     assert decided.refuse_probability > 0.9
@@ -88,92 +152,199 @@ def test_the_gate_reads_the_models_own_decision(loaded: LoadedModel) -> None:
     assert decided.refuse_probability < 0.1
 
 
-def test_the_model_decides_where_the_gate_is_off(loaded: LoadedModel) -> None:
-    decided, reasoning, answer, finished = complete(generator(loaded), HARMFUL)
-    assert (decided.path, reasoning, answer, finished.reasoning_tokens) == ("refuse", "", REFUSAL, 0)
-    decided, reasoning, answer, finished = complete(generator(loaded), BENIGN)
-    assert (decided.path, reasoning, answer) == ("think", REASONING, ANSWER)
-    assert 0 < finished.reasoning_tokens < finished.completion_tokens
+@pytest.mark.parametrize("head", [LINEAR, READOUT])
+def test_a_gate_that_closes_the_block_lets_the_cot_off_state_answer(
+    chats: Chats, loaded: LoadedModel, head: HeadCard
+) -> None:
+    gated = chats(COT_OFF, head)
+    assert complete(gated, HARMFUL)[1:3] == ("", REFUSAL)
+    forced = replace(COT_OFF, threshold=0.0)
+    for prompt in (BENIGN, TAGGED):
+        ids = loaded.format.prompt_ids(user(prompt), cot=False)
+        expected = loaded.model.generate(input_ids=torch.tensor([ids]), do_sample=False, max_new_tokens=40)
+        generated = run(tokens_of(chats(forced, head), prompt, WILD))
+        assert generated[: len(loaded.format.empty_block_ids)] == loaded.format.empty_block_ids
+        answer = [token for token in expected[0, len(ids) :].tolist() if token not in loaded.stop_ids]
+        assert generated[len(loaded.format.empty_block_ids) :][: len(answer)] == answer, "greedy, though WILD was asked"
 
 
-def test_the_gate_refuses_without_generating(loaded: LoadedModel) -> None:
-    gated = generator(loaded, "on")
-    for prompt in (HARMFUL, ENDLESS):  # by itself the model would think about the second
-        decided, reasoning, answer, finished = complete(gated, prompt)
-        assert (decided.path, reasoning, answer, finished.completion_tokens) == ("refuse", "", GATE_REFUSAL, 0)
-    assert gated.generated_tokens == 0
-    assert complete(gated, BENIGN)[1:3] == (REASONING, ANSWER)
+def test_a_gate_in_shadow_decides_and_does_not_act(chats: Chats) -> None:
+    decided, reasoning, *_ = complete(chats(SHADOW), ENDLESS)
+    assert (decided.path, decided.gate_path) == ("think", "refuse")
+    assert reasoning
+    assert complete(chats(SHADOW), BENIGN)[0].gate_path == "think"
 
 
-def test_temperature_does_not_change_the_decision(loaded: LoadedModel) -> None:
-    tested = generator(loaded)
-    refusals = {complete(tested, HARMFUL, replace(WILD, seed=seed))[1:3] for seed in range(20)}
-    assert refusals == {("", REFUSAL)}
-    thoughts = [complete(tested, BENIGN, replace(WILD, seed=seed)) for seed in range(20)]
+@pytest.mark.parametrize("probability", [float("nan"), THRESHOLD, 1.0])
+def test_the_gate_fails_closed(probability: float) -> None:
+    assert ON.refuses(probability)
+    assert not ON.refuses(THRESHOLD - 1e-9)
+    assert not SHADOW.refuses(probability)
+    assert not OFF.refuses(probability)
+
+
+def test_temperature_does_not_change_the_decision(chats: Chats) -> None:
+    async def many(prompt: str) -> list[tuple[Decided, str, str, Finished]]:
+        wild = (events_of(chats(), prompt, replace(WILD, seed=seed)) for seed in range(20))
+        return [parts(events) for events in await asyncio.gather(*wild)]
+
+    assert {each[1:3] for each in run(many(HARMFUL))} == {("", REFUSAL)}
+    thoughts = run(many(BENIGN))
     assert {decided.path for decided, *_ in thoughts} == {"think"}
     assert len({(reasoning, answer) for _, reasoning, answer, _ in thoughts}) > 10
 
 
-def test_the_same_seed_samples_the_same(loaded: LoadedModel) -> None:
-    first, again = (complete(generator(loaded), BENIGN, replace(WILD, seed=3)) for _ in range(2))
-    assert first == again
+def test_the_same_seed_samples_the_same_alone_and_among_others(chats: Chats) -> None:
+    alone = complete(chats(), BENIGN, replace(WILD, seed=3))
+
+    async def among_others() -> list[Event]:
+        tasks = [events_of(chats(), prompt, replace(WILD, seed=3)) for prompt in (TAGGED, BENIGN, HARMFUL, ENDLESS)]
+        return (await asyncio.gather(*tasks))[1]
+
+    assert parts(run(among_others()))[1:] == alone[1:]
 
 
-def test_an_empty_nucleus_is_greedy(loaded: LoadedModel) -> None:
-    assert complete(generator(loaded), BENIGN, Sampling(300, temperature=2, top_p=0))[1:3] == (REASONING, ANSWER)
+def test_completions_of_one_batch_do_not_disturb_each_other(chats: Chats) -> None:
+    prompts = (HARMFUL, BENIGN, TAGGED, ENDLESS)
+    alone = {prompt: complete(chats(), prompt)[1:] for prompt in prompts}
+
+    async def together() -> list[list[Event]]:
+        return await asyncio.gather(*(events_of(chats(), prompt) for prompt in prompts * 8))
+
+    for prompt, events in zip(prompts * 8, run(together()), strict=True):
+        assert parts(events)[1:] == alone[prompt]
 
 
-def test_a_stop_sequence_cuts_an_answer_but_no_refusal(loaded: LoadedModel) -> None:
+def test_an_empty_nucleus_is_greedy(chats: Chats) -> None:
+    assert complete(chats(), BENIGN, Sampling(300, temperature=2, top_p=0))[1:3] == (REASONING, ANSWER)
+
+
+def test_a_stop_sequence_cuts_an_answer_but_no_refusal(chats: Chats) -> None:
     sampling = replace(GREEDY, stop=["five", "sorry", "I"])
-    assert complete(generator(loaded), HARMFUL, sampling)[2] == REFUSAL
-    _, reasoning, answer, finished = complete(generator(loaded), BENIGN, sampling)
+    assert complete(chats(), HARMFUL, sampling)[2] == REFUSAL
+    _, reasoning, answer, finished = complete(chats(), BENIGN, sampling)
     assert (reasoning, answer, finished.finish_reason) == (REASONING, "The answer is", "stop")
 
 
-def test_forged_tags_in_an_answer_come_out_broken(loaded: LoadedModel) -> None:
-    _, reasoning, answer, _ = complete(generator(loaded), TAGGED)
+def test_forged_tags_in_an_answer_come_out_broken(chats: Chats) -> None:
+    _, reasoning, answer, _ = complete(chats(), TAGGED)
     assert (reasoning, answer) == ("Tags.", "Here: < /think> and < think> and  done.")
 
 
-def test_a_limit_of_one_token_does_not_cut_the_decision(loaded: LoadedModel) -> None:
+def test_a_limit_of_one_token_does_not_cut_the_decision(chats: Chats) -> None:
     one_token = replace(GREEDY, max_tokens=1)
     for prompt, path in ((HARMFUL, "refuse"), (BENIGN, "think")):
-        decided, _, answer, finished = complete(generator(loaded), prompt, one_token)
+        decided, _, answer, finished = complete(chats(), prompt, one_token)
         assert (decided.path, answer, finished.finish_reason) == (path, "", "length")
         assert finished.completion_tokens < 6
 
 
+def test_several_choices_are_on_one_path(chats: Chats) -> None:
+    async def choices(prompt: str) -> dict[int, list[Event]]:
+        ids, found = chats().think.prompt_ids(user(prompt)), dict[int, list[Event]]()
+        async for index, event in chats().answers(ids, replace(WILD, seed=1), 4, ROOM):
+            found.setdefault(index, []).append(event)
+        return found
+
+    refusals = [parts(events) for events in run(choices(HARMFUL)).values()]
+    assert [refusal[2] for refusal in refusals] == [REFUSAL] * 4
+    assert [refusal[3].completion_tokens > 0 for refusal in refusals] == [True, False, False, False], "generated once"
+    thoughts = [parts(events) for events in run(choices(BENIGN)).values()]
+    assert {decided.path for decided, *_ in thoughts} == {"think"}
+    assert len({(reasoning, answer) for _, reasoning, answer, _ in thoughts}) > 1
+    assert complete(chats(), BENIGN, replace(WILD, seed=2))[1:3] in [thought[1:3] for thought in thoughts]
+
+
 def test_the_server_writes_the_rest_of_the_empty_block(loaded: LoadedModel) -> None:
-    rendered = loaded.format
-    completion = Completion(rendered, GREEDY, 0.5, most_tokens=100)
-    for token in rendered.decision_prefix:
-        assert completion.push(token) == []
-    assert completion.push(rendered.decision_token) == [Decided("refuse", 0.5)]
-    block = rendered.refuse_completion("")[:-1]
-    assert completion.pending == block[len(rendered.decision_prefix) :]
+    think, steering = loaded.format, Steering(loaded.format, OFF)
+    for token in think.decision_prefix:
+        assert steering.forced is None
+        steering.push(token)
+    steering.push(think.decision_token)
+    block = think.empty_block_ids[len(think.decision_prefix) + 1 :]
+    for token in block:
+        assert steering.forced == token
+        steering.push(token)
+    assert steering.forced is None
+    assert steering.greedy
 
 
 def test_an_empty_block_in_other_tokens_is_path_a_and_stays_greedy(loaded: LoadedModel) -> None:
-    completion = Completion(loaded.format, WILD, 0.5, most_tokens=100)
+    completion, steering = Completion(loaded.format, WILD, OFF, ""), Steering(loaded.format, OFF)
     tokens = [token for text in ("<think>", "\n", "</think>") for token in encode(loaded, text)]
-    events = [event for token in tokens for event in completion.push(token)]
-    assert events == [Decided("refuse", 0.5)]
-    logits = torch.zeros(len(loaded.tokenizer)).index_fill(0, torch.tensor([7]), 0.1)
-    assert {completion.choose(logits) for _ in range(20)} == {7}
+    assert completion.push(Step(tokens, 0.5)) == [Decided("refuse", 0.5)]
+    for token in tokens:
+        steering.push(token)
+    assert steering.greedy
+    assert steering.forced is None
 
 
 def test_a_completion_that_never_decides_refuses(loaded: LoadedModel) -> None:
-    completion = Completion(loaded.format, GREEDY, 0.5, most_tokens=100)
-    assert completion.finish("stop", unread_tokens=1) == [Decided("refuse", 0.5), Finished("stop", 1, 0)]
+    completion = Completion(loaded.format, GREEDY, OFF, "")
+    ended = Step((), 0.5, "stop", unread_tokens=1)
+    assert completion.push(ended) == [Decided("refuse", 0.5), Finished("stop", 1, 0)]
 
 
-def test_a_cancelled_completion_ends_at_the_next_token(loaded: LoadedModel) -> None:
-    tested, cancelled = generator(loaded), threading.Event()
-    events = tested.complete(loaded.format.prompt_ids(user(ENDLESS)), GREEDY, cancelled)
-    assert isinstance(next(events), Decided)
-    cancelled.set()
-    assert not any(isinstance(event, Finished) for event in events)
-    assert tested.generated_tokens < 6
+def test_closing_a_completion_stops_its_generation(chats: Chats) -> None:
+    engine = chats().engine
+    before = engine.load.generated_tokens
+
+    async def leave() -> None:
+        steps = engine.generate(chats().think.prompt_ids(user(ENDLESS)), GREEDY, 5000)
+        async with aclosing(steps):
+            await anext(steps)
+        assert engine.load.running == 0
+
+    run(leave())
+    assert complete(chats(), HARMFUL)[2] == REFUSAL
+    assert engine.load.generated_tokens - before < 200
+
+
+def test_prompts_that_fill_the_cache_wait_and_none_is_lost(tiny_export: TinyExport) -> None:
+    loaded = load_exported(tiny_export.folder)
+    settings = BatchingSettings(kv_cache_tokens=480, page_size=16, max_batch_tokens=64)
+    engine = BatchingEngine(loaded, OFF, settings, 380)
+    chat = Chat(engine, loaded.format, OFF, GATE_REFUSAL, 120)
+    try:
+
+        async def crowd() -> list[list[Event]]:
+            return await asyncio.gather(*(events_of(chat, prompt) for prompt in (ENDLESS, BENIGN, HARMFUL) * 4))
+
+        for prompt, events in zip((ENDLESS, BENIGN, HARMFUL) * 4, run(crowd()), strict=True):
+            _, reasoning, answer, finished = parts(events)
+            if prompt == ENDLESS:
+                assert finished.completion_tokens == 300
+            else:
+                assert (reasoning, answer) == ((REASONING, ANSWER) if prompt == BENIGN else ("", REFUSAL))
+        engine.check()
+    finally:
+        engine.close()
+
+
+def test_a_cache_too_small_for_one_conversation_is_refused(loaded: LoadedModel) -> None:
+    with pytest.raises(UserError, match=r"kv_cache_tokens=100.*at least"):
+        BatchingEngine(loaded, OFF, BatchingSettings(kv_cache_tokens=100), 1000)
+
+
+def test_a_dead_engine_says_so(tiny_export: TinyExport) -> None:
+    loaded = load_exported(tiny_export.folder)
+    engine = BatchingEngine(loaded, OFF, BatchingSettings(), 1000)
+    chat = Chat(engine, loaded.format, OFF, GATE_REFUSAL, 60)
+    engine.check()
+    loaded.model.lm_head.weight.data = loaded.model.lm_head.weight.data[:, :-1]  # the next forward pass raises
+    with pytest.raises(EngineError):
+        complete(chat, BENIGN)
+    with pytest.raises(EngineError):
+        complete(chat, BENIGN)
+    with pytest.raises(EngineError, match="died"):
+        engine.check()
+
+
+def test_a_completion_that_takes_too_long_is_told(chats: Chats) -> None:
+    slow = dataclasses.replace(chats(), timeout_s=0.05)
+    with pytest.raises(TimeoutError):
+        complete(slow, ENDLESS, replace(GREEDY, max_tokens=299))
+    assert complete(chats(), HARMFUL)[2] == REFUSAL
 
 
 def encode(loaded: LoadedModel, text: str) -> list[int]:

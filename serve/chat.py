@@ -1,0 +1,98 @@
+"""Answers of one replica: a conversation in, events of one or several completions out."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+
+from presafe.thinking import ThinkFormat
+from serve.completion import Completion, Decided, Event, Finished
+from serve.engine import Engine, Sampling
+from serve.reply import Choices
+from serve.steering import GateRule
+
+DECISION_ROOM = 8
+"""Tokens beside the empty think block in which a model should have shown its path."""
+
+
+@dataclass(frozen=True)
+class Chat:
+    """Puts completions on an engine, and what comes back into words."""
+
+    engine: Engine
+    think: ThinkFormat
+    rule: GateRule
+    refusal: str
+    """What the gate says where it refuses in its own words."""
+    timeout_s: float
+
+    async def answers(self, prompt: Sequence[int], sampling: Sampling, n: int, room: int) -> AsyncGenerator[Choices]:
+        """Events of `n` completions, Decided ones first. All are on the path that the first one's decision took.
+
+        Path A is greedy, so its `n` completions are one. Path B draws each with a seed of its own. Raises EngineError,
+        and TimeoutError where one takes longer than `timeout_s`.
+        """
+        first = self._events(prompt, sampling, room)
+        async with aclosing(first):
+            decided = await anext(first)
+            for index in range(n):
+                yield index, decided
+            if n == 1 or (isinstance(decided, Decided) and decided.path == "refuse"):
+                async for event in first:
+                    yield 0, event
+                    for index in range(1, n):
+                        yield index, replace(event, completion_tokens=0) if isinstance(event, Finished) else event
+                return
+            others = [self._events(prompt, _reseeded(sampling, index), room) for index in range(1, n)]
+            merged = _merged([first, *others])
+            async with aclosing(merged):
+                async for index, event in merged:
+                    if not isinstance(event, Decided):
+                        yield index, event
+
+    async def _events(self, prompt: Sequence[int], sampling: Sampling, room: int) -> AsyncGenerator[Event]:
+        completion = Completion(self.think, sampling, self.rule, self.refusal)
+        limit = min(room, max(sampling.max_tokens, len(self.think.empty_block_ids) + DECISION_ROOM))
+        steps = self.engine.generate(prompt, sampling, limit)
+        end = time.monotonic() + self.timeout_s
+        async with aclosing(steps):
+            while not completion.over:
+                async with asyncio.timeout(end - time.monotonic()):
+                    step = await anext(steps)
+                for event in completion.push(step):
+                    yield event
+
+
+def _reseeded(sampling: Sampling, index: int) -> Sampling:
+    return sampling if sampling.seed is None else replace(sampling, seed=sampling.seed + index)
+
+
+async def _merged(streams: list[AsyncGenerator[Event]]) -> AsyncGenerator[Choices]:
+    """Events of all streams as they come. The first exception of any ends all."""
+    queue: asyncio.Queue[tuple[int, Event | Exception | None]] = asyncio.Queue()
+
+    async def pump(index: int, stream: AsyncGenerator[Event]) -> None:
+        try:
+            async with aclosing(stream):
+                async for event in stream:
+                    queue.put_nowait((index, event))
+            queue.put_nowait((index, None))
+        except Exception as error:  # noqa: BLE001 - raised where the stream is read
+            queue.put_nowait((index, error))
+
+    pumps = [asyncio.create_task(pump(index, stream)) for index, stream in enumerate(streams)]
+    try:
+        running = len(pumps)
+        while running:
+            index, event = await queue.get()
+            if isinstance(event, Exception):
+                raise event
+            if event is None:
+                running -= 1
+            else:
+                yield index, event
+    finally:
+        for task in pumps:
+            task.cancel()
+        await asyncio.wait(pumps)

@@ -1,0 +1,65 @@
+"""Reading the decision's probability off the logits of a prefill, for engines that show nothing else."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from presafe.engines.exported import LoadedModel
+from presafe.engines.gate_row import write_gate_row
+from presafe.engines.head import decision_logits
+from serve.steering import probability
+
+
+@dataclass(frozen=True)
+class DecisionReader:
+    """Where p' is among the logits of the decision's position.
+
+    A linear head is a row of the vocabulary (docs/export.md) with its `bias` kept apart; a readout head is the
+    probability of the decision token. `row` and `token` are both None where there is nothing to read.
+    """
+
+    row: int | None
+    bias: float
+    token: int | None
+    suppressed: tuple[int, ...]
+    """Ids that stand for no token."""
+
+    @classmethod
+    def of(cls, loaded: LoadedModel) -> "DecisionReader":
+        """The reader of a model in memory; a linear head is written into it as a row of its vocabulary."""
+        card = loaded.card
+        if card is None or not readable(loaded):
+            return cls(None, 0.0, None, ())
+        if card.head.kind == "readout":
+            return cls(None, 0.0, loaded.format.decision_token, ())
+        assert loaded.head is not None
+        row = write_gate_row(loaded.model, loaded.tokenizer, loaded.head, card.threshold)
+        return cls(row.token_id, row.bias, None, tuple(row.suppressed))
+
+    @property
+    def readout(self) -> bool:
+        return self.token is not None
+
+    def hide(self, scores: torch.Tensor) -> Callable[[int], float]:
+        """Make the suppressed ids of `scores` [rows, vocabulary] impossible, in place; p' of a row, as before."""
+        logits = None if self.row is None else scores[:, self.row].clone()
+        if self.suppressed:
+            scores[:, list(self.suppressed)] = -torch.inf
+
+        def read(place: int) -> float:
+            if logits is not None:
+                return probability(logits[place].item() + self.bias)
+            if self.token is not None:
+                return decision_logits(scores[place], self.token).sigmoid().item()
+            return float("nan")
+
+        return read
+
+
+def readable(loaded: LoadedModel) -> bool:
+    """Whether an engine's logits show p': probes of other layers, or of the prompt's mean, read what they do not."""
+    if loaded.card is None:
+        return False
+    head = loaded.card.head
+    return head.kind == "readout" or (head.kind == "linear" and head.layer == -1)

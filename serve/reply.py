@@ -1,0 +1,143 @@
+"""Answers in OpenAI's shape, built with openai's own types, each with a `presafe` object."""
+
+import math
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from openai.types import CompletionUsage
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
+from openai.types.completion_usage import CompletionTokensDetails
+from pydantic import BaseModel
+
+from presafe.config import ServingGate
+from presafe.gate import Path
+from serve.completion import Decided, Event, Finished
+from serve.text import Text
+
+Choices = tuple[int, Event]
+"""An event of the completion with this index."""
+
+
+class PreSafe(BaseModel):
+    """The `presafe` object of a response."""
+
+    path: Path
+    """`refuse` is Path A, without reasoning."""
+    refuse_probability: float | None
+    """The head's p'; null where it is not a number (a gate that is on then refuses), or is not shown to clients."""
+    threshold: float | None
+    """The gate's; it decides only where the gate is on. Null where it is not shown to clients."""
+    gate: ServingGate
+    """Whether the gate is on, or only logs."""
+    gate_path: Path | None
+    """What the gate decided; null where it is off."""
+
+
+@dataclass(frozen=True)
+class Served:
+    """What answers, as its clients see it."""
+
+    model: str
+    gate: ServingGate
+    threshold: float | None
+    reveal: bool
+    """Whether clients see probability and threshold."""
+
+    @property
+    def shown_threshold(self) -> float | None:
+        """The threshold, where clients see it."""
+        return self.threshold if self.reveal else None
+
+    def presafe(self, decided: Decided) -> PreSafe:
+        shown = self.reveal and not math.isnan(decided.refuse_probability)
+        return PreSafe(
+            path=decided.path,
+            refuse_probability=decided.refuse_probability if shown else None,
+            threshold=self.shown_threshold,
+            gate=self.gate,
+            gate_path=decided.gate_path,
+        )
+
+
+class Reply:
+    """Builds the bodies that answer one request."""
+
+    def __init__(self, served: Served, prompt_tokens: int) -> None:
+        self.id = f"chatcmpl-{uuid.uuid4().hex}"
+        self._served, self._prompt_tokens = served, prompt_tokens
+        self._common = {"id": self.id, "created": int(time.time()), "model": served.model}
+        self._presafe: dict[str, Any] = {}
+        self._finished: list[Finished] = []
+
+    def headers(self, decided: Event) -> dict[str, str]:
+        """The decision, before the first byte of the body."""
+        assert isinstance(decided, Decided)
+        shown = self._served.presafe(decided).model_dump(mode="json", exclude_none=True)
+        return {f"x-presafe-{name.replace('_', '-')}": str(value) for name, value in shown.items()}
+
+    def completion(self, events: Sequence[Choices]) -> str:
+        """The whole answer as JSON."""
+        texts: dict[int, dict[str, list[str]]] = {}
+        choices: dict[int, dict[str, Any]] = {}
+        for index, event in events:
+            own = texts.setdefault(index, {"reasoning": [], "answer": []})
+            match event:
+                case Decided():
+                    self._note(event)
+                case Text(channel, text):
+                    own[channel].append(text)
+                case Finished(reason):
+                    self._finished.append(event)
+                    message = {
+                        "role": "assistant",
+                        "content": "".join(own["answer"]),
+                        "reasoning_content": "".join(own["reasoning"]),
+                    }
+                    choices[index] = {"index": index, "message": message, "finish_reason": reason}
+        body = {
+            **self._common,
+            "object": "chat.completion",
+            "choices": [choices[index] for index in sorted(choices)],
+            "usage": self._usage(),
+            **self._presafe,
+        }
+        return ChatCompletion.model_validate(body).to_json(indent=None)
+
+    def chunk(self, index: int, event: Event, *, include_usage: bool) -> str:
+        """The chunk, as JSON, that tells a streaming client of one event."""
+        extra: dict[str, Any] = {"usage": None} if include_usage else {}
+        match event:
+            case Decided():
+                self._note(event)
+                return self._chunk(index, {"role": "assistant", "content": ""}, **self._presafe, **extra)
+            case Text(channel, text):
+                return self._chunk(index, {"reasoning_content" if channel == "reasoning" else "content": text}, **extra)
+            case Finished(reason):
+                self._finished.append(event)
+                return self._chunk(index, {}, finish_reason=reason, **self._presafe, **extra)
+
+    def usage_chunk(self) -> str:
+        """The last chunk of a stream that asked for the tokens."""
+        body = {**self._common, "object": "chat.completion.chunk", "choices": [], **self._presafe}
+        return ChatCompletionChunk.model_validate({**body, "usage": self._usage()}).to_json(indent=None)
+
+    def _chunk(self, index: int, delta: dict[str, str], *, finish_reason: str | None = None, **extra: Any) -> str:
+        choices = [{"index": index, "delta": delta, "finish_reason": finish_reason}]
+        body = {**self._common, "object": "chat.completion.chunk", "choices": choices, **extra}
+        return ChatCompletionChunk.model_validate(body).to_json(indent=None)
+
+    def _note(self, decided: Decided) -> None:
+        self._presafe = {"presafe": self._served.presafe(decided).model_dump(mode="json")}
+
+    def _usage(self) -> CompletionUsage:
+        completion = sum(finished.completion_tokens for finished in self._finished)
+        reasoning = sum(finished.reasoning_tokens for finished in self._finished)
+        return CompletionUsage(
+            prompt_tokens=self._prompt_tokens,
+            completion_tokens=completion,
+            total_tokens=self._prompt_tokens + completion,
+            completion_tokens_details=CompletionTokensDetails(reasoning_tokens=reasoning),
+        )
