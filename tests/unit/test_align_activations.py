@@ -79,4 +79,6 @@ def test_the_loss_of_a_large_vocabulary_needs_what_the_formulas_say(lora, vocabu
     large = config("qwen2", vocabulary)
     expected = predicted(large, align)
     assert expected.logits > 1.2 * expected.layer
-    assert peak(large, align, two_sequences(targets=TOKENS // 2 - 1)) == pytest.approx(expected.peak, rel=0.03)
+    with torch.backends.mkldnn.flags(enabled=False):  # oneDNN's products take scratch space that depends on the CPU
+        found = peak(large, align, two_sequences(targets=TOKENS // 2 - 1))
+    assert found == pytest.approx(expected.peak, rel=0.03)
