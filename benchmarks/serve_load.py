@@ -80,7 +80,8 @@ async def _run(server: Server, load: Load) -> Answered:
             )
             async for chunk in stream:
                 delta = chunk.choices[0].delta if chunk.choices else None
-                if first is None and delta and (delta.content or getattr(delta, "reasoning_content", None)):
+                text = "" if delta is None else (delta.content or getattr(delta, "reasoning_content", None) or "")
+                if first is None and text.strip():  # transformers serve sends the prompt's last line break at once
                     first = time.monotonic() - begin
             assert first is not None
             first_token.append(first)
