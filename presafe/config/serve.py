@@ -55,7 +55,7 @@ class Access(Settings):
     timeout_s: float = Field(600, gt=0)
     """Longest time a completion may take, in seconds."""
     max_ongoing_requests: int = Field(64, ge=1)
-    """Completions a replica holds; further requests are told 503 and to come again."""
+    """Requests a replica holds; further ones are told 503 and to come again."""
 
 
 class Audit(Settings):
