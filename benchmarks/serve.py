@@ -20,6 +20,7 @@ from benchmarks.serve_load import Load, Server, presafe_server, run_load, transf
 from benchmarks.serve_model import CONTEXT, prompts, save_model
 from presafe.config import BatchingSettings
 from presafe.engines.exported import LoadedModel, load_exported
+from serve.attention import attend_by_sequence
 from serve.batching import BatchingEngine
 from serve.engine import Sampling
 from serve.steering import GateRule
@@ -112,10 +113,11 @@ def endpoint() -> list[Metric]:
 
 
 class _BareEngine:
-    """transformers' continuous batching without anything of ours."""
+    """transformers' continuous batching without anything of ours but the attention."""
 
     def __init__(self, model: str) -> None:
         self._loaded = load_exported(model)
+        attend_by_sequence(self._loaded.model)
 
     def cpu_seconds(self, load: Load) -> float:
         from transformers import ContinuousBatchingConfig, GenerationConfig

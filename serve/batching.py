@@ -22,6 +22,7 @@ from transformers.generation.continuous_batching.cb_logits_processors import (
 
 from presafe.config import BatchingSettings
 from presafe.engines.exported import LoadedModel
+from serve.attention import attend_by_sequence
 from serve.decision import DecisionReader
 from serve.drawing import Drawing
 from serve.engine import EngineError, Load, Sampling, Step
@@ -54,6 +55,8 @@ class BatchingEngine:
             use_cuda_graph=False,  # it runs on the host
         )
         model: Any = loaded.model
+        if model.device.type == "cpu":
+            attend_by_sequence(model)
         self._manager = model.init_continuous_batching(
             generation_config=GenerationConfig(do_sample=False, eos_token_id=sorted(self._stop_ids)),
             continuous_batching_config=config,
@@ -97,8 +100,9 @@ class BatchingEngine:
         return Load(len(self._processor.rows), self._kv_use(), self._processor.generated_tokens)
 
     def check(self) -> None:
-        if not self._manager.is_running():
-            raise EngineError(f"the generation loop died: {self._manager.background_thread_status.fatal_error!r}")
+        status = self._manager.background_thread_status
+        if not self._manager.is_running() or status.can_accept_new_requests() is not None:  # dead, or about to be
+            raise EngineError(f"the generation loop died: {status.fatal_error!r}")
         stalled = time.monotonic() - self._processor.last_step
         if self._processor.rows and stalled > STALL_SECONDS:
             raise EngineError(f"no token for {stalled:.0f} s")

@@ -4,11 +4,11 @@ from importlib.util import find_spec
 from typing import Any
 
 import torch
-from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from presafe.config import Align
+from presafe.engines.attention import attention_by_sequence
 
 
 def attention(align: Align) -> str:
@@ -43,35 +43,7 @@ def sdpa_by_sequence(
         raise ValueError("attention by sequence needs one packed row: pass position_ids that restart, and no padding")
     if lengths is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **options)  # type: ignore[no-any-return]
-    rows = zip(*(torch.split(tensor, lengths, dim=2) for tensor in (query, key, value)), strict=True)
-    return torch.cat([_causal(*row, **options) for row in rows], dim=2).transpose(1, 2), None
-
-
-def _causal(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    *,
-    dropout: float = 0.0,
-    scaling: float | None = None,
-    sliding_window: int | None = None,
-    **_: Any,
-) -> torch.Tensor:
-    length = query.shape[2]
-    band = None
-    if sliding_window is not None and length > sliding_window:
-        ones = torch.ones(length, length, dtype=torch.bool, device=query.device)
-        band = ones.tril().triu(1 - sliding_window)
-    return scaled_dot_product_attention(
-        query,
-        key,
-        value,
-        attn_mask=band,
-        dropout_p=dropout,
-        scale=scaling,
-        is_causal=band is None,
-        enable_gqa=query.shape[1] != key.shape[1],
-    )
+    return attention_by_sequence(query, key, value, lengths, lengths, **options), None
 
 
 def use_liger(model: Any, align: Align) -> None:
