@@ -15,7 +15,7 @@ VLLM_BIN = .venv-vllm/bin
 VLLM_PIP = $(VLLM_BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints-vllm.txt
 CLIENTS_BIN = .venv-clients/bin
 
-.PHONY: demo test test-faults test-browser test-vllm test-clients test-all lint format bench bench-teacher bench-signals bench-align bench-serve bench-vllm clean
+.PHONY: demo test test-faults test-browser test-vllm test-clients test-all lint format bench bench-teacher bench-signals bench-align bench-serve bench-vllm bench-serve-vllm clean
 
 demo: .venv/runtime
 	$(BIN)/presafe run --config configs/demo.yaml run.name=$(RUN) run.seed=$(SEED)
@@ -59,6 +59,9 @@ bench: .venv/dev
 
 bench-vllm: .venv-vllm/ready
 	OMP_NUM_THREADS=1 $(VLLM_BIN)/python -m benchmarks.vllm_engine
+
+bench-serve-vllm: .venv-vllm/ready
+	OMP_NUM_THREADS=1 $(VLLM_BIN)/python -m benchmarks.serve_vllm $(ONLY)
 
 clean:
 	rm -rf .venv .venv-clients .venv-vllm runs

@@ -1,4 +1,4 @@
-"""`make bench-serve [ONLY=gate,endpoint,peer]`: what the decision and the endpoint cost; a result file a part.
+"""`make bench-serve [ONLY=gate,endpoint,peer,load]`: what the decision and the endpoint cost; a result file a part.
 
 A model of 94M random weights (serve_model.py), one thread for each server, greedy completions that never end by
 themselves. Both sides of a ratio run in turns. The other side of `peer` is `transformers serve`, which does not decide.
@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from benchmarks.ratio import PAIRS, Metric, cpu_seconds, median_of, save
+from benchmarks.serve_crowd import crowd
 from benchmarks.serve_load import Load, Server, presafe_server, run_load, transformers_server
 from benchmarks.serve_model import CONTEXT, prompts, save_model
 from presafe.config import BatchingSettings
@@ -164,7 +165,7 @@ def peer() -> list[Metric]:
     ]
 
 
-PARTS: dict[str, Callable[[], list[Metric]]] = {"gate": gate, "endpoint": endpoint, "peer": peer}
+PARTS: dict[str, Callable[[], list[Metric]]] = {"gate": gate, "endpoint": endpoint, "peer": peer, "load": crowd}
 
 
 def main() -> None:

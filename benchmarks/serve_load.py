@@ -98,14 +98,15 @@ async def _run(server: Server, load: Load) -> Answered:
 
 @contextmanager
 def presafe_server(model: str, *, gate: str, threshold: float, **settings: object) -> Iterator[Server]:
-    """`presafe serve`, as a user starts it."""
+    """`presafe serve`, as a user starts it; with its other settings, by their dotted names."""
     port = _free_port()
     options = {"port": port, "gate": gate, "threshold": threshold, "max_prompt_tokens": 1024, "max_new_tokens": 512}
     command = [str(BIN / "presafe"), "serve", model, *(f"{k}={v}" for k, v in {**options, **settings}.items())]
     with _process(command, f"http://127.0.0.1:{port}/ready") as process:
         names = ("ray::ServeReplica", "ray::ProxyActor")
-        busy = [child for child in process.children(recursive=True) if _title(child).startswith(names)]
-        assert len(busy) == len(names), [_title(child) for child in process.children(recursive=True)]
+        found = [child for child in process.children(recursive=True) if _title(child).startswith(names)]
+        assert len(found) == len(names), [_title(child) for child in process.children(recursive=True)]
+        busy = {p for child in found for p in (child, *child.children(recursive=True))}
         yield Server(f"http://127.0.0.1:{port}", "presafe", tuple(busy))
 
 
@@ -118,6 +119,15 @@ def transformers_server(model: str) -> Iterator[Server]:
     command += ["--dtype", "float32", "--device", "cpu"]
     with _process(command, f"http://127.0.0.1:{port}/health") as process:
         yield Server(f"http://127.0.0.1:{port}", folder, (process,))
+
+
+@contextmanager
+def vllm_server(folder: str, options: Sequence[str]) -> Iterator[Server]:
+    """`vllm serve` with these of its options."""
+    port = _free_port()
+    command = [str(BIN / "vllm"), "serve", folder, "--port", str(port), "--host", "127.0.0.1", *options]
+    with _process(command, f"http://127.0.0.1:{port}/health") as process:
+        yield Server(f"http://127.0.0.1:{port}", folder, (process, *process.children(recursive=True)))
 
 
 @contextmanager

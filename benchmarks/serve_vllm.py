@@ -1,17 +1,20 @@
-"""What the endpoint's vLLM engine costs on top of vLLM: the decision at each start, and the way to steps and back.
+"""`make bench-serve-vllm [ONLY=engine,endpoint]`: what the decision costs in vLLM; a result file a part.
 
-Ours: `VllmEngine` with the gate on, on an export whose head is a row of its vocabulary. The peer is vLLM's own
-AsyncLLM on the same weights and prompts, without a processor. Both greedy and equally long, side by side in one process
-tree; the model is a random Qwen2 of about 90M parameters, which thinks at once (R1's template). Tokens per CPU second
-of the tree.
+`engine`: `VllmEngine` with the gate on, on an export whose head is a row of its vocabulary, against vLLM's own AsyncLLM
+on the same weights, without a processor: tokens per CPU second of one process tree. `endpoint`: `presafe serve` with
+that engine against `vllm serve`: tokens a second through HTTP. All completions are greedy and equally long; the model
+is a random Qwen2 of about 90M parameters, which thinks at once (R1's template).
 """
 
 import asyncio
 import os
+import random
+import sys
 import tempfile
 import time
 import uuid
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -19,6 +22,7 @@ import torch
 from transformers import PreTrainedTokenizerBase, Qwen2Config, Qwen2ForCausalLM
 
 from benchmarks.ratio import PAIRS, Metric, median_of, save
+from benchmarks.serve_load import Load, presafe_server, run_load, vllm_server
 from presafe.config import VllmServing
 from presafe.engines.card import Card, write_card
 from presafe.engines.exported import load_tokenizer
@@ -38,11 +42,38 @@ NEVER = GateRule("on", 1.0, "refusal")
 
 def main() -> None:
     os.environ |= {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_NO_USAGE_STATS": "1"}
+    parts = sys.argv[1].split(",") if len(sys.argv) > 1 else ["engine", "endpoint"]
     with tempfile.TemporaryDirectory() as folder:
-        asyncio.run(compare(folder))
+        if "endpoint" in parts:
+            save_export(folder)
+            save("serve_vllm_endpoint", [endpoint(folder)])
+        if "engine" in parts:
+            asyncio.run(engine(folder))
 
 
-async def compare(folder: str) -> None:
+def endpoint(folder: str) -> Metric:
+    """Both servers are up all the time, and take turns."""
+    ratios = []
+    options = ["--dtype", "float32", "--max-model-len", "1536", "--max-num-seqs", str(CONCURRENT)]
+    options += ["--enforce-eager", "--no-enable-prefix-caching", "--disable-log-stats"]
+    same = "{enforce_eager: true, enable_prefix_caching: false}"
+    ours = {"engine": "vllm", "vllm.max_num_seqs": CONCURRENT, "vllm.options": same}
+    with (
+        presafe_server(folder, gate="on", threshold=1.0, **ours) as own,
+        vllm_server(f"{folder}/merged-gate", options) as peer,
+    ):
+        for k in range(-1, PAIRS):
+            load = Load(texts(REQUESTS, seed=k), CONCURRENT, TOKENS)
+            found = {server: run_load(server, load) for server in ((own, peer) if k % 2 else (peer, own))}
+            print(
+                {server.model: round(answered.tokens_per_second, 1) for server, answered in found.items()}, flush=True
+            )
+            if k >= 0:  # the first one warms up
+                ratios.append(found[own].tokens_per_second / found[peer].tokens_per_second)
+    return median_of("throughput_over_vllm_serve", ratios, ">= 0.95", "vllm serve")
+
+
+async def engine(folder: str) -> None:
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.v1.engine.async_llm import AsyncLLM
 
@@ -65,7 +96,7 @@ async def compare(folder: str) -> None:
     async def peer_tokens(ids: list[int]) -> int:
         return sum([len(output.outputs[0].token_ids) async for output in bare_outputs(peer, ids)])
 
-    save("serve_vllm", [await ratio("vllm_engine_over_async_llm", own_tokens, peer_tokens, prompts)])
+    save("serve_vllm_engine", [await ratio("vllm_engine_over_async_llm", own_tokens, peer_tokens, prompts)])
     ours.close()
     peer.shutdown()
 
@@ -117,9 +148,12 @@ def tree_cpu_seconds() -> float:
     return sum(t.user + t.system for t in (p.cpu_times() for p in (own, *own.children(recursive=True))))
 
 
+def texts(count: int, seed: int) -> list[str]:
+    return random.Random(seed).sample(sorted({dialogue.prompt for dialogue in draw_dialogues(0, 2000)}), count)
+
+
 def prompts_of(think: ThinkFormat) -> list[list[int]]:
-    texts = sorted({dialogue.prompt for dialogue in draw_dialogues(0, 2000)})[:REQUESTS]
-    return [think.prompt_ids([{"role": "user", "content": text}]) for text in texts]
+    return [think.prompt_ids([{"role": "user", "content": text}]) for text in texts(REQUESTS, seed=0)]
 
 
 def save_export(folder: str) -> Card:
@@ -154,10 +188,14 @@ def save_export(folder: str) -> Card:
         config_hash="benchmark",
         metrics={},
     )
+    silent = [tokenizer.eos_token_id, *tokenizer.convert_tokens_to_ids([think.open_tag, think.close_tag])]
+    model.lm_head.weight.data[[*silent, *range(len(tokenizer), config.vocab_size)]] = 0  # never the most probable
     row = write_gate_row(model, tokenizer, head, card.threshold)
     model.save_pretrained(f"{folder}/merged-gate")
     tokenizer.save_pretrained(f"{folder}/merged-gate")
     write_card(f"{folder}/merged-gate", card.model_copy(update={"vocabulary_row": row}))
+    write_card(folder, card)
+    Path(folder, "full").symlink_to("merged-gate")
     return card
 
 
