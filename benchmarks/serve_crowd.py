@@ -8,8 +8,10 @@ import random
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import cycle
 
 import httpx
 import numpy as np
@@ -21,11 +23,11 @@ from benchmarks.serve_load import Server, presafe_server
 from benchmarks.serve_model import prompts, save_model
 from presafe.engines.exported import load_exported
 
-HIDDEN = 256
-"""Smaller than the other parts' model: minutes of 64 clients are many requests only where one takes seconds."""
-LIMIT, THINKING, TOKENS = 64, 32, 256
-"""Clients and requests a replica holds; clients on Path B, and tokens of their completions."""
-ROUNDS, ALONE_SECONDS, MIXED_SECONDS, OVER_SECONDS = 3, 30.0, 80.0, 20.0
+LIMIT = 64
+"""Clients, and requests that a replica holds."""
+TOKENS = (16, 256)
+"""Fewest and most of a completion on Path B."""
+ROUNDS, RAMP_SECONDS, SECONDS = 3, 15.0, 50.0
 MARGIN = 0.05
 """Share of the prompts around the threshold that nobody asks."""
 
@@ -37,6 +39,12 @@ class Told:
     seconds: dict[str, list[float]] = field(default_factory=lambda: {"refuse": [], "think": []})
     errors: Counter[str] = field(default_factory=Counter)
 
+    def __str__(self) -> str:
+        told = {
+            path: (len(seconds), round(float(np.median(seconds or [0])), 2)) for path, seconds in self.seconds.items()
+        }
+        return f"completions and median seconds {told}, errors {dict(self.errors)}"
+
     @property
     def refusal_p95(self) -> float:
         return float(np.percentile(self.seconds["refuse"], 95))
@@ -44,38 +52,43 @@ class Told:
 
 @dataclass(frozen=True)
 class Prompts:
-    """Prompts that the gate refuses and lets through, and the threshold between them."""
+    """Prompts that the gate refuses and lets through, again and again, and the threshold between them.
 
-    refuse: Sequence[str]
-    think: Sequence[str]
+    They are more than the KV cache holds, so that none is found in it when its turn comes again.
+    """
+
+    refuse: Iterator[str]
+    think: Iterator[str]
     threshold: float
 
 
 def crowd() -> list[Metric]:
     with tempfile.TemporaryDirectory() as folder:
-        model = save_model(folder, HIDDEN)
+        model = save_model(folder)
         asked = by_path(model)
-        settings = {"access.max_ongoing_requests": LIMIT, "batching.kv_cache_tokens": 2**15}
+        settings = {"access.max_ongoing_requests": LIMIT, "batching.kv_cache_tokens": 64 * 450}
         with presafe_server(model, gate="on", threshold=asked.threshold, **settings) as server:
-            few, many, memory, errors, finished = [], [], [], Counter[str](), Counter[str]()
-            run(server, asked, LIMIT - THINKING, THINKING, ALONE_SECONDS)
+            ratios: dict[int, list[float]] = {LIMIT // 2: [], 4: []}
+            memory, errors = [], Counter[str]()
             for _ in range(ROUNDS):
-                for refusing, ratios in ((LIMIT - THINKING, many), (4, few)):
-                    alone = run(server, asked, refusing, 0, ALONE_SECONDS)
-                    mixed = run(server, asked, refusing, LIMIT - refusing, MIXED_SECONDS)
-                    ratios.append(mixed.refusal_p95 / alone.refusal_p95)
+                for refusing, found in ratios.items():
+                    alone = run(server, asked, refusing, 0)
+                    mixed = run(server, asked, refusing, LIMIT - refusing)
+                    found.append(mixed.refusal_p95 / alone.refusal_p95)
                     errors += alone.errors + mixed.errors
-                    finished.update({path: len(seconds) for path, seconds in mixed.seconds.items()})
+                    print(f"Path A alone: {alone}; beside Path B: {mixed}", flush=True)
                 memory.append(sum(process.memory_info().rss for process in server.busy) / 1e6)
-                print(f"memory {memory[-1]:.0f} MB, finished {dict(finished)}, errors {dict(errors)}", flush=True)
-            over = run(server, asked, LIMIT, LIMIT, OVER_SECONDS)
-            errors += run(server, asked, LIMIT, 0, 5).errors
+                print(f"memory {memory[-1]:.0f} MB", flush=True)
+            over = run(server, asked, LIMIT, LIMIT)
+            errors += run(server, asked, LIMIT, 0).errors
     print(f"twice the limit: { ({k: len(v) for k, v in over.seconds.items()}) }, {dict(over.errors)}")
     unclean = over.errors.total() - over.errors["503, to come again"]
-    several = f"{LIMIT} clients, {ROUNDS * 2 * MIXED_SECONDS:.0f} s"
+    several = f"{LIMIT} clients for {2 * ROUNDS * (RAMP_SECONDS + SECONDS):.0f} s"
     return [
-        median_of("path_a_p95_beside_path_b, 32 and 32 clients", many, "<= 1.5", "32 clients on Path A alone"),
-        median_of("path_a_p95_beside_path_b, 4 and 60 clients", few, "<= 1.5", "4 clients on Path A alone"),
+        *(
+            median_of(f"path_a_p95_beside_path_b_{a}_{LIMIT - a}", found, "<= 1.5", f"{a} clients on Path A alone")
+            for a, found in ratios.items()
+        ),
         count("errors_below_the_limit", errors.total(), "0", several),
         count("errors_above_the_limit_but_clean_503", unclean, "0", f"{2 * LIMIT} clients"),
         count("clean_503_above_the_limit", over.errors["503, to come again"], "> 0", f"{2 * LIMIT} clients"),
@@ -88,10 +101,11 @@ def count(name: str, value: int, target: str, peer: str) -> Metric:
 
 
 @torch.inference_mode()
-def by_path(model: str, number: int = 1200) -> Prompts:
+def by_path(model: str, number: int = 600) -> Prompts:
     loaded = load_exported(model)
     assert loaded.head is not None
     found = []
+    torch.set_num_threads(2)
     for text in prompts(number, seed=1):
         ids = torch.tensor([loaded.format.prompt_ids([{"role": "user", "content": text}])])
         hidden = loaded.model.model(input_ids=ids).last_hidden_state[0, -1:]
@@ -99,15 +113,21 @@ def by_path(model: str, number: int = 1200) -> Prompts:
     found.sort()
     middle, margin = number // 2, int(MARGIN * number)
     texts = [text for _, text in found]
-    return Prompts(texts[middle + margin :], texts[: middle - margin], found[middle][0])
+    return Prompts(cycle(texts[middle + margin :]), cycle(texts[: middle - margin]), found[middle][0])
 
 
-def run(server: Server, asked: Prompts, refusing: int, thinking: int, seconds: float) -> Told:
-    """So many clients of each path, each asking again and again until the time is over."""
-    return asyncio.run(_run(server, asked, refusing, thinking, time.monotonic() + seconds))
+def run(server: Server, asked: Prompts, refusing: int, thinking: int) -> Told:
+    """So many clients of each path, each asking again and again; those on Path B come first, one after the other.
+
+    They leave all at once, in the middle of what they are told.
+    """
+    told = asyncio.run(_run(server, asked, refusing, thinking))
+    while httpx.get(f"{server.url}/health").json()["ongoing"]:
+        time.sleep(0.1)
+    return told
 
 
-async def _run(server: Server, asked: Prompts, refusing: int, thinking: int, end: float) -> Told:
+async def _run(server: Server, asked: Prompts, refusing: int, thinking: int) -> Told:
     told = Told()
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
     async with (
@@ -115,11 +135,12 @@ async def _run(server: Server, asked: Prompts, refusing: int, thinking: int, end
         openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0, http_client=http) as client,
     ):
 
-        async def ask(path: str, texts: Sequence[str]) -> None:
-            while time.monotonic() < end:
-                begin = time.monotonic()
+        async def ask(path: str, texts: Iterator[str], delay: float) -> None:
+            await asyncio.sleep(delay)
+            while True:
+                begin, tokens = time.monotonic(), random.randint(*TOKENS)
                 try:
-                    found = await _completion(client, random.choice(texts))
+                    found = await _completion(client, next(texts), tokens)
                 except openai.APIStatusError as error:
                     clean = error.status_code == 503 and "retry-after" in error.response.headers and error.body
                     told.errors["503, to come again" if clean else repr(error)] += 1
@@ -127,22 +148,25 @@ async def _run(server: Server, asked: Prompts, refusing: int, thinking: int, end
                 except openai.OpenAIError as error:
                     told.errors[repr(error)] += 1
                 else:
-                    if found == (path, TOKENS if path == "think" else 0):
+                    if found == (path, tokens if path == "think" else 0):
                         told.seconds[path].append(time.monotonic() - begin)
                     else:
                         told.errors[f"{found} on path {path}"] += 1
 
-        clients = [("refuse", asked.refuse)] * refusing + [("think", asked.think)] * thinking
-        await asyncio.gather(*(ask(*each) for each in clients))
+        clients = [ask("refuse", asked.refuse, RAMP_SECONDS) for _ in range(refusing)]
+        clients += [ask("think", asked.think, random.uniform(0, RAMP_SECONDS)) for _ in range(thinking)]
+        with suppress(TimeoutError):
+            async with asyncio.timeout(RAMP_SECONDS + SECONDS):
+                await asyncio.gather(*clients)
     return told
 
 
-async def _completion(client: openai.AsyncOpenAI, prompt: str) -> tuple[str, int]:
+async def _completion(client: openai.AsyncOpenAI, prompt: str, tokens: int) -> tuple[str, int]:
     """Path of a streamed completion, and its tokens."""
     stream = await client.chat.completions.create(
         model="presafe",
         messages=[{"role": "user", "content": prompt}],
-        max_tokens=TOKENS,
+        max_tokens=tokens,
         temperature=0,
         stream=True,
         stream_options={"include_usage": True},

@@ -16,16 +16,16 @@ PROMPT_WORDS = 20
 """Words of a prompt, which are about 120 tokens."""
 
 
-def save_model(folder: str, hidden: int = HIDDEN) -> str:
+def save_model(folder: str) -> str:
     """`folder`, with the export `model/` in it. Greedy completions of such a model never end by themselves."""
     torch.manual_seed(0)
     tokenizer = _tokenizer()
     config = Qwen3Config(
         vocab_size=VOCABULARY,
-        hidden_size=hidden,
-        intermediate_size=4 * hidden,
+        hidden_size=HIDDEN,
+        intermediate_size=4 * HIDDEN,
         num_hidden_layers=12,
-        num_attention_heads=hidden // 64,
+        num_attention_heads=10,
         num_key_value_heads=2,
         head_dim=64,
         max_position_embeddings=CONTEXT,
@@ -39,7 +39,7 @@ def save_model(folder: str, hidden: int = HIDDEN) -> str:
     export = f"{folder}/model"
     model.save_pretrained(f"{export}/full")
     tokenizer.save_pretrained(f"{export}/full")
-    head = SafetyHead(hidden)
+    head = SafetyHead(HIDDEN)
     save_head(head.linear.state_dict(), f"{export}/safety_head.safetensors")
     os.makedirs(export, exist_ok=True)
     write_card(

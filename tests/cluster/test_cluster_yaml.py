@@ -7,6 +7,8 @@ import yaml
 from ray._private.runtime_env.packaging import create_package
 from ray.autoscaler._private.util import prepare_config, validate_config
 
+from presafe.runtime import SERVE_ENV
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -28,6 +30,11 @@ def test_the_head_runs_nothing_and_every_gpu_pool_has_on_demand_nodes():
             pools.setdefault(pool, []).append("InstanceMarketOptions" in node["node_config"])
     assert pools.keys() == {"teacher", "train", "serve"}
     assert all(False in spot for spot in pools.values())
+
+
+def test_every_node_has_the_environment_of_serves_proxies():
+    options = cluster()["docker"]["run_options"]
+    assert {f"--env {name}={value}" for name, value in SERVE_ENV.items()} <= set(options)
 
 
 def test_a_job_upload_is_small_and_holds_what_a_job_needs(tmp_path):
