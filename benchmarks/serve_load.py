@@ -123,9 +123,10 @@ def transformers_server(model: str) -> Iterator[Server]:
 
 @contextmanager
 def vllm_server(folder: str, options: Sequence[str]) -> Iterator[Server]:
-    """`vllm serve` with these of its options."""
+    """What `vllm serve` runs, with these of its options; the command itself does not start in the CPU's package."""
     port = _free_port()
-    command = [str(BIN / "vllm"), "serve", folder, "--port", str(port), "--host", "127.0.0.1", *options]
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", folder]
+    command += ["--port", str(port), "--host", "127.0.0.1", *options]
     with _process(command, f"http://127.0.0.1:{port}/health") as process:
         yield Server(f"http://127.0.0.1:{port}", folder, (process, *process.children(recursive=True)))
 
