@@ -12,8 +12,6 @@ import pytest
 
 from clients.endpoint import MAX_NEW_TOKENS, MAX_ONGOING, Endpoint, user
 
-CHOICES = 8
-"""The most that a request may ask for."""
 WITHIN_S = 0.5
 """In which generation must have stopped behind a client that left."""
 
@@ -87,9 +85,9 @@ def test_a_503_is_retried_when_it_says_so(endpoint: Endpoint) -> None:
     client = endpoint.client(max_retries=20, http_client=openai.DefaultHttpxClient(event_hooks={"response": [note]}))
     holding = [
         endpoint.client().chat.completions.create(
-            model="presafe", messages=user(endpoint.facts.endless), temperature=0, stream=True, n=CHOICES
+            model="presafe", messages=user(endpoint.facts.endless), temperature=0, stream=True
         )
-        for _ in range(MAX_ONGOING // CHOICES)
+        for _ in range(MAX_ONGOING)
     ]
     endpoint.wait_until(lambda health: health["ongoing"] == MAX_ONGOING)
     busy = httpx.post(endpoint.chat_url, json={"model": "presafe", "messages": user("x")})
