@@ -63,10 +63,11 @@ class Prompts:
 
 
 def crowd() -> list[Metric]:
+    """Path A alone and beside Path B in turns, then twice as many clients as the replica takes."""
     with tempfile.TemporaryDirectory() as folder:
         model = save_model(folder)
         asked = by_path(model)
-        settings = {"access.max_ongoing_requests": LIMIT, "batching.kv_cache_tokens": 64 * 450}
+        settings = {"access.max_ongoing_requests": LIMIT, "batching.kv_cache_tokens": LIMIT * 450}
         with presafe_server(model, gate="on", threshold=asked.threshold, **settings) as server:
             ratios: dict[int, list[float]] = {LIMIT // 2: [], 4: []}
             memory, errors = [], Counter[str]()
@@ -81,7 +82,7 @@ def crowd() -> list[Metric]:
                 print(f"memory {memory[-1]:.0f} MB", flush=True)
             over = run(server, asked, LIMIT, LIMIT)
             errors += run(server, asked, LIMIT, 0).errors
-    print(f"twice the limit: { ({k: len(v) for k, v in over.seconds.items()}) }, {dict(over.errors)}")
+    print(f"twice the limit: {over}")
     growth = memory[-1] / memory[0]
     unclean = over.errors.total() - over.errors["503, to come again"]
     several = f"{LIMIT} clients for {2 * ROUNDS * (RAMP_SECONDS + SECONDS):.0f} s"
@@ -103,6 +104,7 @@ def count(name: str, value: int, target: str, peer: str) -> Metric:
 
 @torch.inference_mode()
 def by_path(model: str, number: int = 600) -> Prompts:
+    """Random prompts by what the model's head says of each, the half with the higher probability refused."""
     loaded = load_exported(model)
     assert loaded.head is not None
     found = []

@@ -65,9 +65,8 @@ def endpoint(folder: str) -> Metric:
         for k in range(-1, PAIRS):
             load = Load(texts(REQUESTS, seed=k), CONCURRENT, TOKENS)
             found = {server: run_load(server, load) for server in ((own, peer) if k % 2 else (peer, own))}
-            print(
-                {server.model: round(answered.tokens_per_second, 1) for server, answered in found.items()}, flush=True
-            )
+            rates = {server.model: round(answered.tokens_per_second, 1) for server, answered in found.items()}
+            print(f"tokens a second: {rates}", flush=True)
             if k >= 0:  # the first one warms up
                 ratios.append(found[own].tokens_per_second / found[peer].tokens_per_second)
     return median_of("throughput_over_vllm_serve", ratios, ">= 0.95", "vllm serve")
