@@ -1,12 +1,10 @@
 """The one place that talks to Ray as a whole: joining a cluster, its capacity, its environment; and imports by name."""
 
-import atexit
 import importlib
 import logging
 import os
 import re
-import shutil
-import tempfile
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,10 +14,10 @@ import ray
 from ray._private.ray_logging import stdout_deduplicator
 from ray._private.state import state as cluster_state
 from ray.data import DataContext
-from ray.exceptions import RayError, UserCodeException
+from ray.exceptions import AuthenticationError, RayError, UserCodeException
 from ray.train import ScalingConfig, TrainingFailedError
 
-from presafe import storage
+from presafe import private_cluster, storage
 from presafe.config import Cluster, Config, Group, Placement, Pool, Workers
 from presafe.errors import UserError, user_error
 
@@ -43,7 +41,6 @@ RAY_SERVE_PROXY_USE_GRPC=1 would save 0.5 ms of CPU a streamed token, but with i
 LOCAL_ENV = {
     **TRAIN_ENV,
     **SERVE_ENV,
-    "RAY_AUTH_MODE": "disabled",  # a private cluster listens on loopback only
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_BACKEND_LOG_LEVEL": "fatal",
     "RAY_prestart_worker_first_driver": "0",  # it starts a process a CPU, without WORKER_ENV, that nothing here can use
@@ -57,6 +54,9 @@ WORKER_ENV = {
     "TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S": "5",  # of a group whose rank hangs; it is killed anyway
 }
 """Set in every actor and worker."""
+
+LOOPBACK_ENV = {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"} if sys.platform == "linux" else {}
+"""In a private cluster also: gloo and NCCL listen on the machine's own address by default."""
 
 
 @dataclass(frozen=True)
@@ -88,10 +88,11 @@ def demands(config: Config) -> list[Demand]:
     return [demand(stage, getattr(config, stage).workers) for stage in stages]
 
 
-def connect(cluster: Cluster) -> None:
+def connect(cluster: Cluster, *, metrics: bool = False) -> None:
     """Join the configured cluster, or start a private local one that ends with this process.
 
-    Workers' output stays in Ray's own logs: a stage shows its progress, and a failure comes back as an exception.
+    A private one passes metrics on only where `metrics` asks for it. Workers' output stays in Ray's own logs: a stage
+    shows its progress, and a failure comes back as an exception.
     """
     if ray.is_initialized():
         return
@@ -104,30 +105,29 @@ def connect(cluster: Cluster) -> None:
     for name, value in TRAIN_ENV.items():
         os.environ.setdefault(name, value)
     if address and address != "local":
-        try:
-            ray.init(address=address, runtime_env=runtime_env, logging_level=logging.WARNING, log_to_driver=False)
-        except ConnectionError as error:
-            raise user_error(
-                found=f"no Ray cluster at {address!r}",
-                needed="a running one",
-                change="start it, or unset cluster.address and RAY_ADDRESS for a private local cluster",
-            ) from error
+        _join(address, runtime_env)
         return
     for name, value in LOCAL_ENV.items():
         os.environ.setdefault(name, value)
     stdout_deduplicator.skip_re = re.compile("PYTHON worker processes have been started")  # more than cores: intended
-    temp = tempfile.mkdtemp(prefix="ray-")
-    atexit.register(shutil.rmtree, temp, ignore_errors=True)
-    ray.init(
-        address="local",
+    private_cluster.start(
         num_cpus=cluster.local_cpus,
         object_store_memory=int(cluster.object_store_gb * 1e9),
-        include_dashboard=False,
-        runtime_env=runtime_env,
-        logging_level=logging.WARNING,
-        log_to_driver=False,
-        _temp_dir=temp,
+        runtime_env={"env_vars": {**WORKER_ENV, **LOOPBACK_ENV}},
+        metrics=metrics,
     )
+
+
+def _join(address: str, runtime_env: dict[str, Any]) -> None:
+    try:
+        ray.init(address=address, runtime_env=runtime_env, logging_level=logging.WARNING, log_to_driver=False)
+    except (ConnectionError, AuthenticationError) as error:  # a cluster does not say which
+        raise user_error(
+            found=f"no Ray cluster at {address!r} that lets this process in",
+            needed="a running one, and its token where it asks for one",
+            change="start it; set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH to a file with its token; or unset "
+            "cluster.address and RAY_ADDRESS for a private local cluster",
+        ) from error
 
 
 RESIZE_INTERVAL_S = 60.0

@@ -26,7 +26,7 @@ def serve_model(model: str, overrides: list[str]) -> None:
     _check_port(settings.host, settings.port)
     args = ServeArgs(model=model, **settings.model_dump(exclude={"host", "port"}))
     build(args.model_dump(mode="json"))
-    connect(Cluster())
+    connect(Cluster(), metrics=True)
     preflight(demand("serve", settings.workers))
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a supervisor's stop is like Ctrl-C
     try:

@@ -1,8 +1,6 @@
 """Fixtures that all tests share."""
 
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 
 import pytest
@@ -18,21 +16,14 @@ def local_ray() -> Iterator[None]:
     """A private Ray cluster for the whole session, ended with it."""
     import ray
 
+    from presafe import private_cluster
     from presafe.runtime import LOCAL_ENV
 
     for name, value in LOCAL_ENV.items():
         os.environ.setdefault(name, value)
-    temp = tempfile.mkdtemp(prefix="ray-")
-    ray.init(
-        address="local",
-        num_cpus=4,
-        include_dashboard=False,
-        object_store_memory=500_000_000,
-        log_to_driver=False,
-        logging_level="ERROR",
-        runtime_env={"env_vars": {"PYTHONPATH": f"{ROOT}:{TESTS}", "TOKENIZERS_PARALLELISM": "false"}},
-        _temp_dir=temp,
+    environment = {"PYTHONPATH": f"{ROOT}:{TESTS}", "TOKENIZERS_PARALLELISM": "false"}
+    private_cluster.start(
+        num_cpus=4, object_store_memory=500_000_000, runtime_env={"env_vars": environment}, metrics=True
     )
     yield
     ray.shutdown()
-    shutil.rmtree(temp, ignore_errors=True)

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from ray.cluster_utils import Cluster
 from ray.core.generated import autoscaler_pb2
 from safetensors.numpy import load_file
 
+from presafe.private_cluster import use_new_token
 from presafe.runtime import LOCAL_ENV
 from run_directory import config, finish_earlier_stages, save_model
 
@@ -32,6 +34,8 @@ class Nodes:
     def __init__(self) -> None:
         for name, value in LOCAL_ENV.items():
             os.environ.setdefault(name, value)
+        self._folder = tempfile.TemporaryDirectory(prefix="token-")
+        use_new_token(self._folder.name)
         health = {"health_check_period_ms": 500, "health_check_failure_threshold": 3}
         head = {"num_cpus": 0, "object_store_memory": 10**8, "_system_config": health}
         self._cluster = Cluster(initialize_head=True, head_node_args=head)
@@ -39,6 +43,7 @@ class Nodes:
 
     def shutdown(self) -> None:
         self._cluster.shutdown()
+        self._folder.cleanup()
 
     def provide(self, count: int) -> None:
         """Add nodes until there are `count`, or kill some."""

@@ -5,7 +5,7 @@ import math
 from functools import partial
 
 from ray.train import CheckpointConfig, FailureConfig, RunConfig
-from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.torch import TorchTrainer
 
 from presafe import storage
 from presafe.align.checkpoint import KEPT, repair
@@ -23,6 +23,7 @@ from presafe.engines.exported import load_tokenizer
 from presafe.errors import UserError
 from presafe.progress import progress, steps_done
 from presafe.records import Example, Prompt, Signal, TeacherAnswer, Trace
+from presafe.rendezvous import torch_config
 from presafe.runtime import connect, demand, model_folder, preflight, scaling, user_errors
 from presafe.stages import Rows, content_hash, run_stage, versions
 from presafe.thinking import ThinkFormat, think_format
@@ -73,7 +74,7 @@ def _align(config: Config, folder: str) -> Rows:
         train_worker,
         train_loop_config={"task": task},
         scaling_config=scaling(workers),
-        torch_config=TorchConfig(timeout_s=math.ceil(workers.timeout_minutes * 60)),
+        torch_config=torch_config(math.ceil(workers.timeout_minutes * 60)),
         run_config=RunConfig(
             name="checkpoints",
             storage_path=folder,

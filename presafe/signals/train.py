@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerBase
 from presafe import storage
 from presafe.config import Signals
 from presafe.progress import StepReporter, progress, steps_done
+from presafe.rendezvous import torch_config
 from presafe.runtime import scaling
 from presafe.schedule import warmup_cosine
 from presafe.signals.classifier import EncoderSpec, classifier_tokenizer, new_classifier
@@ -69,6 +70,7 @@ def train_classifier(
         _worker,
         train_loop_config={"task": task},
         scaling_config=scaling(settings.workers),
+        torch_config=torch_config(),
         run_config=RunConfig(name="training", storage_path=folder),
     )
     steps = math.ceil(len(rows) / settings.batch_size) * settings.epochs

@@ -37,6 +37,11 @@ def test_every_node_has_the_environment_of_serves_proxies():
     assert {f"--env {name}={value}" for name, value in SERVE_ENV.items()} <= set(options)
 
 
+def test_every_node_asks_for_the_token_that_the_user_has():
+    assert "--env RAY_AUTH_MODE=token" in cluster()["docker"]["run_options"]
+    assert cluster()["file_mounts"]["/home/ray/.ray/auth_token"] == "~/.ray/auth_token"
+
+
 def test_a_job_upload_is_small_and_holds_what_a_job_needs(tmp_path):
     package = tmp_path / "package.zip"
     create_package(str(ROOT), package, include_gitignore=True)

@@ -21,6 +21,7 @@ from ray.cluster_utils import Cluster
 from holding_server import HoldingServer
 from presafe import storage
 from presafe.config import load_config
+from presafe.private_cluster import use_new_token
 from presafe.records import Prompt, TeacherAnswer
 from presafe.runtime import LOCAL_ENV
 from presafe.stages import run_stage
@@ -30,10 +31,11 @@ ROWS, BLOCK, ACTORS = 2000, 25, 4
 
 
 @pytest.fixture
-def cluster() -> Iterator[Cluster]:
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
     """A head without CPUs and two nodes, each with room for all actors, since the other one will die."""
     for name, value in LOCAL_ENV.items():
         os.environ.setdefault(name, value)
+    use_new_token(str(tmp_path))
     health = {"health_check_period_ms": 500, "health_check_failure_threshold": 3}
     head = {"num_cpus": 0, "object_store_memory": 10**8, "_system_config": health}
     started = Cluster(initialize_head=True, head_node_args=head)

@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from evaluated_run import GOOD, write_run
+from presafe.private_cluster import use_new_token
 from tiny_reasoner import TinyExport, export_tiny_reasoner
 
 ROOT = Path(__file__).parents[2]
@@ -72,6 +73,7 @@ def modules(tmp_path_factory: pytest.TempPathFactory) -> str:
 def address(modules: str) -> Iterator[str]:
     """Dashboard of a cluster of its own, in a process of its own: this one may be in the tests' cluster already."""
     temp, port = tempfile.mkdtemp(prefix="ray-"), free_port()
+    use_new_token(temp)
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{modules}"}
     command = [sys.executable, "-c", CLUSTER, str(port), temp]
     driver = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

@@ -16,22 +16,33 @@ import openai
 import pyarrow.parquet as pq
 import pytest
 
+from open_ports import Intruder
+
 ROOT = Path(__file__).parents[2]
 PRESAFE = str(Path(sys.executable).parent / "presafe")
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory) -> tuple[Path, str]:
-    """Run directory and printed output of `presafe run --config configs/demo.yaml`, in a storage of its own."""
+def watched(tmp_path_factory) -> tuple[Path, str, Intruder]:
+    """Run directory and printed output of `presafe run --config configs/demo.yaml`, in a storage of its own; and who
+    tried to get into it from its first stage to its last.
+    """
     storage = tmp_path_factory.mktemp("runs")
     command = [PRESAFE, "run", "--config", "configs/demo.yaml", f"run.storage={storage}"]
-    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
-    return storage / "demo", done.stdout
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as run, Intruder(run.pid) as intruder:
+        printed, _ = run.communicate()
+    assert run.returncode == 0
+    return storage / "demo", printed, intruder
 
 
 @pytest.fixture(scope="module")
-def client(demo) -> Iterator[openai.OpenAI]:
-    """OpenAI's client against `presafe serve` on the demo's model."""
+def demo(watched) -> tuple[Path, str]:
+    return watched[:2]
+
+
+@pytest.fixture(scope="module")
+def server(demo) -> Iterator[tuple[str, Intruder]]:
+    """Address of `presafe serve` on the demo's model, and who tries to get into it."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [PRESAFE, "serve", str(demo[0] / "model"), f"port={port}"]
@@ -41,9 +52,15 @@ def client(demo) -> Iterator[openai.OpenAI]:
         if line.startswith("serving presafe"):
             break
     assert server.poll() is None
-    yield openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none", max_retries=0)
+    with Intruder(server.pid) as intruder:
+        yield f"http://127.0.0.1:{port}/v1", intruder
     server.send_signal(signal.SIGTERM)
     server.wait()
+
+
+@pytest.fixture(scope="module")
+def client(server) -> openai.OpenAI:
+    return openai.OpenAI(base_url=server[0], api_key="none", max_retries=0)
 
 
 def value(demo, suite, metric, model, cot):
@@ -134,6 +151,18 @@ def test_a_benign_prompt_is_reasoned_about_and_answered(demo, client, stream):
     assert answer.startswith("the answer is")
     assert decision["path"] == "think"
     assert 0 <= decision["refuse_probability"] <= 1
+
+
+def test_nobody_gets_into_a_stage_or_the_endpoint_without_the_token(watched, server, client):
+    of_stages, of_endpoint = watched[2], server[1]
+    assert client.models.list().data
+    for intruder, processes in (
+        (of_stages, ("gcs_server", "raylet", "ray::MapWorker", "ray::RayTrainWorker", "ray::TrainController")),
+        (of_endpoint, ("gcs_server", "raylet", "ray::ServeController", "ray::ProxyActor", "ray::ServeReplica")),
+    ):
+        intruder.wait_for(processes)
+        assert {host for _, host, _ in intruder.seen} <= {"127.0.0.1", "::1"}
+        assert intruder.got_in == []
 
 
 FORGED = (
