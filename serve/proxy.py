@@ -1,29 +1,108 @@
 """What runs inside Ray Serve's own HTTP proxies, in front of every replica."""
 
+import asyncio
+import os
+
 from starlette.middleware import Middleware
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serve.errors import error_body
+
+MAX_BODY_MB_ENV = "PRESAFE_PROXY_MAX_BODY_MB"
+MAX_BODY_MB = 8.0
+"""Of any body, in MB of 1e6 bytes, unless the environment says another: a proxy takes in a body that no replica has
+read yet, and knows no application's own limit (access.max_body_kb), which is to be smaller.
+"""
+MAX_HELD_MB = 256.0
+"""Of all bodies on their way through one proxy. Those that are small pass nevertheless."""
+SMALL_BODY = 64 * 1024
+BODY_SECONDS = 40.0
+"""From the headers to the last byte of a body, also where no replica is there to read it."""
+SERVES_OWN = ("x-request-timeout-seconds", "x-request-disconnect-disabled")
+"""Headers by which Ray Serve's own load balancer tells a proxy how long a request may take, and to generate on for a
+client that has left. Of a client they are not to be believed."""
+SERVES_OWN_PREFIX = "x-serve-"
 
 
 class TextHeaders:
-    """Drops request headers that are no UTF-8 text: the proxy itself decodes some, and would answer 500."""
+    """Drops request headers that are no UTF-8 text: the proxy itself decodes some, and would answer 500. And those that
+    are Ray Serve's own.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            scope = {**scope, "headers": [header for header in scope["headers"] if _is_text(header[1])]}
+            scope = {**scope, "headers": [header for header in scope["headers"] if _is_wanted(*header)]}
         await self._app(scope, receive, send)
+
+
+class BoundedBodies:
+    """Ends a request whose body is too large or too slow. Serve itself takes in whatever comes, at any pace."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._most = int(float(os.environ.get(MAX_BODY_MB_ENV, MAX_BODY_MB)) * 1e6)
+        self._held = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        end = asyncio.get_running_loop().time() + BODY_SECONDS
+        size, complete, started = 0, False, False
+        refusal: JSONResponse | None = None
+
+        async def receive_bounded() -> Message:
+            nonlocal size, complete, refusal
+            if complete:
+                return await receive()
+            try:
+                async with asyncio.timeout_at(end):
+                    message = await receive()
+            except TimeoutError:
+                refusal = _refused(408, f"the body did not come within {BODY_SECONDS:g} s", "timeout")
+                return {"type": "http.disconnect"}
+            complete = not message.get("more_body", False)
+            size += len(message.get("body", b""))
+            self._held += len(message.get("body", b""))
+            if size > self._most:
+                refusal = _refused(413, f"the body is larger than {self._most / 1e6:g} MB", "request_too_large")
+            elif self._held > MAX_HELD_MB * 1e6 and size > SMALL_BODY:
+                refusal = _refused(503, "the server is busy; try again with a small body", "overloaded")
+            return message if refusal is None else {"type": "http.disconnect"}
+
+        async def send_unless_refused(message: Message) -> None:
+            nonlocal started
+            if refusal is None or started:
+                started = True
+                await send(message)
+
+        try:
+            await self._app(scope, receive_bounded, send_unless_refused)
+        finally:
+            self._held -= size
+            if refusal is not None and not started:
+                await refusal(scope, receive, send)
 
 
 def middlewares() -> list[Middleware]:
     """What RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=serve.proxy:middlewares puts into the proxies of a cluster."""
-    return [Middleware(TextHeaders)]
+    return [Middleware(TextHeaders), Middleware(BoundedBodies)]
 
 
-def _is_text(value: bytes) -> bool:
+def _refused(status: int, message: str, code: str) -> JSONResponse:
+    kind = "server_error" if status >= 500 else "invalid_request_error"
+    headers = {"Connection": "close"} | ({"Retry-After": "1"} if status == 503 else {})
+    return JSONResponse(error_body(message, kind=kind, code=code), status, headers=headers)
+
+
+def _is_wanted(name: bytes, value: bytes) -> bool:
     try:
+        text = name.decode().lower()
         value.decode()
     except UnicodeDecodeError:
         return False
-    return True
+    return text not in SERVES_OWN and not text.startswith(SERVES_OWN_PREFIX)
