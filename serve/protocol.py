@@ -1,6 +1,7 @@
 """OpenAI's chat completions: the request that this endpoint takes. What it does not know, it refuses."""
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
@@ -21,6 +22,8 @@ DEFAULT_TEMPERATURE, DEFAULT_TOP_P = 0.6, 0.95
 """What the R1 models' authors advise; greedy chains of thought tend to loop."""
 GREEDY_BELOW = 1e-5
 """A smaller temperature is greedy, as in vLLM: logits divided by next to nothing are no numbers any more."""
+MOST_METADATA = 16
+"""As OpenAI's."""
 LONGEST_STOP = 256
 """Characters of a stop sequence: each new token of an answer is searched for its beginnings."""
 
@@ -47,8 +50,14 @@ class _Body(BaseModel):
     def _nothing_is_absent(cls, value: Any) -> Any:
         if not isinstance(value, Mapping):
             return value
-        required = {name for name, field in cls.model_fields.items() if field.is_required()}
-        return present(value, cls.harmless, required, cls.model_fields.keys())
+        return present(value, cls.harmless, *_names(cls))
+
+
+@cache
+def _names(body: type[_Body]) -> tuple[frozenset[str], frozenset[str]]:
+    """The fields that a body must have, and all that it may have."""
+    fields = body.model_fields
+    return frozenset(name for name, field in fields.items() if field.is_required()), frozenset(fields)
 
 
 class Part(_Body):
@@ -196,7 +205,7 @@ class ChatRequest(_Body):
     """Only false."""
     user: str | None = None
     """The client's own; not used."""
-    metadata: Annotated[dict[str, str], Field(max_length=16)] | None = None
+    metadata: dict[str, str] | None = None
     """The client's own; not used."""
     safety_identifier: str | None = None
     """The client's own; not used."""
@@ -224,6 +233,13 @@ class ChatRequest(_Body):
         if info.context is not None and parts > info.context.max_parts:
             raise ValueError(f"found {parts} parts of messages; at most {info.context.max_parts}; join some of them")
         return messages
+
+    @field_validator("metadata", mode="before")
+    @classmethod
+    def _few(cls, metadata: Any) -> Any:
+        if isinstance(metadata, dict) and len(metadata) > MOST_METADATA:
+            raise ValueError(f"found {len(metadata)} pairs; at most {MOST_METADATA}")
+        return metadata
 
     @field_validator("stop", mode="before")
     @classmethod

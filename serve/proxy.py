@@ -17,6 +17,10 @@ read yet, and knows no application's own limit (access.max_body_kb), which is to
 MAX_HELD_MB = 256.0
 """Of all bodies on their way through one proxy. Those that are small pass nevertheless."""
 SMALL_BODY = 64 * 1024
+"""Bytes of a body that is handed on at once. Nearly every conversation is smaller."""
+LARGE_BODY_SECONDS, LONGEST_WAIT_SECONDS = 0.05, 20.0
+"""Between two larger bodies, and how long one may wait for its turn. Each costs proxy and replica some 20 ms of CPU, so
+that however many come at once, two thirds of the time are left to all others. A GPU reads no more such prompts."""
 BODY_SECONDS = 40.0
 """From the headers to the last byte of a body, also where no replica is there to read it."""
 SERVES_OWN = ("x-request-timeout-seconds", "x-request-disconnect-disabled")
@@ -40,16 +44,23 @@ class TextHeaders:
 
 
 class BoundedBodies:
-    """Ends a request whose body is too large or too slow. Serve itself takes in whatever comes, at any pace."""
+    """Lets large bodies in one by one, and ends a request whose body is too large or too slow.
+
+    Serve itself takes in whatever comes, at any pace.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
         self._most = int(float(os.environ.get(MAX_BODY_MB_ENV, MAX_BODY_MB)) * 1e6)
         self._held = 0
+        self._free_at = 0.0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
+            return
+        if _may_be_large(scope) and not await self._turn():
+            await BUSY(scope, receive, send)
             return
         end = asyncio.get_running_loop().time() + BODY_SECONDS
         size, complete, started = 0, False, False
@@ -71,7 +82,7 @@ class BoundedBodies:
             if size > self._most:
                 refusal = _refused(413, f"the body is larger than {self._most / 1e6:g} MB", "request_too_large")
             elif self._held > MAX_HELD_MB * 1e6 and size > SMALL_BODY:
-                refusal = _refused(503, "the server is busy; try again with a small body", "overloaded")
+                refusal = BUSY
             return message if refusal is None else {"type": "http.disconnect"}
 
         async def send_unless_refused(message: Message) -> None:
@@ -87,6 +98,16 @@ class BoundedBodies:
             if refusal is not None and not started:
                 await refusal(scope, receive, send)
 
+    async def _turn(self) -> bool:
+        """Wait for the next large body's turn; False where too many wait."""
+        now = asyncio.get_running_loop().time()
+        at = max(now, self._free_at)
+        if at - now > LONGEST_WAIT_SECONDS:
+            return False
+        self._free_at = at + LARGE_BODY_SECONDS
+        await asyncio.sleep(at - now)
+        return True
+
 
 def middlewares() -> list[Middleware]:
     """What RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=serve.proxy:middlewares puts into the proxies of a cluster."""
@@ -97,6 +118,16 @@ def _refused(status: int, message: str, code: str) -> JSONResponse:
     kind = "server_error" if status >= 500 else "invalid_request_error"
     headers = {"Connection": "close"} | ({"Retry-After": "1"} if status == 503 else {})
     return JSONResponse(error_body(message, kind=kind, code=code), status, headers=headers)
+
+
+BUSY = _refused(503, "the server is busy with large bodies; try again", "overloaded")
+
+
+def _may_be_large(scope: Scope) -> bool:
+    """Whether a body is declared to be large, or not declared."""
+    headers = dict(scope["headers"])
+    length = headers.get(b"content-length", b"0")
+    return b"transfer-encoding" in headers or not length.isdigit() or len(length) > 6 or int(length) > SMALL_BODY
 
 
 def _is_wanted(name: bytes, value: bytes) -> bool:
