@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from collections.abc import Callable
 
 from starlette.middleware import Middleware
 from starlette.responses import JSONResponse
@@ -18,9 +19,11 @@ MAX_HELD_MB = 256.0
 """Of all bodies on their way through one proxy. Those that are small pass nevertheless."""
 SMALL_BODY = 64 * 1024
 """Bytes of a body that is handed on at once. Nearly every conversation is smaller."""
-LARGE_BODY_SECONDS, LONGEST_WAIT_SECONDS = 0.05, 20.0
-"""Between two larger bodies, and how long one may wait for its turn. Each costs proxy and replica some 20 ms of CPU, so
-that however many come at once, two thirds of the time are left to all others. A GPU reads no more such prompts."""
+PAUSE_SECONDS, HELD_UP_SECONDS, MOST_WAITING = 0.05, 0.2, 128
+"""Larger bodies enter one by one: the next one a pause after the last one was answered, or has held the others up for
+so long (an answer takes its time where it is generated). Each costs proxy and replica some 20 ms of CPU: however
+many come at once, most of the time is left to all others. A GPU reads no more prompts of this size.
+"""
 BODY_SECONDS = 40.0
 """From the headers to the last byte of a body, also where no replica is there to read it."""
 SERVES_OWN = ("x-request-timeout-seconds", "x-request-disconnect-disabled")
@@ -53,15 +56,19 @@ class BoundedBodies:
         self._app = app
         self._most = int(float(os.environ.get(MAX_BODY_MB_ENV, MAX_BODY_MB)) * 1e6)
         self._held = 0
-        self._free_at = 0.0
+        self._large = asyncio.Lock()
+        self._waiting = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        if _may_be_large(scope) and not await self._turn():
-            await BUSY(scope, receive, send)
-            return
+        leave = _nothing
+        if _may_be_large(scope):
+            if self._waiting >= MOST_WAITING:
+                await BUSY(scope, receive, send)
+                return
+            leave = await self._turn()
         end = asyncio.get_running_loop().time() + BODY_SECONDS
         size, complete, started = 0, False, False
         refusal: JSONResponse | None = None
@@ -87,6 +94,7 @@ class BoundedBodies:
 
         async def send_unless_refused(message: Message) -> None:
             nonlocal started
+            leave()
             if refusal is None or started:
                 started = True
                 await send(message)
@@ -94,19 +102,32 @@ class BoundedBodies:
         try:
             await self._app(scope, receive_bounded, send_unless_refused)
         finally:
+            leave()
             self._held -= size
             if refusal is not None and not started:
                 await refusal(scope, receive, send)
 
-    async def _turn(self) -> bool:
-        """Wait for the next large body's turn; False where too many wait."""
-        now = asyncio.get_running_loop().time()
-        at = max(now, self._free_at)
-        if at - now > LONGEST_WAIT_SECONDS:
-            return False
-        self._free_at = at + LARGE_BODY_SECONDS
-        await asyncio.sleep(at - now)
-        return True
+    async def _turn(self) -> Callable[[], None]:
+        """Wait for a large body's turn; what is returned ends it, at the latest after HELD_UP_SECONDS."""
+        self._waiting += 1
+        try:
+            await self._large.acquire()
+        finally:
+            self._waiting -= 1
+        loop, left = asyncio.get_running_loop(), False
+
+        def leave() -> None:
+            nonlocal left
+            if not left:
+                left = True
+                loop.call_later(PAUSE_SECONDS, self._large.release)
+
+        loop.call_later(HELD_UP_SECONDS, leave)
+        return leave
+
+
+def _nothing() -> None:
+    """A small body has no turn to end."""
 
 
 def middlewares() -> list[Middleware]:

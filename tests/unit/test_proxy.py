@@ -56,6 +56,11 @@ async def ask(app, chunks: Sequence[bytes], headers: Sequence[tuple[bytes, bytes
     return starts[0]["status"], b"".join(message.get("body", b"") for message in sent)
 
 
+async def until(reached):
+    while not reached():
+        await asyncio.sleep(0)
+
+
 def code(body: bytes) -> str:
     return json.loads(body)["error"]["code"]
 
@@ -107,24 +112,41 @@ def test_what_all_bodies_hold_is_bounded_and_given_back(monkeypatch):
     "header", [(b"content-length", b"900000"), (b"content-length", b"9" * 30), (b"transfer-encoding", b"chunked")]
 )
 def test_large_bodies_enter_one_by_one_and_small_ones_at_once(monkeypatch, header):
-    monkeypatch.setattr(serve.proxy, "LARGE_BODY_SECONDS", 60.0)
-    monkeypatch.setattr(serve.proxy, "LONGEST_WAIT_SECONDS", 100.0)
+    monkeypatch.setattr(serve.proxy, "MOST_WAITING", 1)
     app = Recorder()
     bounded = BoundedBodies(app)
 
     async def burst():
-        first = await ask(bounded, [b"a"], [header])
-        waiting = asyncio.create_task(ask(bounded, [b"a"], [header]))
-        await asyncio.sleep(0)
-        turned_away = await ask(bounded, [b"a"], [header])
-        small = await ask(bounded, [b"a"], [(b"content-length", b"1")])
-        assert not waiting.done()
-        waiting.cancel()
-        return first, turned_away, small
+        first = asyncio.create_task(ask(bounded, [b"a"], [header], ends=False))
+        await until(lambda: app.read == 1)
+        second = asyncio.create_task(ask(bounded, [b"b"], [header]))
+        await until(lambda: bounded._waiting == 1)
+        turned_away = await ask(bounded, [b"c"], [header])
+        small = await ask(bounded, [b"d"], [(b"content-length", b"1")])
+        assert app.read == 2, "the second large body is on its way while the first one is"
+        first.cancel()
+        return await second, turned_away, small
 
-    first, turned_away, small = asyncio.run(burst())
-    assert first == small == (200, b"read")
+    second, turned_away, small = asyncio.run(burst())
+    assert second == small == (200, b"read")
     assert (turned_away[0], code(turned_away[1])) == (503, "overloaded")
+
+
+def test_a_large_body_that_is_answered_late_holds_the_next_one_up_only_for_a_while(monkeypatch):
+    monkeypatch.setattr(serve.proxy, "HELD_UP_SECONDS", 0.01)
+    app = Recorder()
+    bounded = BoundedBodies(app)
+    large = (b"content-length", b"900000")
+
+    async def late():
+        first = asyncio.create_task(ask(bounded, [b"a"], [large], ends=False))
+        await until(lambda: app.read == 1)
+        second = await ask(bounded, [b"b"], [large])
+        assert not first.done()
+        first.cancel()
+        return second
+
+    assert asyncio.run(late()) == (200, b"read")
 
 
 @pytest.mark.parametrize(
