@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from collections import deque
 from collections.abc import Callable
 
 from starlette.middleware import Middleware
@@ -47,15 +48,17 @@ class TextHeaders:
 
 
 class BoundedBodies:
-    """Lets large bodies in one by one, and ends a request whose body is too large or too slow.
+    """Lets large bodies in one by one, once they are there, and ends a request whose body is too large or too slow.
 
     Serve itself takes in whatever comes, at any pace.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._most = int(float(os.environ.get(MAX_BODY_MB_ENV, MAX_BODY_MB)) * 1e6)
-        self._held = 0
+        self.most = int(float(os.environ.get(MAX_BODY_MB_ENV, MAX_BODY_MB)) * 1e6)
+        """Bytes of a body."""
+        self.held = 0
+        """Bytes of all bodies that are on their way or being answered."""
         self._large = asyncio.Lock()
         self._waiting = 0
 
@@ -63,49 +66,26 @@ class BoundedBodies:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        leave = _nothing
-        if _may_be_large(scope):
-            if self._waiting >= MOST_WAITING:
-                await BUSY(scope, receive, send)
-                return
-            leave = await self._turn()
-        end = asyncio.get_running_loop().time() + BODY_SECONDS
-        size, complete, started = 0, False, False
-        refusal: JSONResponse | None = None
-
-        async def receive_bounded() -> Message:
-            nonlocal size, complete, refusal
-            if complete:
-                return await receive()
-            try:
-                async with asyncio.timeout_at(end):
-                    message = await receive()
-            except TimeoutError:
-                refusal = _refused(408, f"the body did not come within {BODY_SECONDS:g} s", "timeout")
-                return {"type": "http.disconnect"}
-            complete = not message.get("more_body", False)
-            size += len(message.get("body", b""))
-            self._held += len(message.get("body", b""))
-            if size > self._most:
-                refusal = _refused(413, f"the body is larger than {self._most / 1e6:g} MB", "request_too_large")
-            elif self._held > MAX_HELD_MB * 1e6 and size > SMALL_BODY:
-                refusal = BUSY
-            return message if refusal is None else {"type": "http.disconnect"}
+        intake, leave, started = _Intake(self, receive), _nothing, False
 
         async def send_unless_refused(message: Message) -> None:
             nonlocal started
             leave()
-            if refusal is None or started:
+            if intake.refusal is None or started:
                 started = True
                 await send(message)
 
         try:
-            await self._app(scope, receive_bounded, send_unless_refused)
+            if _may_be_large(scope):
+                if not await intake.read():
+                    return
+                leave = await self._turn()
+            await self._app(scope, intake.receive, send_unless_refused)
         finally:
             leave()
-            self._held -= size
-            if refusal is not None and not started:
-                await refusal(scope, receive, send)
+            self.held -= intake.size
+            if intake.refusal is not None and not started:
+                await intake.refusal(scope, receive, send)
 
     async def _turn(self) -> Callable[[], None]:
         """Wait for a large body's turn; what is returned ends it, at the latest after HELD_UP_SECONDS."""
@@ -125,6 +105,56 @@ class BoundedBodies:
         loop.call_later(HELD_UP_SECONDS, leave)
         return leave
 
+    @property
+    def crowded(self) -> bool:
+        """Whether no large body is let in any more."""
+        return self._waiting >= MOST_WAITING or self.held > MAX_HELD_MB * 1e6
+
+
+class _Intake:
+    """The body of one request as it comes."""
+
+    def __init__(self, bounds: BoundedBodies, receive: Receive) -> None:
+        self._bounds, self._receive = bounds, receive
+        self._end = asyncio.get_running_loop().time() + BODY_SECONDS
+        self._complete = False
+        self._kept: deque[Message] = deque()
+        self.size = 0
+        self.refusal: JSONResponse | None = None
+        """What the client is told instead of an answer."""
+
+    async def receive(self) -> Message:
+        """The next message; a disconnect where the body breaks its bounds."""
+        if self._kept:
+            return self._kept.popleft()
+        if self._complete:
+            return await self._receive()
+        try:
+            async with asyncio.timeout_at(self._end):
+                message = await self._receive()
+        except TimeoutError:
+            self.refusal = _refused(408, f"the body did not come within {BODY_SECONDS:g} s", "timeout")
+            return {"type": "http.disconnect"}
+        self._complete = not message.get("more_body", False)
+        size = len(message.get("body", b""))
+        self.size += size
+        self._bounds.held += size
+        if self.size > self._bounds.most:
+            self.refusal = _refused(413, f"the body is larger than {self._bounds.most / 1e6:g} MB", "request_too_large")
+        elif self.size > SMALL_BODY and self._bounds.crowded:
+            self.refusal = _refused(503, "the server is busy with large bodies; try again", "overloaded")
+        return message if self.refusal is None else {"type": "http.disconnect"}
+
+    async def read(self) -> bool:
+        """Take the whole body in, to be received later. False where it breaks its bounds, or its client leaves."""
+        kept: list[Message] = []
+        while not self._complete:
+            kept.append(await self.receive())
+            if kept[-1]["type"] == "http.disconnect":
+                return False
+        self._kept.extend(kept)
+        return True
+
 
 def _nothing() -> None:
     """A small body has no turn to end."""
@@ -139,9 +169,6 @@ def _refused(status: int, message: str, code: str) -> JSONResponse:
     kind = "server_error" if status >= 500 else "invalid_request_error"
     headers = {"Connection": "close"} | ({"Retry-After": "1"} if status == 503 else {})
     return JSONResponse(error_body(message, kind=kind, code=code), status, headers=headers)
-
-
-BUSY = _refused(503, "the server is busy with large bodies; try again", "overloaded")
 
 
 def _may_be_large(scope: Scope) -> bool:

@@ -14,23 +14,28 @@ MEGABYTE = 1_000_000
 
 
 class Recorder:
-    """An application that reads each body to its end, and answers it."""
+    """An application that reads each body to its end, and answers it; one that begins with `late` when told."""
 
     def __init__(self) -> None:
         self.scopes: list[Any] = []
         self.read = 0
         self.left = False
+        self.go_on = asyncio.Event()
 
     async def __call__(self, scope, receive, send):
         self.scopes.append(scope)
+        late = False
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
                 self.left = True
                 break
             self.read += len(message["body"])
+            late = late or message["body"].startswith(b"late")
             if not message.get("more_body", False):
                 break
+        if late:
+            await self.go_on.wait()
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"read"})
 
@@ -108,27 +113,29 @@ def test_what_all_bodies_hold_is_bounded_and_given_back(monkeypatch):
     assert small == later == (200, b"read")
 
 
-@pytest.mark.parametrize(
-    "header", [(b"content-length", b"900000"), (b"content-length", b"9" * 30), (b"transfer-encoding", b"chunked")]
-)
+LARGE = (b"content-length", b"900000")
+
+
+@pytest.mark.parametrize("header", [LARGE, (b"content-length", b"9" * 30), (b"transfer-encoding", b"chunked")])
 def test_large_bodies_enter_one_by_one_and_small_ones_at_once(monkeypatch, header):
+    monkeypatch.setattr(serve.proxy, "HELD_UP_SECONDS", 600)
     monkeypatch.setattr(serve.proxy, "MOST_WAITING", 1)
     app = Recorder()
     bounded = BoundedBodies(app)
 
     async def burst():
-        first = asyncio.create_task(ask(bounded, [b"a"], [header], ends=False))
-        await until(lambda: app.read == 1)
+        first = asyncio.create_task(ask(bounded, [b"late"], [header]))
+        await until(lambda: app.read == 4)
         second = asyncio.create_task(ask(bounded, [b"b"], [header]))
-        await until(lambda: bounded._waiting == 1)
-        turned_away = await ask(bounded, [b"c"], [header])
+        await until(lambda: bounded.crowded)
+        turned_away = await ask(bounded, [b"c" * (SMALL_BODY + 1)], [header])
         small = await ask(bounded, [b"d"], [(b"content-length", b"1")])
-        assert app.read == 2, "the second large body is on its way while the first one is"
-        first.cancel()
-        return await second, turned_away, small
+        assert app.read == 5, "the second large body entered beside the first one"
+        app.go_on.set()
+        return await first, await second, turned_away, small
 
-    second, turned_away, small = asyncio.run(burst())
-    assert second == small == (200, b"read")
+    first, second, turned_away, small = asyncio.run(burst())
+    assert first == second == small == (200, b"read")
     assert (turned_away[0], code(turned_away[1])) == (503, "overloaded")
 
 
@@ -136,17 +143,35 @@ def test_a_large_body_that_is_answered_late_holds_the_next_one_up_only_for_a_whi
     monkeypatch.setattr(serve.proxy, "HELD_UP_SECONDS", 0.01)
     app = Recorder()
     bounded = BoundedBodies(app)
-    large = (b"content-length", b"900000")
 
     async def late():
-        first = asyncio.create_task(ask(bounded, [b"a"], [large], ends=False))
-        await until(lambda: app.read == 1)
-        second = await ask(bounded, [b"b"], [large])
+        first = asyncio.create_task(ask(bounded, [b"late"], [LARGE]))
+        await until(lambda: app.read == 4)
+        second = await ask(bounded, [b"b"], [LARGE])
         assert not first.done()
-        first.cancel()
-        return second
+        app.go_on.set()
+        return await first, second
 
-    assert asyncio.run(late()) == (200, b"read")
+    assert asyncio.run(late()) == ((200, b"read"),) * 2
+
+
+def test_a_large_body_that_does_not_come_holds_nobody_up(monkeypatch):
+    monkeypatch.setattr(serve.proxy, "HELD_UP_SECONDS", 600)
+    app = Recorder()
+    bounded = BoundedBodies(app)
+
+    async def beside_slow_ones():
+        slow = [asyncio.create_task(ask(bounded, [b"a"], [LARGE], ends=False)) for _ in range(200)]
+        await until(lambda: bounded.held == len(slow))
+        answer = await ask(bounded, [b"b" * (SMALL_BODY + 1)], [LARGE])
+        assert not any(task.done() for task in slow)
+        for task in slow:
+            task.cancel()
+        await asyncio.wait(slow)
+        return answer
+
+    assert asyncio.run(beside_slow_ones()) == (200, b"read")
+    assert bounded.held == 0
 
 
 @pytest.mark.parametrize(
