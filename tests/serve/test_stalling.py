@@ -11,7 +11,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
-import pytest
 
 from serve.key_command import issue_key
 from tiny_reasoner import BENIGN, HARMFUL, user
@@ -98,12 +97,3 @@ def test_a_client_that_leaves_while_it_sends_is_none_of_our_failures(served: Any
         assert time.monotonic() < end
         time.sleep(0.5)
     assert counted(served, 500) == failed
-
-
-@pytest.mark.parametrize("size", ["400000", "9" * 40])
-def test_a_body_that_is_said_to_be_too_large_is_not_read(served: Any, size: str) -> None:
-    where = urlsplit(served.url)
-    head = "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-    with socket.create_connection((str(where.hostname), where.port or 80), timeout=DEADLINE_S) as connection:
-        connection.sendall(f"{head}Content-Length: {size}\r\n\r\n".encode())
-        assert connection.recv(100).split()[1] in (b"413", b"400")
