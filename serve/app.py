@@ -1,5 +1,7 @@
 """The Ray Serve application. Run it with `presafe serve MODEL`, or `serve deploy serve/config.yaml` on a cluster."""
 
+import asyncio
+import gc
 import time
 from contextlib import AsyncExitStack, aclosing
 from typing import Any
@@ -14,7 +16,7 @@ from presafe.config import Endpoint as EndpointSettings
 from presafe.engines.exported import check_model
 from serve.door import BODY, Door
 from serve.engine import EngineError
-from serve.errors import HANDLERS, ApiError, status_of
+from serve.errors import HANDLERS, LONGEST_PARAM, ApiError, shortened, status_of
 from serve.exposition import CONTENT_TYPE, exposition
 from serve.observe import Observer, Watch
 from serve.openapi import describe
@@ -55,7 +57,8 @@ def build(args: dict[str, Any]) -> serve.Application:
     ).bind(settings)
 
 
-api = FastAPI(title="PreSafe", exception_handlers=HANDLERS, docs_url=None, redoc_url=None)
+# A redirect would lead to whatever Host the client named.
+api = FastAPI(title="PreSafe", exception_handlers=HANDLERS, docs_url=None, redoc_url=None, redirect_slashes=False)
 api.include_router(playground)
 describe(api, ChatRequest)
 
@@ -72,10 +75,14 @@ class Endpoint:
         context = serve.get_replica_context()
         scaling = settings.autoscaling
         self._settings, self._created = settings, int(time.time())
-        self._door = Door(settings.access, settings.workers.num_workers if scaling is None else scaling.max_replicas)
         self._replica: Replica = start(settings.model, settings)
         self._engine = self._replica.chat.engine
         self._observer = Observer(settings, self._replica.served, context.replica_tag)
+        shares = settings.workers.num_workers if scaling is None else scaling.max_replicas
+        self._door = Door(settings.access, shares, self._observer.metrics.prepared)
+        # What is loaded now stays: a collection that looked through all of it would hold up every request for 0.1 s.
+        gc.collect()
+        gc.freeze()
 
     def check_health(self) -> None:
         """Ray Serve replaces a replica where this raises."""
@@ -86,6 +93,7 @@ class Endpoint:
 
     async def __del__(self) -> None:
         """Ray Serve calls it once a replica that is to go has finished its requests."""
+        self._door.close()
         self._engine.close()
         self._observer.close()
 
@@ -117,24 +125,41 @@ class Endpoint:
     async def models(self, request: Request) -> dict[str, Any]:
         """The one model."""
         self._door.identify(request.headers)
+        return {"object": "list", "data": [self._model()]}
+
+    @api.get("/v1/models/{name:path}")
+    async def model(self, request: Request, name: str) -> dict[str, Any]:
+        """The one model, by its name."""
+        self._door.identify(request.headers)
+        self._check_model(name)
+        return self._model()
+
+    def _model(self) -> dict[str, Any]:
         served = self._replica.served
         extra: Any = {
+            "max_model_len": self._replica.max_model_len,
             "presafe": {
                 "gate": served.gate,
                 "threshold": served.shown_threshold,
                 "head": self._replica.head,
                 "compare_with": self._settings.compare_with,
-            }
+            },
         }
         model = Model(id=served.model, created=self._created, object="model", owned_by="presafe", **extra)
-        return {"object": "list", "data": [model.to_dict()]}
+        return model.to_dict()
+
+    def _check_model(self, name: str) -> None:
+        served = self._replica.served.model
+        if name != served:
+            message = f"there is no model {shortened(name, LONGEST_PARAM)!r}; this endpoint serves {served!r}"
+            raise ApiError(404, message, param="model", code="model_not_found")
 
     @api.post("/v1/chat/completions", openapi_extra=BODY)
     async def chat(self, request: Request) -> Response:
         """Refuse, or think and answer."""
         try:
             response = await self._chat(request)
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
             self._observer.metrics.request(status_of(error))
             raise
         self._observer.metrics.request(response.status_code)
@@ -145,14 +170,10 @@ class Endpoint:
         async with AsyncExitStack() as held:
             key = self._door.identify(request.headers)
             limits = held.enter_context(self._door.admit(key))
-            chat = await self._door.read(request)
-            served = self._replica.served
-            if chat.model != served.model:
-                message = f"there is no model {chat.model!r}; this endpoint serves {served.model!r}"
-                raise ApiError(404, message, param="model", code="model_not_found")
-            prompt = self._replica.prompt(chat)
+            chat, prompt = await self._door.read(request, self._prompt)
+            held.enter_context(self._door.place())
             room = self._replica.room(chat, len(prompt))
-            n, reply = chat.n or 1, Reply(served, len(prompt))
+            n, reply = chat.n or 1, Reply(self._replica.served, len(prompt))
             watch = Watch(self._observer, reply.id, None if key is None else key.id, began)
             events = self._replica.chat.answers(prompt, chat.sampling(room), n, room)
             answers = await held.enter_async_context(aclosing(watch.over(events, chat, len(prompt), n)))
@@ -163,3 +184,8 @@ class Endpoint:
                 return EventStream(chunks, headers, held.pop_all())
             body = reply.completion([first, *[each async for each in answers]])
             return Response(body, media_type="application/json", headers=headers)
+
+    def _prompt(self, chat: ChatRequest) -> list[int]:
+        """Runs beside the event loop."""
+        self._check_model(chat.model)
+        return self._replica.prompt(chat)

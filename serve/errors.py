@@ -1,5 +1,6 @@
 """Every error in OpenAI's shape, `{"error": {message, type, param, code}}`, and none with a stack trace."""
 
+from asyncio import CancelledError
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -7,7 +8,13 @@ from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from openai.types import ErrorObject
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse
+from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse, Response
+
+CLIENT_LEFT = 499
+"""As nginx counts it: the client was gone before it had an answer. Nobody reads this status."""
+LONGEST_MESSAGE, LONGEST_PARAM = 1000, 200
+"""Characters; some messages repeat what the client sent."""
 
 
 class ApiError(Exception):
@@ -29,11 +36,19 @@ class ApiError(Exception):
         self.headers = headers
 
 
+def shortened(text: str, longest: int) -> str:
+    """What an error repeats of what a client sent."""
+    return text if len(text) <= longest else f"{text[:longest]}..."
+
+
 def error_body(
     message: str, *, kind: str = "invalid_request_error", param: str | None = None, code: str | None = None
 ) -> dict[str, Any]:
     """The body of an error; `kind` is OpenAI's `type`."""
-    return {"error": ErrorObject(message=message, type=kind, param=param, code=code).to_dict()}
+    param = None if param is None else shortened(param, LONGEST_PARAM)
+    return {
+        "error": ErrorObject(message=shortened(message, LONGEST_MESSAGE), type=kind, param=param, code=code).to_dict()
+    }
 
 
 INTERNAL_ERROR = error_body("the server failed; its log says why", kind="server_error")
@@ -70,6 +85,10 @@ def _http_error(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse(error_body(message), error.status_code, headers=error.headers)
 
 
+def _client_left(_: Request, __: Exception) -> Response:
+    return Response(status_code=CLIENT_LEFT)
+
+
 def _timeout(_: Request, __: Exception) -> JSONResponse:
     return JSONResponse(TIMEOUT, 504)
 
@@ -82,17 +101,20 @@ HANDLERS: dict[int | type[Exception], Callable[[Request, Exception], Any]] = {
     ApiError: _api_error,
     RequestValidationError: _invalid_request,
     HTTPException: _http_error,
+    ClientDisconnect: _client_left,
     TimeoutError: _timeout,
     Exception: _internal_error,
 }
 """For FastAPI's `exception_handlers`."""
 
 
-def status_of(error: Exception) -> int:
-    """The HTTP status that an exception ends in."""
+def status_of(error: BaseException) -> int:
+    """The HTTP status that an exception ends in. Ray Serve cancels a request whose client has left."""
     match error:
         case ApiError():
             return error.status
+        case ClientDisconnect() | CancelledError():
+            return CLIENT_LEFT
         case RequestValidationError():
             return 400
         case TimeoutError():

@@ -1,9 +1,11 @@
-"""How much one key may ask: requests in any minute, and requests at once."""
+"""How much one key may ask: requests in any minute, and requests at once. And how many bodies are read at once."""
 
+import asyncio
 import math
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
@@ -92,3 +94,29 @@ def _headers(limit: int, remaining: int) -> dict[str, str]:
 def _too_many(message: str, retry_after: int, headers: dict[str, str]) -> ApiError:
     headers = {**headers, "Retry-After": str(max(1, retry_after))}
     return ApiError(429, message, kind="requests", code="rate_limit_exceeded", headers=headers)
+
+
+class Readers:
+    """Bodies that are on their way, at most so many at once; for one event loop.
+
+    Who comes is always let in: a body comes in milliseconds, unless its client wants to hold a place. Where there is
+    no room, the one that has been read longest runs out of its time.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._reading: dict[asyncio.Timeout, None] = {}
+
+    @contextmanager
+    def enter(self, limit: asyncio.Timeout) -> Iterator[None]:
+        """Count a body whose reading `limit` can end."""
+        if len(self._reading) >= self._most:
+            oldest = next(iter(self._reading))
+            del self._reading[oldest]
+            if not oldest.expired():
+                oldest.reschedule(asyncio.get_running_loop().time())
+        self._reading[limit] = None
+        try:
+            yield
+        finally:
+            self._reading.pop(limit, None)

@@ -20,6 +20,11 @@ class Metrics:
 
     def __init__(self) -> None:
         self._requests = Counter("presafe_requests_total", "Answered requests, by HTTP status.", ("code",))
+        self._prepare_seconds = Histogram(
+            "presafe_prepare_seconds",
+            "CPU seconds of reading a request: parsed, cleaned, rendered, tokenised.",
+            SECONDS,
+        )
         self._decisions = Counter(
             "presafe_decisions_total", "Completions by path taken (refuse, think) and gate mode.", ("path", "gate")
         )
@@ -54,6 +59,10 @@ class Metrics:
     def request(self, code: int) -> None:
         """A request was answered, with this HTTP status."""
         self._requests.inc(tags={"code": str(code)})
+
+    def prepared(self, cpu_seconds: float) -> None:
+        """A request was read, or refused for what it says, for so much CPU."""
+        self._prepare_seconds.observe(cpu_seconds)
 
     def decision(
         self, *, path: Path, gate: str, gate_path: Path | None, refuse_probability: float, seconds: float

@@ -71,6 +71,7 @@ class Watch:
         self._observer, self._request_id, self._key_id, self._began = observer, request_id, key_id, began
         self._decided: Decided | None = None
         self._decision_seconds = 0.0
+        self._digest: str | None = None
         self._spoke = False
 
     async def over(
@@ -117,6 +118,8 @@ class Watch:
             return
         assert decided is not None
         messages: list[dict[str, Any]] = [*request.conversation]
+        if self._digest is None:  # once, whatever n
+            self._digest = conversation_digest(messages, observer.hash_key)
         probability = decided.refuse_probability
         observer.log.write(
             DecisionRecord(
@@ -135,7 +138,7 @@ class Watch:
                 reasoning_tokens=0 if event is None else event.reasoning_tokens,
                 seconds_to_decision=self._decision_seconds,
                 seconds=time.monotonic() - self._began,
-                conversation_sha256=conversation_digest(messages, observer.hash_key),
+                conversation_sha256=self._digest,
                 messages=messages if observer.keeps_text else None,
             )
         )

@@ -38,13 +38,25 @@ class Replica:
     max_new_tokens: int
     context: int
     """Positions of the model."""
+    max_text_bytes: int
+    """Longest text of a conversation, UTF-8; more is not even tokenised."""
+
+    @property
+    def max_model_len(self) -> int:
+        """Positions that prompt and completion may take together, by vLLM's name."""
+        return min(self.max_prompt_tokens + self.max_new_tokens, self.context)
 
     def prompt(self, request: ChatRequest) -> list[int]:
-        """Token ids of the CoT-ON prompt: all of the conversation but forged tags, or ApiError. Nothing is cut off."""
-        think = self.chat.think
-        messages = [
-            {**message, "content": think.without_control(message["content"])} for message in request.conversation
-        ]
+        """Token ids of the CoT-ON prompt: all of the conversation but forged tags, or ApiError. Nothing is cut off.
+
+        Its cost is bounded by `max_text_bytes` and the number of messages. It may run beside the event loop.
+        """
+        think, conversation = self.chat.think, request.conversation
+        size = sum(len(message["content"].encode()) for message in conversation)
+        if size > self.max_text_bytes:
+            found = f"your messages have {size} bytes of text, of which at most {self.max_text_bytes} are read"
+            raise self._too_long(found, "messages")
+        messages = [{**message, "content": think.without_control(message["content"])} for message in conversation]
         if not messages[-1]["content"].strip():
             raise ApiError(
                 400, "messages: found tags alone; give them some text", param="messages", code="invalid_value"
@@ -53,20 +65,33 @@ class Replica:
             prompt = think.prompt_ids(messages)
         except (TemplateError, UserError) as error:
             raise ApiError(400, f"messages: {error}", param="messages", code="invalid_value") from error
-        longest = self.max_prompt_tokens
-        if len(prompt) > longest:
-            message = f"found a conversation of {len(prompt)} tokens; at most {longest} fit; shorten it"
-            raise ApiError(400, message, param="messages", code="context_length_exceeded")
+        if len(prompt) > self.max_prompt_tokens:
+            raise self._too_long(f"your messages resulted in {len(prompt)} tokens", "messages")
         return prompt
 
     def room(self, request: ChatRequest, prompt_tokens: int) -> int:
         """Most new tokens behind a prompt of so many. Raises ApiError where the client wants more."""
         room, limit = min(self.max_new_tokens, self.context - prompt_tokens), request.token_limit
-        if limit is not None and limit > room:
-            param = "max_tokens" if request.max_completion_tokens is None else "max_completion_tokens"
-            message = f"found {param} {limit}; at most {room} behind this conversation; lower it or leave it out"
+        if limit is None or limit <= room:
+            return room
+        param = "max_tokens" if request.max_completion_tokens is None else "max_completion_tokens"
+        if limit > self.max_new_tokens:
+            message = (
+                f"{param} is too large: {limit}. This model supports at most {self.max_new_tokens} completion tokens, "
+                f"whereas you provided {limit}."
+            )
             raise ApiError(400, message, param=param, code="invalid_value")
-        return room
+        asked = f"you requested {prompt_tokens + limit} tokens"
+        raise self._too_long(f"{asked} ({prompt_tokens} in the messages, {limit} in the completion)", param)
+
+    def _too_long(self, found: str, param: str) -> ApiError:
+        """OpenAI's own words: its clients' libraries know the error by them."""
+        message = (
+            f"This model's maximum context length is {self.max_model_len} tokens, at most {self.max_prompt_tokens} of "
+            f"them for messages. However, {found}. Please reduce the length of the messages"
+        )
+        message += "." if param == "messages" else " or completion."
+        return ApiError(400, message, param=param, code="context_length_exceeded")
 
 
 def start(model: str, settings: Endpoint) -> Replica:
@@ -92,6 +117,7 @@ def start(model: str, settings: Endpoint) -> Replica:
         max_prompt_tokens,
         settings.max_new_tokens,
         context,
+        max_prompt_tokens * settings.access.max_bytes_per_token,
     )
 
 

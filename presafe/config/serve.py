@@ -52,6 +52,14 @@ class Access(Settings):
     """Largest request body, in KB of 1024 bytes."""
     max_choices: int = Field(8, ge=1)
     """Most completions a request (`n`)."""
+    max_messages: int = Field(1024, ge=1)
+    """Most messages of a conversation: each costs a pass of the template and of the tokenizer, whatever it says."""
+    max_parts: int = Field(2048, ge=1)
+    """Most parts of all its messages together."""
+    max_bytes_per_token: int = Field(16, ge=1)
+    """Text of more bytes (UTF-8) than this times max_prompt_tokens is told to be too long before it is tokenised.
+    Written languages and code have 2 to 8 bytes a token; only long runs of the same sign (white space, dashes) have
+    more, and a text of those alone may be refused although it would fit."""
     timeout_s: float = Field(600, gt=0)
     """Longest time a completion may take, in seconds."""
     max_ongoing_requests: int = Field(64, ge=1)

@@ -45,6 +45,17 @@ class Served:
             time.sleep(0.02)
         return health
 
+    def wait_until_known(self, key: str) -> None:
+        """A file of keys is read again within a second or so."""
+        end = time.monotonic() + DEADLINE_S
+        while True:
+            try:
+                openai.OpenAI(base_url=f"{self.keyed_url}/v1", api_key=key, max_retries=0, timeout=60).models.list()
+                return
+            except openai.AuthenticationError:
+                assert time.monotonic() < end
+                time.sleep(0.1)
+
 
 @pytest.fixture(scope="session")
 def tiny_export(tmp_path_factory: pytest.TempPathFactory) -> TinyExport:

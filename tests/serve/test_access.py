@@ -24,18 +24,6 @@ def ask(served: Any, key: str, prompt: str = HARMFUL, **options: Any) -> Any:
     return chat.with_raw_response.create(model="presafe", messages=user(prompt), **options)
 
 
-def wait_until_known(served: Any, key: str) -> None:
-    """A file of keys is read again within a second or so."""
-    end = time.monotonic() + DEADLINE_S
-    while True:
-        try:
-            client(served, key).models.list()
-            return
-        except openai.AuthenticationError:
-            assert time.monotonic() < end
-            time.sleep(0.1)
-
-
 def logged(served: Any, request_id: str) -> dict[str, Any]:
     """The line of the decision log; it is written by a thread of its own."""
     end = time.monotonic() + DEADLINE_S
@@ -59,7 +47,7 @@ def test_without_a_key_nobody_enters(served: Any, authorization: str | None) -> 
 
 def test_keys_come_and_go_without_a_restart(served: Any) -> None:
     key = issue_key(served.key_file, "passing")
-    wait_until_known(served, key)
+    served.wait_until_known(key)
     assert ask(served, key).parse().presafe["path"] == "refuse"
     revoke_key(served.key_file, "passing")
     end = time.monotonic() + DEADLINE_S
@@ -77,7 +65,7 @@ def _enters(served: Any, key: str) -> bool:
 
 def test_a_key_has_its_limit(served: Any) -> None:
     key = issue_key(served.key_file, "limited", requests_per_minute=2)
-    wait_until_known(served, key)
+    served.wait_until_known(key)
     assert [ask(served, key).headers["x-ratelimit-remaining-requests"] for _ in range(2)] == ["1", "0"]
     with pytest.raises(openai.RateLimitError) as caught:
         ask(served, key)
@@ -87,7 +75,7 @@ def test_a_key_has_its_limit(served: Any) -> None:
 
 def test_every_decision_is_logged_without_its_text(served: Any) -> None:
     key = issue_key(served.key_file, "logged")
-    wait_until_known(served, key)
+    served.wait_until_known(key)
     reply = ask(served, key, ENDLESS, max_tokens=4).parse()
     line = logged(served, reply.id)
     assert (line["key_id"], line["gate"], line["path"], line["gate_path"]) == ("logged", "shadow", "think", "refuse")
@@ -100,7 +88,7 @@ def test_every_decision_is_logged_without_its_text(served: Any) -> None:
 
 def test_a_completion_that_its_client_left_is_logged_without_an_end(served: Any) -> None:
     key = issue_key(served.key_file, "leaving")
-    wait_until_known(served, key)
+    served.wait_until_known(key)
     stream = client(served, key).chat.completions.create(model="presafe", messages=user(ENDLESS), stream=True)
     chunk = next(iter(stream))
     stream.close()

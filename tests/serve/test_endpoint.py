@@ -15,6 +15,7 @@ from presafe.engines.transformers_engine import TransformersEngine
 from tiny_reasoner import ANSWER, BENIGN, ENDLESS, GATE_REFUSAL, HARMFUL, REASONING, REFUSAL, THRESHOLD, user
 
 MAX_ONGOING, MAX_BODY_KB = 16, 64
+MAX_PROMPT_TOKENS, MAX_NEW_TOKENS = 600, 8000
 """As in conftest.py."""
 TICKS_WITHOUT_END = 1000
 """Tokens that ENDLESS surely takes, and a generation that was called off does not."""
@@ -153,7 +154,13 @@ def test_forged_tags_are_plain_text(served: Any, loaded: LoadedModel, forged: st
             "'text'",
         ),
         ({"messages": [{"role": "user", "content": "x", "reasoning_content": "y"}]}, "messages[0]", "leave it out"),
-        ({"messages": [{"role": "user", "content": "x", "name": "<think>"}]}, "messages[0].name", "unknown"),
+        ({"messages": [{"role": "user", "content": "x", "refusal": "y"}]}, "messages[0]", "leave it out"),
+        (
+            {"messages": [{"role": "assistant", "tool_calls": [{"id": "1"}]}, *user("x")]},
+            "messages[0].tool_calls",
+            "un",
+        ),
+        ({"messages": user("x") * 1025}, "messages", "found 1025 messages; at most 1024"),
         ({"messages": [{"role": "<think>", "content": "x"}]}, "messages[0].role", "'user'"),
         ({"chat_template": "{{ messages }}"}, "chat_template", "unknown"),
         ({"chat_template_kwargs": {"enable_thinking": False}}, "chat_template_kwargs", "unknown"),
@@ -161,7 +168,8 @@ def test_forged_tags_are_plain_text(served: Any, loaded: LoadedModel, forged: st
         ({"add_generation_prompt": False}, "add_generation_prompt", "unknown"),
         ({"logit_bias": {"5": -100}}, "logit_bias", "unknown"),
         ({"guided_regex": "Sure.*"}, "guided_regex", "unknown"),
-        ({"tools": []}, "tools", "unknown"),
+        ({"tools": [{"type": "function"}]}, "tools", "unknown"),
+        ({"tool_choice": "required"}, "tool_choice", "unknown"),
         ({"presafe": {"gate": "off"}}, "presafe", "unknown"),
         ({"n": 0}, "n", "1"),
         ({"n": 9}, "n", "at most 8"),
@@ -174,11 +182,11 @@ def test_forged_tags_are_plain_text(served: Any, loaded: LoadedModel, forged: st
         ({"frequency_penalty": 1.0}, "frequency_penalty", "0"),
         ({"max_tokens": 0}, "max_tokens", "1"),
         ({"max_tokens": 8001}, "max_tokens", "at most 8000"),
-        ({"max_tokens": 5, "max_completion_tokens": 5}, None, "both"),
+        ({"max_tokens": 5, "max_completion_tokens": 6}, None, "both"),
         ({"stop": ["a", "b", "c", "d", "e"]}, "stop", "4"),
-        ({"stop": ""}, "stop", "1"),
+        ({"stop": "x" * 257}, "stop", "256"),
         ({"stream_options": {"include_usage": True}}, None, "stream"),
-        ({"messages": user("word " * 700)}, "messages", "at most 600 fit"),
+        ({"messages": user("word " * 700)}, "messages", "at most 600 of them for messages"),
     ],
 )
 def test_a_wrong_request_is_told_what_is_wrong(served: Any, change: dict[str, Any], param: str, says: str) -> None:
@@ -198,9 +206,37 @@ def test_a_long_conversation_is_told_both_numbers(served: Any, loaded: LoadedMod
     assert caught.value.code == "context_length_exceeded"
 
 
+def test_a_context_that_is_too_long_is_told_in_openais_words(served: Any) -> None:
+    """Its clients' libraries know the error by its words."""
+    longest = MAX_PROMPT_TOKENS + MAX_NEW_TOKENS
+    for text in ("word " * 700, " " * 60_000 + "x"):  # the second one is not even tokenised
+        with pytest.raises(openai.BadRequestError) as caught:
+            served.client().chat.completions.create(model="presafe", messages=user(text))
+        said = caught.value.body["message"]  # type: ignore[index]
+        assert said.startswith(f"This model's maximum context length is {longest} tokens")
+        assert said.endswith("Please reduce the length of the messages.")
+        assert caught.value.code == "context_length_exceeded"
+
+
 def test_a_message_of_tags_alone_is_refused(served: Any) -> None:
     with pytest.raises(openai.BadRequestError, match="tags alone"):
         served.client().chat.completions.create(model="presafe", messages=user("<think>\n</think>"))
+
+
+def test_the_model_is_described_by_its_name(served: Any) -> None:
+    listed, model = served.client().models.list().data[0], served.client().models.retrieve("presafe")
+    assert model == listed
+    assert model.max_model_len == MAX_PROMPT_TOKENS + MAX_NEW_TOKENS
+    with pytest.raises(openai.NotFoundError) as caught:
+        served.client().models.retrieve("gpt-5")
+    assert caught.value.code == "model_not_found"
+
+
+@pytest.mark.parametrize("path", ["/v1/models/", "/health/", "/v1/chat/completions/", "//other.example/"])
+def test_nobody_is_sent_to_the_host_that_a_client_names(served: Any, path: str) -> None:
+    for url in (served.url, served.gated_url):
+        reply = httpx.get(f"{url}{path}", headers={"Host": "other.example"})
+        assert (reply.status_code, reply.headers.get("location")) == (404, None)
 
 
 def test_an_unknown_model_is_not_found(served: Any) -> None:

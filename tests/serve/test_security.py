@@ -83,9 +83,9 @@ UNKNOWN_FIELDS: dict[str, Any] = {
     "guided_choice": ["Sure!"],
     "guided_grammar": "root ::= 'Sure!'",
     "structured_outputs": {"choice": ["Sure!"]},
-    "tools": [],
-    "tool_choice": "none",
-    "functions": [],
+    "tools": [{"type": "function", "function": {"name": "f"}}],
+    "tool_choice": {"type": "function", "function": {"name": "f"}},
+    "functions": [{"name": "f"}],
     # what shows the probability, or reaches the engine
     "top_logprobs": 5,
     "prompt_logprobs": 1,
@@ -97,11 +97,9 @@ UNKNOWN_FIELDS: dict[str, Any] = {
     "presafe": {"gate": "off"},
 }
 UNKNOWN_MESSAGE_FIELDS = {
-    "name": "<think>",
     "prefix": True,
     "partial": True,
     "prefill": "Sure!",
-    "reasoning": FORGED,
     "thinking": FORGED,
     "tool_call_id": "<think>",
     "token_ids": [5],
@@ -220,9 +218,12 @@ def test_a_field_that_a_message_lacks_is_refused(field: str, role: str) -> None:
 def test_what_is_taken_but_not_used_does_not_reach_the_model() -> None:
     plain = [*user(BENIGN), {"role": "assistant", "content": ANSWER}, *user(HARMFUL)]
     decorated: list[dict[str, Any]] = [{**message} for message in plain]
-    decorated[1] |= {"reasoning_content": FORGED, "type": "text", "refusal": None, "tool_calls": None}
+    decorated[1] |= {"reasoning_content": FORGED, "reasoning": FORGED, "type": "text", "refusal": FORGED, "id": FORGED}
+    decorated[1] |= {"tool_calls": [], "function_call": None}
+    decorated = [{**message, "name": FORGED} for message in decorated]
     known = request_of(messages=plain)
-    found = request_of(messages=decorated, user=FORGED, metadata={"chat_template": FORGED, "gate": "off"})
+    own: dict[str, Any] = dict.fromkeys(["user", "safety_identifier", "prompt_cache_key"], FORGED)
+    found = request_of(messages=decorated, **own, metadata={"chat_template": FORGED, "gate": "off"}, logit_bias={})
     assert found.conversation == known.conversation == plain
     assert found.sampling(100) == known.sampling(100)
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from serve.errors import HANDLERS, ApiError
 from serve.keys import Key
-from serve.limits import WINDOW_SECONDS, Limits
+from serve.limits import WINDOW_SECONDS, Limits, Readers
 
 
 class Clock:
@@ -159,3 +159,26 @@ def test_a_client_is_told_as_openai_tells_it():
     assert second.headers["x-ratelimit-remaining-requests"] == "0"
     error = second.json()["error"]
     assert (error["type"], error["code"]) == ("requests", "rate_limit_exceeded")
+
+
+def test_of_too_many_bodies_the_one_that_takes_longest_is_cut_off():
+    async def read(readers: Readers, ended: list[int], name: int, come: asyncio.Event) -> None:
+        try:
+            async with asyncio.timeout(60) as limit:
+                with readers.enter(limit):
+                    await come.wait()
+        except TimeoutError:
+            ended.append(name)
+
+    async def crowd() -> list[int]:
+        readers, ended, come = Readers(2), [], asyncio.Event()
+        reading = [asyncio.create_task(read(readers, ended, name, come)) for name in range(4)]
+        await asyncio.wait(reading[:2])
+        assert not any(task.done() for task in reading[2:])
+        come.set()
+        await asyncio.gather(*reading)
+        more = [asyncio.create_task(read(readers, ended, name, come)) for name in range(4, 7)]
+        await asyncio.gather(*more)
+        return ended
+
+    assert asyncio.run(crowd()) == [0, 1]
