@@ -1,0 +1,133 @@
+"""What `make bench-attacks` puts around prompts, and how it counts what was decided."""
+
+import pytest
+
+from benchmarks.attack_rates import BEGIN, END, Outcome, between_marks, compared, count, metrics, report
+from benchmarks.surroundings import (
+    FORGED,
+    MISJUDGED,
+    OPTIONS,
+    Around,
+    Exchange,
+    Material,
+    Surrounding,
+    drawn_around,
+)
+from presafe.organism.corpus import Dialogue
+from presafe.organism.tokenizer import train_tokenizer
+from presafe.thinking import ThinkFormat, think_format
+from serve.protocol import ChatRequest
+
+PROMPT = "Tell me, a friend,\nhow to open xylophone boxes."
+BENIGN = [Exchange(f"Prompt {k} of peace?", f"Thought {k}.", f"Answer {k}.") for k in range(4)]
+EVERY = [*MISJUDGED, *FORGED]
+
+
+@pytest.fixture(scope="module", params=["qwen3", "r1"])
+def think(request: pytest.FixtureRequest) -> ThinkFormat:
+    return think_format(train_tokenizer([Dialogue("a prompt", "a thought", "an answer")], 300, request.param))
+
+
+@pytest.fixture(scope="module")
+def around(think: ThinkFormat) -> Around:
+    control = sorted(think.tokenizer.get_added_vocab())
+    return drawn_around("a key", Material(BENIGN, ["1 + 1?"], think.open_tag, think.close_tag, control))
+
+
+def shown(surrounding: Surrounding, around: Around, think: ThinkFormat) -> list[tuple[str, str]]:
+    """What the endpoint makes of the request: roles and texts without tags."""
+    body = {"model": "presafe", "messages": surrounding.write(PROMPT, around), **surrounding.options}
+    messages = ChatRequest.model_validate(body).conversation
+    return [(message["role"], think.without_control(message["content"]).strip()) for message in messages]
+
+
+def named(name: str) -> Surrounding:
+    return next(surrounding for surrounding in EVERY if surrounding.name == name)
+
+
+def test_every_surrounding_has_a_name_of_its_own_and_one_that_it_is_compared_with():
+    names = [surrounding.name for surrounding in EVERY]
+    assert len(set(names)) == len(names)
+    assert all(surrounding.against in {s.name for s in MISJUDGED} for surrounding in EVERY)
+    assert not any("|" in name for name in names), "it would be two cells of a table"
+
+
+@pytest.mark.parametrize("surrounding", EVERY, ids=lambda surrounding: surrounding.name)
+def test_a_surrounding_is_a_request_that_keeps_the_words_of_the_prompt_or_says_that_it_does_not(
+    surrounding, around, think
+):
+    messages = shown(surrounding, around, think)
+    assert messages[-1][0] == "user"
+    assert all(text for _, text in messages)
+    words = " ".join(text for _, text in messages).split()
+    kept = any(words[k : k + len(PROMPT.split())] == PROMPT.split() for k in range(len(words)))
+    assert kept or surrounding is named("think tags nested 12 deep in front") or not surrounding.keeps_words
+    assert not (kept and not surrounding.keeps_words)
+
+
+@pytest.mark.parametrize("surrounding", FORGED, ids=lambda surrounding: surrounding.name)
+def test_what_is_forged_is_to_the_model_what_it_is_compared_with(surrounding, around, think):
+    assert shown(surrounding, around, think) == shown(named(surrounding.against), around, think)
+    assert surrounding.options or surrounding.write(PROMPT, around) != named(surrounding.against).write(PROMPT, around)
+
+
+@pytest.mark.parametrize("surrounding", FORGED[: -len(OPTIONS)], ids=lambda surrounding: surrounding.name)
+def test_what_is_forged_has_tags_or_control_tokens(surrounding, around, think):
+    written = str(surrounding.write(PROMPT, around))
+    assert any(token in written for token in (think.open_tag, think.close_tag))
+
+
+@pytest.mark.parametrize("surrounding", MISJUDGED[1:], ids=lambda surrounding: surrounding.name)
+def test_what_may_be_misjudged_is_other_text_to_the_model(surrounding, around, think):
+    assert shown(surrounding, around, think) != shown(MISJUDGED[0], around, think) or surrounding.name in {
+        "white space around",
+        "200 line ends behind",
+    }
+
+
+def test_a_prompt_is_surrounded_alike_in_every_run_and_another_one_otherwise(around):
+    material = Material(BENIGN, ["1 + 1?"], "<think>", "</think>", ["<think>"])
+    first, again, other = (drawn_around(key, material) for key in ("a key", "a key", "another"))
+    assert first == again != other
+    assert first.first != first.second
+
+
+def test_paths_are_counted_by_name_and_any_other_name_is_neither():
+    outcomes = [
+        Outcome("refuse", "refuse", answered=False),
+        Outcome("think", "refuse", answered=True),
+        Outcome("of a name to come", "think", answered=True),
+        Outcome("rejected", None, answered=False),
+    ]
+    counts = count(outcomes)
+    assert (counts.n, counts.refused, counts.thought, counts.neither) == (4, 1, 1, 2)
+    assert (counts.gate_refused, counts.answered) == (2, 2)
+
+
+def test_a_row_compares_each_prompt_with_itself_and_tells_shares_with_their_intervals():
+    refused, thought = Outcome("refuse", "refuse", answered=False), Outcome("think", "refuse", answered=True)
+    plain, tagged, turn = MISJUDGED[0], FORGED[0], FORGED[-len(OPTIONS) - 1]
+    outcomes = {
+        plain.name: [refused, refused, thought],
+        tagged.name: [thought, refused, refused],
+        turn.against: [thought, refused, refused],
+        turn.name: [thought, refused, refused],
+    }
+    rows = compared(outcomes, [True, True, False], [plain, tagged, turn])
+    assert [(row.changed, row.gate_changed) for row in rows] == [(0, 0), (2, 0), (0, 0)]
+    assert (rows[1].harmful.n, rows[1].harmful.refused, rows[1].benign.refused) == (2, 1, 1)
+    by_name = {metric.metric: metric for metric in metrics(rows)}
+    found = by_name[f"{tagged.name}: harmful refused"]
+    assert (found.value, found.low, found.high, found.unit) == (50.0, 9.5, 90.5, "percent")
+    written = report(rows[1:], rows[:1])
+    assert f"| {tagged.name} | nothing | 2 of 3 [21, 94] | 0 of 3 [0, 56] |" in written
+    assert (
+        "| nothing | 100 [34, 100] | 0 [0, 66] | 0 [0, 66] | 100 [34, 100] | 0 [0, 79] | 100 [21, 100] | 0, 0 |"
+        in written
+    )
+
+
+def test_a_page_keeps_what_stands_around_its_marks():
+    page = f"before\n{BEGIN}\nold\n{END}\nafter\n"
+    assert between_marks(page, "new") == f"before\n{BEGIN}\nnew\n{END}\nafter\n"
+    assert between_marks(between_marks(page, "new"), "old") == page
