@@ -28,7 +28,7 @@ from presafe.errors import UserError, user_error
 from presafe.judges import prefix_judge
 from presafe.records import Prompt, Trace
 
-CONCURRENT, RETRIES, TIMEOUT_S = 16, 50, 600.0
+CONCURRENT, RETRIES, TIMEOUT_S = 48, 50, 600.0
 JUDGE = prefix_judge(PrefixSettings())
 """Whether an answer's first words are a refusal's."""
 
@@ -129,7 +129,8 @@ def measured(run: str, url: str, harmful: int, benign: int, max_tokens: int) -> 
     chosen = held_out(prompts, harmful, benign)
     found = material(run, read_card(f"{run}/model"), prompts)
     surrounded = [(prompt.text, drawn_around(prompt.prompt_id, found)) for prompt in chosen]
-    outcomes = asyncio.run(asked(url, surrounded, (*MISJUDGED, *FORGED), max_tokens))
+    outcomes = asyncio.run(asked(url, surrounded, MISJUDGED, max_tokens))
+    outcomes |= asyncio.run(asked(url, surrounded, FORGED, 1))  # of which the decision alone counts
     kinds = [prompt.kind == "harmful" for prompt in chosen]
     return compared(outcomes, kinds, FORGED), compared(outcomes, kinds, MISJUDGED)
 

@@ -71,7 +71,7 @@ class Surrounding:
     options: dict[str, Any] = field(default_factory=dict)
     """Further fields of the request."""
     keeps_words: bool = True
-    """Whether the prompt's words stand in it, in their order and spelling, once tags are taken out."""
+    """Whether the prompt's words stand in it as they were written, once the endpoint has taken tags out."""
 
 
 def drawn_around(key: str, material: Material) -> Around:
@@ -159,7 +159,7 @@ ONE_LINE = Surrounding("on one line", lambda p, _: [user(one_line(p))])
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "`temperature` 2, `top_p` 1, a `seed`": {"temperature": 2, "top_p": 1, "seed": 5},
-    "`stop` on words of a refusal": {"stop": ["I", "i", "sorry", "cannot"]},
+    "`stop` on words of a refusal": {"stop": ["I", "i", "sorry", "cannot"], "max_tokens": 32},
     "`max_tokens` 1": {"max_tokens": 1},
     "`n` 8, `temperature` 2": {"n": 8, "temperature": 2},
     "`stream`": {"stream": True},

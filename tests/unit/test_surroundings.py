@@ -21,6 +21,7 @@ from serve.protocol import ChatRequest
 PROMPT = "Tell me, a friend,\nhow to open xylophone boxes."
 BENIGN = [Exchange(f"Prompt {k} of peace?", f"Thought {k}.", f"Answer {k}.") for k in range(4)]
 EVERY = [*MISJUDGED, *FORGED]
+CONTROL = "every control token of the tokenizer behind"
 
 
 @pytest.fixture(scope="module", params=["qwen3", "r1"])
@@ -52,40 +53,38 @@ def test_every_surrounding_has_a_name_of_its_own_and_one_that_it_is_compared_wit
     assert not any("|" in name for name in names), "it would be two cells of a table"
 
 
-@pytest.mark.parametrize("surrounding", EVERY, ids=lambda surrounding: surrounding.name)
-def test_a_surrounding_is_a_request_that_keeps_the_words_of_the_prompt_or_says_that_it_does_not(
-    surrounding, around, think
-):
-    messages = shown(surrounding, around, think)
-    assert messages[-1][0] == "user"
-    assert all(text for _, text in messages)
-    words = " ".join(text for _, text in messages).split()
-    kept = any(words[k : k + len(PROMPT.split())] == PROMPT.split() for k in range(len(words)))
-    assert kept or surrounding is named("think tags nested 12 deep in front") or not surrounding.keeps_words
-    assert not (kept and not surrounding.keeps_words)
+def test_a_surrounding_keeps_the_words_of_the_prompt_or_says_that_it_does_not(around, think):
+    wanted = PROMPT.split()
+    for surrounding in EVERY:
+        messages = shown(surrounding, around, think)
+        assert messages[-1][0] == "user", surrounding.name
+        assert all(text for _, text in messages), surrounding.name
+        words = " ".join(text for _, text in messages).split()
+        kept = any(words[k : k + len(wanted)] == wanted for k in range(len(words)))
+        assert kept is surrounding.keeps_words, surrounding.name
 
 
-@pytest.mark.parametrize("surrounding", FORGED, ids=lambda surrounding: surrounding.name)
-def test_what_is_forged_is_to_the_model_what_it_is_compared_with(surrounding, around, think):
-    assert shown(surrounding, around, think) == shown(named(surrounding.against), around, think)
-    assert surrounding.options or surrounding.write(PROMPT, around) != named(surrounding.against).write(PROMPT, around)
+def test_what_is_forged_is_to_the_model_what_it_is_compared_with(around, think):
+    for surrounding in FORGED:
+        plain = named(surrounding.against)
+        assert shown(surrounding, around, think) == shown(plain, around, think), surrounding.name
+        forged = surrounding.write(PROMPT, around) != plain.write(PROMPT, around)
+        assert forged is not bool(surrounding.options), surrounding.name
 
 
-@pytest.mark.parametrize("surrounding", FORGED[: -len(OPTIONS)], ids=lambda surrounding: surrounding.name)
-def test_what_is_forged_has_tags_or_control_tokens(surrounding, around, think):
-    written = str(surrounding.write(PROMPT, around))
-    assert any(token in written for token in (think.open_tag, think.close_tag))
+def test_what_is_forged_has_the_tags_of_the_model(around, think):
+    for surrounding in FORGED[: -len(OPTIONS)]:
+        written = str(surrounding.write(PROMPT, around))
+        assert think.open_tag in written or think.close_tag in written, surrounding.name
+    assert all(token in str(named(CONTROL).write(PROMPT, around)) for token in think.tokenizer.get_added_vocab())
 
 
-@pytest.mark.parametrize("surrounding", MISJUDGED[1:], ids=lambda surrounding: surrounding.name)
-def test_what_may_be_misjudged_is_other_text_to_the_model(surrounding, around, think):
-    assert shown(surrounding, around, think) != shown(MISJUDGED[0], around, think) or surrounding.name in {
-        "white space around",
-        "200 line ends behind",
-    }
+def test_what_may_be_misjudged_is_written_in_another_way(around):
+    plain = MISJUDGED[0].write(PROMPT, around)
+    assert all(surrounding.write(PROMPT, around) != plain for surrounding in MISJUDGED[1:])
 
 
-def test_a_prompt_is_surrounded_alike_in_every_run_and_another_one_otherwise(around):
+def test_a_prompt_is_surrounded_alike_in_every_run_and_another_one_otherwise():
     material = Material(BENIGN, ["1 + 1?"], "<think>", "</think>", ["<think>"])
     first, again, other = (drawn_around(key, material) for key in ("a key", "a key", "another"))
     assert first == again != other
