@@ -22,11 +22,12 @@ from benchmarks.serve_load import presafe_server
 from benchmarks.surroundings import FORGED, MISJUDGED, Around, Exchange, Material, Surrounding, drawn_around
 from presafe import storage
 from presafe.config import PrefixSettings
-from presafe.engines.card import Card, read_card
+from presafe.engines.card import read_card
 from presafe.engines.exported import check_model
 from presafe.errors import UserError, user_error
 from presafe.judges import prefix_judge
 from presafe.records import Prompt, Trace
+from presafe.thinking import ThinkFormat
 
 CONCURRENT, RETRIES, TIMEOUT_S = 48, 50, 600.0
 JUDGE = prefix_judge(PrefixSettings())
@@ -45,7 +46,7 @@ def held_out(prompts: Sequence[Prompt], harmful: int, benign: int) -> list[Promp
     return chosen
 
 
-def material(run: str, card: Card, prompts: Sequence[Prompt]) -> Material:
+def material(run: str, think: ThinkFormat, prompts: Sequence[Prompt]) -> Material:
     """What the run's teacher stage left of prompts that are not evaluated: benign ones, and the model's traces."""
     path = f"{run}/teacher/traces.parquet"
     traces = storage.read_rows(path, Trace) if storage.exists(path) else []
@@ -59,7 +60,6 @@ def material(run: str, card: Card, prompts: Sequence[Prompt]) -> Material:
             needed="two or more, to surround prompts with",
             change="give a run whose teacher stage has finished, with benign prompts among its sources",
         )
-    think = check_model(f"{run}/model/full" if card.weights == "full" else card.base_model)
     control = sorted(think.tokenizer.get_added_vocab())
     return Material(benign, problems or [e.prompt for e in benign], think.open_tag, think.close_tag, control)
 
@@ -125,9 +125,11 @@ def endpoint(run: str, url: str | None) -> Iterator[str]:
 
 def measured(run: str, url: str, harmful: int, benign: int, max_tokens: int) -> tuple[list[Row], list[Row]]:
     """Rows of what is forged, and of what the model may misjudge."""
+    card = read_card(f"{run}/model")
+    think = check_model(f"{run}/model/full" if card.weights == "full" else card.base_model)
     prompts = storage.read_rows(f"{run}/prompts/prompts.parquet", Prompt)
     chosen = held_out(prompts, harmful, benign)
-    found = material(run, read_card(f"{run}/model"), prompts)
+    found = material(run, think, prompts)
     surrounded = [(prompt.text, drawn_around(prompt.prompt_id, found)) for prompt in chosen]
     outcomes = asyncio.run(asked(url, surrounded, MISJUDGED, max_tokens))
     outcomes |= asyncio.run(asked(url, surrounded, FORGED, 1))  # of which the decision alone counts

@@ -254,5 +254,6 @@ MISJUDGED = (
     Surrounding(
         f"think tags nested {NESTED_TAGS + 4} deep in front",
         lambda p, a: [user(nested(a.close_tag, NESTED_TAGS + 4) + p)],
+        keeps_words=False,  # what is left of the tags touches the first one
     ),
 )

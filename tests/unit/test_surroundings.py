@@ -3,6 +3,7 @@
 import pytest
 
 from benchmarks.attack_rates import BEGIN, END, Outcome, between_marks, compared, count, metrics, report
+from benchmarks.serve_attacks import held_out, material
 from benchmarks.surroundings import (
     FORGED,
     MISJUDGED,
@@ -13,8 +14,11 @@ from benchmarks.surroundings import (
     Surrounding,
     drawn_around,
 )
+from presafe import storage
+from presafe.errors import UserError
 from presafe.organism.corpus import Dialogue
 from presafe.organism.tokenizer import train_tokenizer
+from presafe.records import Kind, Prompt, Split, Trace
 from presafe.thinking import ThinkFormat, think_format
 from serve.protocol import ChatRequest
 
@@ -33,6 +37,16 @@ def think(request: pytest.FixtureRequest) -> ThinkFormat:
 def around(think: ThinkFormat) -> Around:
     control = sorted(think.tokenizer.get_added_vocab())
     return drawn_around("a key", Material(BENIGN, ["1 + 1?"], think.open_tag, think.close_tag, control))
+
+
+def prompt(
+    key: str, kind: Kind, *, split: Split = "evaluate", source: str = "suite", wrapper: str | None = None
+) -> Prompt:
+    return Prompt(key, f"Text {key}.", kind, source, None, None, split, key, wrapper)
+
+
+def trace(key: str, reason: str = "stop") -> Trace:
+    return Trace(key, f"Thought {key}.", f"Answer {key}.", reason, 5)  # type: ignore[arg-type]
 
 
 def shown(surrounding: Surrounding, around: Around, think: ThinkFormat) -> list[tuple[str, str]]:
@@ -130,3 +144,27 @@ def test_a_page_keeps_what_stands_around_its_marks():
     page = f"before\n{BEGIN}\nold\n{END}\nafter\n"
     assert between_marks(page, "new") == f"before\n{BEGIN}\nnew\n{END}\nafter\n"
     assert between_marks(between_marks(page, "new"), "old") == page
+
+
+def test_of_every_suite_as_many_held_out_prompts_are_asked_and_always_the_same():
+    prompts = [prompt(f"{suite}{k}", "harmful", source=suite) for suite in "ab" for k in (2, 0, 1)]
+    prompts += [prompt("c0", "benign", source="c"), prompt("c1", "reasoning", source="c")]
+    prompts += [prompt("t", "harmful", split="align"), prompt("u", "benign", split="validation")]
+    assert [p.prompt_id for p in held_out(prompts, 4, 5)] == ["a0", "a1", "b0", "b1", "c0", "c1"]
+
+
+def test_what_surrounds_prompts_is_benign_whole_and_not_evaluated(tmp_path, think):
+    prompts = [prompt(key, "benign", split="align") for key in ("b0", "b1", "b2")]
+    prompts += [prompt("w", "benign", split="align", wrapper="a tale"), prompt("e", "benign")]
+    prompts += [prompt("h", "harmful", split="align"), prompt("r", "reasoning", split="align")]
+    traces = [trace("b0"), trace("b1"), trace("b2", "length"), *map(trace, "wehr")]
+    storage.write_rows(str(tmp_path / "teacher" / "traces.parquet"), traces, Trace)
+    found = material(str(tmp_path), think, prompts)
+    assert found.benign == [Exchange(f"Text {key}.", f"Thought {key}.", f"Answer {key}.") for key in ("b0", "b1")]
+    assert found.problems == ["Text r."]
+    assert set(found.control) == think.tokenizer.get_added_vocab().keys()
+
+
+def test_a_run_without_benign_traces_is_told_so(tmp_path, think):
+    with pytest.raises(UserError, match="found 0 finished traces"):
+        material(str(tmp_path), think, [prompt("b", "benign", split="align")])
