@@ -15,7 +15,7 @@ VLLM_BIN = .venv-vllm/bin
 VLLM_PIP = $(VLLM_BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints-vllm.txt
 CLIENTS_BIN = .venv-clients/bin
 
-.PHONY: demo test test-faults test-browser test-vllm test-clients test-all lint format bench bench-teacher bench-signals bench-align bench-serve bench-vllm bench-serve-vllm clean
+.PHONY: demo test test-faults test-browser test-vllm test-clients test-all lint format bench bench-teacher bench-signals bench-align bench-serve bench-attacks bench-vllm bench-serve-vllm clean
 
 demo: .venv/runtime
 	$(BIN)/presafe run --config configs/demo.yaml run.name=$(RUN) run.seed=$(SEED)
@@ -50,6 +50,9 @@ format: .venv/dev
 
 bench-teacher bench-signals bench-serve: .venv/dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m $(subst bench-,benchmarks.,$@) $(ONLY)
+
+bench-attacks: .venv/dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.serve_attacks $(ARGS)
 
 bench-align: .venv/bench
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.align $(ONLY)
