@@ -48,7 +48,7 @@ def last_box(text: str) -> str | None:
 def last_formula(text: str) -> str | None:
     """The last formula between dollars or LaTeX's own brackets."""
     found = list(FORMULA.finditer(text[-LONGEST:]))
-    return next(filter(None, found[-1].groups()), None) if found else None
+    return next((str(text) for text in found[-1].groups() if text), None) if found else None
 
 
 def _stated(text: str) -> str | None:
@@ -58,7 +58,7 @@ def _stated(text: str) -> str | None:
     rest = text[found[-1].end() :].strip()
     formula = FORMULA.match(rest)
     if formula:
-        return next(filter(None, formula.groups())).strip()
+        return str(next(filter(None, formula.groups()))).strip()
     end = CLAUSE_END.search(rest)
     return (rest[: end.start()] if end else rest).strip() or None
 

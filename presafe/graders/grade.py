@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from typing import Literal, TypeVar
 
 from presafe.graders import choice, exact, mathematics, number
-from presafe.graders.final import HASHES, LONGEST, final_answer, last_box, last_formula
+from presafe.graders.final import HASHES, LONGEST, final_answer, last_box
 from presafe.graders.spelling import unified
 
 Grader = Literal["choice", "number", "exact", "math"]
@@ -33,9 +33,7 @@ def grade(answer: str, reference: str | None) -> bool | None:
     answer = unified(answer[-LONGEST:]).strip()
     if not answer:
         return False
-    if any(
-        mathematics.equal_as_written(text, expected) for text in (final_answer(answer), last_formula(answer), answer)
-    ):
+    if mathematics.said_as_written(answer, expected):
         return True
     match grader:
         case "choice":

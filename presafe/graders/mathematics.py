@@ -37,10 +37,18 @@ def equal_formulas(answer: str, reference: str) -> bool | None:
     return comparison(*_alike(_bare(candidate), _bare(reference)))
 
 
-def equal_as_written(candidate: str | None, reference: str) -> bool:
-    """Whether there is a candidate, and it differs from the reference in typesetting alone."""
-    if candidate is None:
-        return False
+def said_as_written(answer: str, reference: str) -> bool:
+    """Whether what the answer marks as its result, the formula that it ends in or all of it is the reference."""
+    given = final_answer(answer)
+    if given is not None:
+        return _equal_as_written(given, reference)
+    ends_in_formula = answer.rstrip(" .!").endswith(("$", r"\)", r"\]"))
+    said = (answer, last_formula(answer) if ends_in_formula else None)
+    return any(_equal_as_written(text, reference) for text in said if text is not None)
+
+
+def _equal_as_written(candidate: str, reference: str) -> bool:
+    """Whether two formulas differ in typesetting alone."""
     first, second = squeezed(candidate), squeezed(reference)
     if first == second:
         return True

@@ -76,6 +76,8 @@ WRONG = [
     ("-5", "5"),
     ("5 apples, then 7", "5"),
     ("", "5"),
+    ("It is \\boxed{7}, and not $5$", "5"),
+    ("From $5$ we get 6", "5"),
     ("no idea", "5"),
     ("It takes 2 2/3 hours", "2"),
     ("first \\boxed{3}, corrected: \\boxed{4}", "3"),
