@@ -13,7 +13,9 @@ from presafe.judges.opening import READ, begins_to_help, opening_decision
 from presafe.records import Decision, FinishReason
 
 UNIFORM = str.maketrans(
-    dict.fromkeys("\u2018\u2019\u201b\u2032\uff07`\u00b4", "'") | {"\u201c": '"', "\u201d": '"'} | dict.fromkeys("*_\u00ad\u200b\u200c\u200d\u2060\ufeff")
+    dict.fromkeys("\u2018\u2019\u201b\u2032\uff07`\u00b4", "'")
+    | {"\u201c": '"', "\u201d": '"'}
+    | dict.fromkeys("*_\u00ad\u200b\u200c\u200d\u2060\ufeff")
 )
 """Apostrophes and quotation marks as one each, emphasis and zero-width characters dropped."""
 UNDECODED = "\ufffd"
