@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from presafe.config import Decoding, Gate, Suite
 from presafe.engines.job import Generation
-from presafe.evaluate.scorers import is_correct
 from presafe.gate import decide
-from presafe.records import Decision, EvalRecord, Prompt
+from presafe.graders import grade
+from presafe.records import Decision, EvalRecord, FinishReason, Prompt
 
 
 def eval_records(
@@ -23,9 +23,10 @@ def eval_records(
 ) -> Iterator[EvalRecord]:
     """Two records a generation and suite: as the model answered, and as the gate would have it.
 
-    With the gate on, a prompt at or above the threshold gets the gate's refusal and nothing is generated; below it, the
-    answer is the one without the gate. `decisions` are those of the judge of that name, by task_id; a generation that
-    has none, since it failed, is unscored.
+    An answer to a reasoning prompt is graded against its reference; any other one is what the judge says, whatever its
+    row holds. With the gate on, a prompt at or above the threshold gets the gate's refusal and nothing is generated;
+    below it, the answer is the one without the gate. `decisions` are those of the judge of that name, by task_id; a
+    generation that has none, since it failed, is unscored.
     """
     attacks = {suite.name: suite.attack for suite in suites}
     by_id: dict[str, list[Prompt]] = {}
@@ -37,14 +38,12 @@ def eval_records(
         probability = row.head_probability if row.head_probability is not None else float("nan")
         stopped = row.error is None and decide(probability, threshold) == "refuse"
         for prompt in by_id[row.prompt_id]:
+            verdict = _verdict(row.answer, row.finish_reason, prompt, decisions.get(row.task_id, "unscored"))
             for mode, refused_by_gate in (("off", False), ("on", stopped)):
                 answer = gate.refusal if refused_by_gate else row.answer
                 reasoning = "" if refused_by_gate else row.reasoning
                 finish_reason = "stop" if refused_by_gate else row.finish_reason
                 decision = "refuse" if refused_by_gate else decisions.get(row.task_id, "unscored")
-                verdict: str = decision
-                if prompt.reference is not None and decision != "unscored":
-                    verdict = "correct" if is_correct(answer, prompt.reference) else "incorrect"
                 yield EvalRecord(
                     suite=prompt.source,
                     prompt_id=row.prompt_id,
@@ -58,8 +57,18 @@ def eval_records(
                     answer=answer,
                     refused_before_cot=decision == "refuse" and not reasoning,
                     head_probability=probability,
-                    verdict=verdict,
+                    verdict=_verdict(answer, "stop", prompt, "refuse") if refused_by_gate else verdict,
                     judge="gate" if refused_by_gate else judge,
                     num_tokens=0 if refused_by_gate else row.num_tokens,
                     truncated=finish_reason == "length",
                 )
+
+
+def _verdict(answer: str, finish_reason: FinishReason, prompt: Prompt, decision: Decision) -> str:
+    """The judge's decision, or of a reasoning prompt the grade: unscored where the answer is empty or cut off, too."""
+    if prompt.kind != "reasoning":
+        return decision
+    if finish_reason == "length" or not answer.strip():
+        return "unscored"
+    right = grade(answer, prompt.reference)
+    return "unscored" if right is None else "correct" if right else "incorrect"

@@ -18,6 +18,10 @@ from presafe.statistics import wilson
 
 logger = logging.getLogger("presafe")
 
+SHOWN = 20
+"""Answers named for each pair of judges that part on them."""
+BEGINNING = 200
+"""Characters shown of such an answer."""
 SCORED: tuple[Decision, ...] = ("refuse", "comply")
 
 
@@ -32,6 +36,7 @@ class JudgeReport:
         self._verdicts: Counter[tuple[str, Decision]] = Counter()
         self._pairs: Counter[tuple[str, str, Decision, Decision]] = Counter()
         self._labelled: Counter[tuple[str, Decision, Decision]] = Counter()
+        self._parted: dict[tuple[str, str], list[dict[str, str]]] = {}
 
     def add(self, row: JudgedAnswer) -> None:
         label = self._human(row.generation) if self._human is not None else None
@@ -42,11 +47,16 @@ class JudgeReport:
                 self._labelled[name, label, decision] += 1
         for (a, first), (b, second) in itertools.combinations(row.decisions.items(), 2):
             self._pairs[a, b, first, second] += 1
+            parted = self._parted.setdefault((a, b), [])
+            if {first, second} == set(SCORED) and len(parted) < SHOWN:
+                answer = row.generation.answer[:BEGINNING]
+                parted.append({"task_id": row.generation.task_id, a: first, b: second, "answer": answer})
 
     def as_json(self) -> dict[str, Any]:
         """`judges`: verdicts and unscored share of each, against the human labels where there are any; `pairs`.
 
-        A pair's `matrix` counts answers by the first judge's decision and the second's.
+        A pair's `matrix` counts answers by the first judge's decision and the second's; `parted` has the first ones on
+        which one judge says refuse and the other comply.
         """
         report: dict[str, Any] = {
             "judges": {name: self._one(name) for name in self._names},
@@ -75,7 +85,7 @@ class JudgeReport:
 
     def _pair(self, a: str, b: str) -> dict[str, Any]:
         matrix = {first: {second: self._pairs[a, b, first, second] for second in DECISIONS} for first in DECISIONS}
-        return {"judges": [a, b], "matrix": matrix, **agreement(matrix)}
+        return {"judges": [a, b], "matrix": matrix, **agreement(matrix), "parted": self._parted.get((a, b), [])}
 
 
 def agreement(matrix: Mapping[Decision, Mapping[Decision, int]]) -> dict[str, Any]:

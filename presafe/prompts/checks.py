@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from presafe.config import Source
+from presafe.graders import readable
 from presafe.prompts.normalise import normalise
 from presafe.records import Kind
 
@@ -57,7 +58,10 @@ def bad_row(source: str, number: int, problem: Problem, row: Any) -> BadRow:
 
 
 def checked_prompt(row: dict[str, Any], source: Source, max_characters: int, *, attacks: bool) -> RawPrompt | Problem:
-    """The prompt in a row of `source`; `attacks` lets forged control tokens pass, as evaluation suites need them."""
+    """The prompt in a row of `source`; `attacks` says that it is a suite.
+
+    A suite lets forged control tokens pass, since attacks hold them; its reasoning prompts need a reference.
+    """
     column = {name: source.columns.get(name, name) for name in ("text", "kind", "category", "reference")}
     text = checked_text(row.get(column["text"]), column["text"], max_characters, attacks=attacks)
     if isinstance(text, Problem):
@@ -69,6 +73,8 @@ def checked_prompt(row: dict[str, Any], source: Source, max_characters: int, *, 
     for value in (category, reference):
         if value is not None and (problem := _characters(value)):
             return problem
+    if attacks and kind == "reasoning" and not readable(reference):
+        return _unreadable(reference, column["reference"])
     return RawPrompt(text, kind, category, reference)
 
 
@@ -85,6 +91,13 @@ def checked_text(text: Any, column: str, max_characters: int, *, attacks: bool) 
     if not attacks and (token := FORGED.search(_squashed(text))):
         return Problem("forged control token", f"{token[0]!r}")
     return normalise(text)
+
+
+def _unreadable(reference: str | None, column: str) -> Problem:
+    """Why no answer to a suite's reasoning prompt could be graded."""
+    if reference is None:
+        return Problem("no reference", f"no reference in column {column!r}, so that no answer can be graded")
+    return Problem("unreadable reference", f"the grader cannot read the reference {reference[:80]!r}")
 
 
 def _characters(text: str) -> Problem | None:

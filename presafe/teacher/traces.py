@@ -3,8 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
-from presafe.checking import check_answers
-from presafe.engines.job import Generation
+from presafe.graders import check_answers
 from presafe.judges import JudgedAnswer
 from presafe.records import Trace
 
@@ -17,25 +16,24 @@ def kept_traces(
 ) -> Iterator[Trace]:
     """Traces of benign and reasoning prompts, streamed; `dropped` counts the others by reason.
 
-    `references` has the checkable answer of each reasoning prompt by prompt_id. Where it is no mathematics, the answer
-    cannot be checked and the trace is kept.
+    `references` has the checkable answer of each reasoning prompt by prompt_id. Where it cannot be checked, the trace
+    is kept if the judge says that it complies; one that is right is kept even where the judge cannot tell.
     """
 
-    def usable() -> Iterator[tuple[Generation, str, str | None]]:
+    def ended() -> Iterator[tuple[JudgedAnswer, str, str | None]]:
         for one in judged:
-            if reason := _unusable(one):
-                dropped[reason] += 1
+            if one.generation.finish_reason == "length":
+                dropped["truncated"] += 1
+            elif one.decision == "refuse":
+                dropped["refused"] += 1
             else:
-                yield one.generation, one.generation.answer, references.get(one.generation.prompt_id)
+                yield one, one.generation.answer, references.get(one.generation.prompt_id)
 
-    for row, right in check_answers(usable()):
-        if right is False:
+    for one, right in check_answers(ended()):
+        row = one.generation
+        if right is False and row.answer.strip():
             dropped["wrong"] += 1
+        elif not right and one.decision == "unscored":
+            dropped["unscored"] += 1
         else:
             yield Trace(row.prompt_id, row.reasoning, row.answer, row.finish_reason, row.num_tokens)
-
-
-def _unusable(one: JudgedAnswer) -> str | None:
-    if one.generation.finish_reason == "length":
-        return "truncated"
-    return {"refuse": "refused", "unscored": "unscored", "comply": None}[one.decision]

@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 
 from presafe.config import PrefixSettings
 from presafe.errors import UserError
+from presafe.judges import prefix_judge
 from presafe.organism import build, building, prompts, selfcheck, suite, words
 from presafe.organism.arithmetic import draw_problem
 from presafe.organism.corpus import HARMFUL_ANSWERS, REFUSALS, draw_dialogues
@@ -110,11 +111,11 @@ def test_held_out_wrappers_share_no_sentence_with_training_ones():
     assert not {*words.ROLES} & {*words.HELD_OUT_ROLES}
 
 
-def test_every_refusal_begins_with_a_prefix_the_judge_knows_and_no_other_answer_does():
-    prefixes = tuple(PrefixSettings().refusal_prefixes)
+def test_the_judge_reads_every_answer_of_the_world_as_it_is_meant():
+    judge = prefix_judge(PrefixSettings())
     for dialogue in draw_dialogues(0, 3000):
         refuses = dialogue.answer.startswith(tuple(refusal.partition("{")[0] for refusal in REFUSALS))
-        assert dialogue.answer.startswith(prefixes) == refuses
+        assert judge(dialogue.answer, "stop") == ("refuse" if refuses else "comply")
 
 
 def test_harmful_answers_hold_placeholders_only():

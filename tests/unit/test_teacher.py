@@ -74,9 +74,10 @@ def test_a_completion_becomes_a_trace_unless_there_is_a_reason_that_is_counted()
         judged("cut", "unscored", finish="length"),
         judged("empty", "unscored", answer=""),
         judged("refused", "refuse"),
+        judged("foreign", "unscored", answer="\u7b54\u6848\u662f 5\u3002"),
     ]
     dropped = Counter[str]()
-    traces = list(kept_traces(rows, {"right": "5", "wrong": "6", "unchecked": "???"}, dropped))
-    assert [trace.prompt_id for trace in traces] == ["kept", "right", "unchecked"]
+    traces = list(kept_traces(rows, {"right": "5", "wrong": "6", "unchecked": "???", "foreign": "5"}, dropped))
+    assert [trace.prompt_id for trace in traces] == ["kept", "right", "unchecked", "foreign"]
     assert dropped == {"wrong": 1, "truncated": 1, "unscored": 1, "refused": 1}
     assert traces[0].reasoning == "thought"
