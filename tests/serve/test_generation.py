@@ -347,12 +347,13 @@ def test_the_path_of_an_empty_block_is_what_is_said_behind_it(loaded: LoadedMode
 def test_what_tells_no_path_is_held_back_so_far_and_no_further(loaded: LoadedModel) -> None:
     """A card's refusal longer than what is held back: a text that goes along with it stays undecided until then."""
     refusal = "one " * 100
-    block = loaded.format.empty_block_ids
     completion = Completion(loaded.format, GREEDY, OFF, RefusalReader(JUDGE, refusal.strip()))
-    assert completion.push(Step(block, 0.5)) == []
-    told = [completion.push(Step([token])) for token in encode(loaded, refusal)[:BEGINNING]]
-    assert not any(told[:-1])
-    decided, *said = told[-1]
+    tokens = [*loaded.format.empty_block_ids, *encode(loaded, refusal)]
+    told = [completion.push(Step([token], None if k else 0.5)) for k, token in enumerate(tokens)]
+    first = next(k for k, events in enumerate(told) if events)
+    closed = tokens.index(loaded.tokenizer.convert_tokens_to_ids(loaded.format.close_tag))
+    assert first == closed + BEGINNING - 1
+    decided, *said = told[first]
     assert decided == Decided("answer", 0.5)
     assert refusal.startswith("".join(text.text for text in said if isinstance(text, Text)))
 
