@@ -60,10 +60,10 @@ class ChatMessage(_Body):
     """What some clients put here."""
     reasoning_content: str | None = None
     """Dropped."""
-    refusal: None = None
-    """Only null, like the other fields of OpenAI's answers below."""
+    refusal: str | None = None
+    """Dropped: an answer of ours that has one says the same in `content`."""
     annotations: None = None
-    """Only null."""
+    """Only null, like the other fields of OpenAI's answers below."""
     audio: None = None
     """Only null."""
     function_call: None = None

@@ -40,6 +40,8 @@ class Replica:
     max_new_tokens: int
     context: int
     """Positions of the model."""
+    examples: list[dict[str, str]]
+    """Prompts to try it with, of its card."""
 
     def prompt(self, request: ChatRequest) -> list[int]:
         """Token ids of the CoT-ON prompt: all of the conversation but forged tags, or ApiError. Nothing is cut off."""
@@ -100,6 +102,7 @@ def start(model: str, settings: Endpoint) -> Replica:
         max_prompt_tokens,
         settings.max_new_tokens,
         context,
+        [] if card is None else [example.model_dump() for example in card.examples],
     )
 
 
