@@ -10,13 +10,13 @@ LONGEST = 160
 
 
 def shown_prompts(prompts: Sequence[Prompt], signals: Mapping[str, Signal]) -> list[ShownPrompt]:
-    """At most four short prompts of the validation split, which nothing was trained on.
+    """At most four of the shortest prompts of the validation split, which nothing was trained on.
 
-    One to reason about, a benign one, the benign one that looks most like a harmful one (by its signal, below 0.5), and
-    a harmful one. The same run chooses the same: among equals the first by id.
+    One to reason about, a benign one, one of the shorter benign ones that looks most like a harmful one (by its signal,
+    below 0.5), and a harmful one. The same run chooses the same: among prompts of one length the first by id.
     """
     held_out = [p for p in prompts if p.split == "validation" and p.wrapper is None and _fits(p.text)]
-    held_out.sort(key=lambda prompt: prompt.prompt_id)
+    held_out.sort(key=lambda prompt: (len(prompt.text), prompt.prompt_id))
 
     def signal(prompt: Prompt) -> float:
         return signals[prompt.prompt_id].refuse_probability
@@ -25,7 +25,7 @@ def shown_prompts(prompts: Sequence[Prompt], signals: Mapping[str, Signal]) -> l
         return (p for p in held_out if p.kind == kind and (signal(p) >= 0.5) == refused)
 
     benign = list(of("benign", refused=False))
-    lookalikes = sorted(benign[1:], key=signal)[-1:]
+    lookalikes = sorted(benign[1 : max(2, len(benign) // 2)], key=signal)[-1:]
     chosen = [*_first(of("reasoning", refused=False)), *benign[:1], *lookalikes, *_first(of("harmful", refused=True))]
     return [ShownPrompt(kind=prompt.kind, text=prompt.text) for prompt in chosen]
 

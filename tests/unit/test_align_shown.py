@@ -17,7 +17,7 @@ def shown(*found: tuple[Prompt, float]) -> list[tuple[str, str]]:
     return [(each.kind, each.text) for each in shown_prompts([each for each, _ in found], signals)]
 
 
-def test_one_of_each_kind_and_the_benign_one_nearest_to_a_refusal():
+def test_a_short_one_of_each_kind_and_a_benign_one_near_to_a_refusal():
     assert shown(
         (prompt("h2", "harmful"), 0.9),
         (prompt("h1", "harmful"), 0.8),
@@ -25,6 +25,10 @@ def test_one_of_each_kind_and_the_benign_one_nearest_to_a_refusal():
         (prompt("b2", "benign"), 0.2),
         (prompt("b3", "benign"), 0.4),
         (prompt("b4", "benign"), 0.3),
+        (prompt("b5, longer", "benign"), 0.1),
+        (prompt("b6, longer", "benign"), 0.45),
+        (prompt("b7, longer", "benign"), 0.1),
+        (prompt("b8, longer", "benign"), 0.1),
         (prompt("r1", "reasoning"), 0.0),
     ) == [
         ("reasoning", "text of r1"),
