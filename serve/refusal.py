@@ -32,7 +32,7 @@ class RefusalReader:
         """The path of an answer that is over. One that was cut off is read as far as it came."""
         if self._is_the_cards(answer):
             return "refuse"
-        read = "stop" if finish_reason == "stop" else "decided"
+        read: FinishReason = "stop" if finish_reason == "stop" else "decided"
         return "refuse" if self.judge(answer, read) == "refuse" else "answer"
 
     def _is_the_cards(self, answer: str) -> bool:
