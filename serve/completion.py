@@ -79,7 +79,7 @@ class Completion:
         if not self._text.in_answer:
             self._reasoning_tokens = self._tokens
         if self._decided:
-            return self._said(texts)
+            return [*self._said(texts)]
         self._held += self._said(texts)
         path = self._path_shown()
         return [] if path is None else [self._decision(path), *self._held]
