@@ -174,7 +174,7 @@ def _readout_card(base: str) -> Card:
         head=HeadCard(kind="readout"),
         threshold=0.5,
         max_over_refusal=0.01,
-        refusal="",
+        refusal="no",
         config_hash="",
         metrics={},
     )

@@ -36,7 +36,7 @@ MARGIN = 0.05
 class Told:
     """What a crowd was told: seconds of completions by path, and everything else by what it was."""
 
-    seconds: dict[str, list[float]] = field(default_factory=lambda: {"refuse": [], "think": []})
+    seconds: dict[str, list[float]] = field(default_factory=lambda: {"refuse": [], "answer": [], "think": []})
     errors: Counter[str] = field(default_factory=Counter)
 
     def __str__(self) -> str:

@@ -9,7 +9,11 @@ from collections.abc import Sequence
 from typing import Literal
 
 Path = Literal["refuse", "think"]
-"""`refuse` is Path A (no chain-of-thought), `think` is Path B."""
+"""What is decided before the first token: `refuse` is Path A (no chain-of-thought), `think` is Path B."""
+
+PathTaken = Literal["refuse", "answer", "think"]
+"""What was done: `refuse` only where a refusal was said. `answer` is an empty think block with anything else behind it:
+the CoT-OFF state."""
 
 GateMode = Literal["off", "on"]
 
@@ -19,9 +23,11 @@ def decide(refuse_probability: float, threshold: float) -> Path:
     return "think" if refuse_probability < threshold else "refuse"
 
 
-def path_taken(reasoning: str) -> Path:
-    """The path a model took by itself: an empty think block is Path A."""
-    return "think" if reasoning else "refuse"
+def path_taken(reasoning: str, *, refused: bool) -> PathTaken:
+    """The path of a whole completion; `refused` says whether its answer was recognised as a refusal."""
+    if reasoning:
+        return "think"
+    return "refuse" if refused else "answer"
 
 
 def calibrate(benign_probabilities: Sequence[float], max_over_refusal: float) -> float:

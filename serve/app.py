@@ -143,6 +143,8 @@ class Endpoint:
                 "threshold": served.shown_threshold,
                 "head": self._replica.head,
                 "compare_with": self._settings.compare_with,
+                "reveal_probability": served.reveal,
+                "examples": self._replica.examples,
             },
         }
         model = Model(id=served.model, created=self._created, object="model", owned_by="presafe", **extra)

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from presafe.errors import user_error
-from presafe.gate import Path
+from presafe.gate import Path, PathTaken
 from presafe.records import FinishReason
 
 logger = logging.getLogger("ray.serve")
@@ -39,8 +39,8 @@ class DecisionRecord(BaseModel):
     key_id: str | None
     """Whose request; null where the endpoint asks for no key."""
     model: str
-    path: Path
-    """What was done: `refuse` (Path A) or `think` (Path B)."""
+    path: PathTaken
+    """What was done: `refuse` (a refusal without reasoning), `answer` (anything else without) or `think`."""
     refuse_probability: float | None
     """Null where it is not a number (a gate that is on then refuses)."""
     threshold: float | None
@@ -49,7 +49,7 @@ class DecisionRecord(BaseModel):
     gate_path: Path | None
     """What the gate decided, also in shadow; null where it is off."""
     finish_reason: FinishReason | None
-    """Null where the client was gone before the end."""
+    """As generation ended, whatever clients are told of refusals; null where the client was gone before the end."""
     prompt_tokens: int
     completion_tokens: int
     reasoning_tokens: int

@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 from presafe.thinking import ThinkFormat
 from serve.completion import Completion, Decided, Event, Finished
 from serve.engine import Engine, Sampling
+from serve.refusal import BEGINNING, RefusalReader
 from serve.reply import Choices
 from serve.steering import GateRule
 
 DECISION_ROOM = 8
-"""Tokens beside the empty think block in which a model should have shown its path."""
+"""Tokens beside the empty think block in which a model should have shown whether it reasons."""
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,8 @@ class Chat:
     engine: Engine
     think: ThinkFormat
     rule: GateRule
-    refusal: str
-    """What the gate says where it refuses in its own words."""
+    reader: RefusalReader
+    """With what the gate says where it refuses in its own words."""
     timeout_s: float
 
     async def answers(self, prompt: Sequence[int], sampling: Sampling, n: int, room: int) -> AsyncGenerator[Choices]:
@@ -38,7 +39,7 @@ class Chat:
             decided = await anext(first)
             for index in range(n):
                 yield index, decided
-            if n == 1 or (isinstance(decided, Decided) and decided.path == "refuse"):
+            if n == 1 or (isinstance(decided, Decided) and decided.path != "think"):
                 async for event in first:
                     yield 0, event
                     for index in range(1, n):
@@ -52,8 +53,9 @@ class Chat:
                         yield index, event
 
     async def _events(self, prompt: Sequence[int], sampling: Sampling, room: int) -> AsyncGenerator[Event]:
-        completion = Completion(self.think, sampling, self.rule, self.refusal)
-        limit = min(room, max(sampling.max_tokens, len(self.think.empty_block_ids) + DECISION_ROOM))
+        completion = Completion(self.think, sampling, self.rule, self.reader)
+        shortest = len(self.think.empty_block_ids) + DECISION_ROOM + BEGINNING
+        limit = min(room, max(sampling.max_tokens, shortest))
         steps = self.engine.generate(prompt, sampling, limit)
         end = time.monotonic() + self.timeout_s
         async with aclosing(steps):

@@ -2,18 +2,22 @@
 
 from dataclasses import dataclass
 
-from presafe.gate import Path
+from presafe.gate import Path, PathTaken
 from presafe.thinking import ThinkFormat
 from serve.engine import EndReason, Sampling, Step
+from serve.refusal import RefusalReader
 from serve.steering import GateRule, PathWatch
 from serve.text import CompletionText, Detokeniser, Text
+
+NO_ANSWER = "The model ended without an answer."
+"""What the endpoint says where a model ended without a word, and no card has a refusal for it."""
 
 
 @dataclass(frozen=True)
 class Decided:
     """The path taken, the head's probability of refusal (NaN without a head), and what the gate made of it."""
 
-    path: Path
+    path: PathTaken
     refuse_probability: float
     gate_path: Path | None = None
 
@@ -34,15 +38,18 @@ Event = Decided | Text | Finished
 class Completion:
     """Steps of an engine go in, events come out.
 
-    The client's `max_tokens` and `stop` apply once the path shows: neither can cut the decision short.
+    Path B shows with the first text of the reasoning. Behind an empty think block it is the answer's beginning that
+    shows whether a refusal is said, so that much of it is held back (`serve/refusal.py`). The client's `max_tokens` and
+    `stop` apply once the path shows: neither can change it. Only a client's own limit or stop leaves an answer empty.
     """
 
-    def __init__(self, think: ThinkFormat, sampling: Sampling, rule: GateRule, refusal: str) -> None:
-        self._sampling, self._rule, self._refusal = sampling, rule, refusal
+    def __init__(self, think: ThinkFormat, sampling: Sampling, rule: GateRule, reader: RefusalReader) -> None:
+        self._sampling, self._rule, self._reader = sampling, rule, reader
         self._watch = PathWatch(think)
         self._detokeniser, self._text = Detokeniser(think), CompletionText(think, sampling.stop)
         self._probability = float("nan")
-        self._decided = False
+        self._decided = self._answered = False
+        self._held: list[Text] = []
         self._tokens = self._reasoning_tokens = self._unread = 0
         self.over = False
         """Whether the last event was Finished; the engine is to stop."""
@@ -54,17 +61,15 @@ class Completion:
             self._probability = step.refuse_probability
             if self._rule.refuses(self._probability):
                 self._watch.path = "refuse"
-                events += self._decision()
                 if self._rule.action == "refusal":
-                    return [*events, Text("answer", self._refusal), *self._end("stop")]
+                    return self._own_refusal()
         for token in step.tokens:
             events += self._push(token)
             if reason := self._client_ends():
-                return [*events, *self._end(reason)]
+                return [*events, *self._text.finish(), self._finished(reason)]
         if step.finish_reason is not None:
             self._unread = step.unread_tokens
-            self._watch.end()
-            return [*events, *self._decision(), *self._end(step.finish_reason)]
+            return [*events, *self._end(step.finish_reason)]
         return events
 
     def _push(self, token: int) -> list[Event]:
@@ -73,14 +78,30 @@ class Completion:
         texts = self._text.push(self._detokeniser.push(token))
         if not self._text.in_answer:
             self._reasoning_tokens = self._tokens
-        return [*self._decision(), *texts]
+        if self._decided:
+            return [*self._said(texts)]
+        self._held += self._said(texts)
+        path = self._path_shown()
+        return [] if path is None else [self._decision(path), *self._held]
 
-    def _decision(self) -> list[Event]:
-        """Decided, once the path shows."""
-        if self._decided or self._watch.path is None:
-            return []
+    def _said(self, texts: list[Text]) -> list[Text]:
+        self._answered = self._answered or any(text.channel == "answer" for text in texts)
+        return texts
+
+    def _path_shown(self) -> PathTaken | None:
+        """None where what is yet to come decides."""
+        if self._watch.path != "refuse":
+            return self._watch.path
+        return self._reader.path(self._beginning, self._tokens - self._reasoning_tokens)
+
+    @property
+    def _beginning(self) -> str:
+        """Of the answer, as far as it was held back."""
+        return "".join(text.text for text in self._held)
+
+    def _decision(self, path: PathTaken) -> Decided:
         self._decided = True
-        return [Decided(self._watch.path, self._probability, self._rule.decision(self._probability))]
+        return Decided(path, self._probability, self._rule.decision(self._probability))
 
     def _client_ends(self) -> EndReason | None:
         if self._text.stopped:
@@ -88,6 +109,24 @@ class Completion:
         return "length" if self._decided and self._tokens >= self._sampling.max_tokens else None
 
     def _end(self, reason: EndReason) -> list[Event]:
+        """The engine has ended the completion."""
+        rest = self._said(self._text.finish())
+        if self._decided:
+            silent = reason == "stop" and not self._answered
+            return [*rest, *([Text("answer", NO_ANSWER)] if silent else []), self._finished(reason)]
+        self._held += rest
+        self._watch.end()
+        if self._answered:
+            path = self._reader.end(self._beginning, reason)
+            return [self._decision(path), *self._held, self._finished(reason)]
+        if self._reader.refusal:  # not a word came: who fails to decide refuses
+            return self._own_refusal()
+        return [self._decision("answer"), Text("answer", NO_ANSWER), self._finished(reason)]
+
+    def _own_refusal(self) -> list[Event]:
+        return [self._decision("refuse"), Text("refusal", self._reader.refusal), self._finished("stop")]
+
+    def _finished(self, reason: EndReason) -> Finished:
         self.over = True
         reasoning = self._reasoning_tokens if self._watch.path == "think" else 0
-        return [*self._text.finish(), Finished(reason, self._tokens + self._unread, reasoning)]
+        return Finished(reason, self._tokens + self._unread, reasoning)

@@ -9,7 +9,7 @@ import math
 
 from ray.serve.metrics import Counter, Gauge, Histogram
 
-from presafe.gate import Path
+from presafe.gate import Path, PathTaken
 
 SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600]
 PROBABILITIES = [k / 10 for k in range(1, 11)]
@@ -26,12 +26,14 @@ class Metrics:
             SECONDS,
         )
         self._decisions = Counter(
-            "presafe_decisions_total", "Completions by path taken (refuse, think) and gate mode.", ("path", "gate")
+            "presafe_decisions_total",
+            "Completions by path taken (refuse, answer, think) and gate mode.",
+            ("path", "gate"),
         )
         self._disagreements = Counter(
             "presafe_gate_disagreements_total",
             "Decisions in which the gate's path is not the one taken: in shadow what it would change; on, the model "
-            "refused by itself.",
+            "left its reasoning out by itself.",
         )
         self._refuse_probability = Histogram(
             "presafe_refuse_probability", "Probability of refusal; one that is not a number counts as 1.", PROBABILITIES
@@ -46,7 +48,8 @@ class Metrics:
         self._reasoning_tokens = Counter("presafe_reasoning_tokens_total", "Generated tokens of reasoning.")
         self._tokens_saved = Counter(
             "presafe_tokens_saved_total",
-            "Estimate of the reasoning tokens that refusals spared: each counts as this replica's mean over Path B.",
+            "Estimate of the reasoning tokens that were spared on the other paths, each by this replica's mean over "
+            "path think.",
         )
         self._running = Gauge("presafe_requests_running", "Completions being generated.")
         self._waiting = Gauge("presafe_requests_waiting", "Completions waiting for the engine.")
@@ -65,11 +68,12 @@ class Metrics:
         self._prepare_seconds.observe(cpu_seconds)
 
     def decision(
-        self, *, path: Path, gate: str, gate_path: Path | None, refuse_probability: float, seconds: float
+        self, *, path: PathTaken, gate: str, gate_path: Path | None, refuse_probability: float, seconds: float
     ) -> None:
         """A decision was taken, `seconds` after its request came; `gate_path` is None where the gate is off."""
         self._decisions.inc(tags={"path": path, "gate": gate})
-        if gate_path is not None and gate_path != path:
+        closed_by_the_gate = gate == "on" and gate_path == "refuse"  # an answer behind it is what gate_action says
+        if gate_path not in (None, path) and not closed_by_the_gate:
             self._disagreements.inc()
         self._refuse_probability.observe(1.0 if math.isnan(refuse_probability) else refuse_probability)
         self._decision_seconds.observe(seconds)
@@ -79,7 +83,7 @@ class Metrics:
         self._first_token_seconds.observe(seconds)
 
     def finished(
-        self, *, path: Path, prompt_tokens: int, completion_tokens: int, reasoning_tokens: int, seconds: float
+        self, *, path: PathTaken, prompt_tokens: int, completion_tokens: int, reasoning_tokens: int, seconds: float
     ) -> None:
         """A completion ended. `prompt_tokens` is 0 for all but the first choice of a request."""
         self._request_seconds.observe(seconds, tags={"path": path})

@@ -7,17 +7,19 @@ from jinja2 import TemplateError
 from transformers import AutoConfig
 
 from presafe import storage
-from presafe.config import Endpoint, Workers
+from presafe.config import Endpoint, PrefixSettings, Workers
 from presafe.engines.card import Card, read_card
 from presafe.engines.exported import LoadedModel, check_model, load_base, load_exported
 from presafe.engines.vllm_engine import import_vllm
 from presafe.errors import UserError, user_error
+from presafe.judges.prefixes import prefix_judge
 from presafe.thinking import ThinkFormat
 from serve.batching import BatchingEngine
 from serve.chat import Chat
 from serve.engine import Engine
 from serve.errors import ApiError
 from serve.protocol import ChatRequest
+from serve.refusal import BEGINNING, RefusalReader
 from serve.reply import Served
 from serve.steering import GateRule
 
@@ -38,6 +40,8 @@ class Replica:
     max_new_tokens: int
     context: int
     """Positions of the model."""
+    examples: list[dict[str, str]]
+    """Prompts to try it with, of its card."""
     max_text_bytes: int
     """Longest text of a conversation, UTF-8; more is not even tokenised."""
 
@@ -101,7 +105,7 @@ def start(model: str, settings: Endpoint) -> Replica:
     rule = GateRule(settings.gate, 1.0 if threshold is None else threshold, settings.gate_action)
     folder = weights_folder(model, card)
     think, context = check_model(folder), positions(folder)
-    max_prompt_tokens = min(settings.max_prompt_tokens, context - len(think.refuse_completion("")))
+    max_prompt_tokens = min(settings.max_prompt_tokens, context - len(think.refuse_completion("")) - BEGINNING)
     longest = min(max_prompt_tokens + settings.max_new_tokens, context)
     engine: Engine
     if settings.engine == "vllm":
@@ -109,14 +113,21 @@ def start(model: str, settings: Endpoint) -> Replica:
     else:
         loaded = _load(model, card, _device(settings.workers))
         engine = BatchingEngine(loaded, rule, settings.batching, longest)
-    refusal = "" if card is None else card.refusal
+    reader = RefusalReader(prefix_judge(PrefixSettings()), "" if card is None else card.refusal.strip())
     return Replica(
-        Chat(engine, think, rule, refusal, settings.access.timeout_s),
-        Served(settings.served_name, settings.gate, threshold, settings.reveal_probability),
+        Chat(engine, think, rule, reader, settings.access.timeout_s),
+        Served(
+            settings.served_name,
+            settings.gate,
+            threshold,
+            settings.reveal_probability,
+            settings.refusal_finish_reason,
+        ),
         None if card is None else card.head.kind,
         max_prompt_tokens,
         settings.max_new_tokens,
         context,
+        [] if card is None else [example.model_dump() for example in card.examples],
         max_prompt_tokens * settings.access.max_bytes_per_token,
     )
 

@@ -5,7 +5,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from openai.types import CompletionUsage
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
@@ -13,8 +13,9 @@ from openai.types.completion_usage import CompletionTokensDetails
 from pydantic import BaseModel
 
 from presafe.config import ServingGate
-from presafe.gate import Path
+from presafe.gate import Path, PathTaken
 from serve.completion import Decided, Event, Finished
+from serve.engine import EndReason
 from serve.text import Text
 
 Choices = tuple[int, Event]
@@ -24,8 +25,8 @@ Choices = tuple[int, Event]
 class PreSafe(BaseModel):
     """The `presafe` object of a response."""
 
-    path: Path
-    """`refuse` is Path A, without reasoning."""
+    path: PathTaken
+    """`think`: with reasoning. `refuse`: a refusal, without. `answer`: anything else, without."""
     refuse_probability: float | None
     """The head's p'; null where it is not a number (a gate that is on then refuses), or is not shown to clients."""
     threshold: float | None
@@ -45,6 +46,8 @@ class Served:
     threshold: float | None
     reveal: bool
     """Whether clients see probability and threshold."""
+    refusal_finish_reason: Literal["stop", "content_filter"] = "stop"
+    """Of a whole refusal."""
 
     @property
     def shown_threshold(self) -> float | None:
@@ -60,6 +63,10 @@ class Served:
             gate=self.gate,
             gate_path=decided.gate_path,
         )
+
+
+FIELDS = {"reasoning": ("reasoning_content",), "answer": ("content",), "refusal": ("content", "refusal")}
+"""Of a message, by the channel of a text: a client that reads `content` alone sees every refusal."""
 
 
 class Reply:
@@ -80,23 +87,22 @@ class Reply:
 
     def completion(self, events: Sequence[Choices]) -> str:
         """The whole answer as JSON."""
-        texts: dict[int, dict[str, list[str]]] = {}
+        messages: dict[int, dict[str, Any]] = {}
         choices: dict[int, dict[str, Any]] = {}
         for index, event in events:
-            own = texts.setdefault(index, {"reasoning": [], "answer": []})
+            message = messages.setdefault(
+                index, {"role": "assistant", "content": "", "refusal": None, "reasoning_content": ""}
+            )
             match event:
                 case Decided():
                     self._note(event)
                 case Text(channel, text):
-                    own[channel].append(text)
+                    for name in FIELDS[channel]:
+                        message[name] = (message[name] or "") + text
                 case Finished(reason):
                     self._finished.append(event)
-                    message = {
-                        "role": "assistant",
-                        "content": "".join(own["answer"]),
-                        "reasoning_content": "".join(own["reasoning"]),
-                    }
-                    choices[index] = {"index": index, "message": message, "finish_reason": reason}
+                    finish_reason = self._finish_reason(reason)
+                    choices[index] = {"index": index, "message": message, "finish_reason": finish_reason}
         body = {
             **self._common,
             "object": "chat.completion",
@@ -114,10 +120,10 @@ class Reply:
                 self._note(event)
                 return self._chunk(index, {"role": "assistant", "content": ""}, **self._presafe, **extra)
             case Text(channel, text):
-                return self._chunk(index, {"reasoning_content" if channel == "reasoning" else "content": text}, **extra)
+                return self._chunk(index, dict.fromkeys(FIELDS[channel], text), **extra)
             case Finished(reason):
                 self._finished.append(event)
-                return self._chunk(index, {}, finish_reason=reason, **self._presafe, **extra)
+                return self._chunk(index, {}, finish_reason=self._finish_reason(reason), **self._presafe, **extra)
 
     def usage_chunk(self) -> str:
         """The last chunk of a stream that asked for the tokens."""
@@ -128,6 +134,10 @@ class Reply:
         choices = [{"index": index, "delta": delta, "finish_reason": finish_reason}]
         body = {**self._common, "object": "chat.completion.chunk", "choices": choices, **extra}
         return ChatCompletionChunk.model_validate(body).to_json(indent=None)
+
+    def _finish_reason(self, reason: EndReason) -> str:
+        refused = self._presafe["presafe"]["path"] == "refuse"
+        return self._served.refusal_finish_reason if refused and reason == "stop" else reason
 
     def _note(self, decided: Decided) -> None:
         self._presafe = {"presafe": self._served.presafe(decided).model_dump(mode="json")}

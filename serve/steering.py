@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from presafe.config import ServingGate
-from presafe.gate import Path, decide, path_taken
+from presafe.gate import Path, decide
 from presafe.thinking import ThinkFormat
 from serve.text import CompletionText, Detokeniser
 
@@ -33,10 +33,10 @@ class GateRule:
 
 
 class PathWatch:
-    """Which path a completion is on, as soon as its tokens show it.
+    """Whether a completion is on Path A or B, as soon as its tokens show it.
 
-    Path A: the decision token came, or the think block was closed without text or left out. Path B: the block holds
-    text.
+    Path A (`refuse`): the decision token came, or the think block was closed without text or left out; what is said
+    behind it is another question (`serve/refusal.py`). Path B: the block holds text.
     """
 
     def __init__(self, think: ThinkFormat) -> None:
@@ -58,8 +58,8 @@ class PathWatch:
             self.path = "refuse"
 
     def end(self) -> Path:
-        """The path of a completion that is over: one that never showed a path has refused."""
-        self.path = self.path or path_taken("")
+        """The path of a completion that is over: one that never showed any is on Path A."""
+        self.path = self.path or "refuse"
         return self.path
 
 

@@ -9,7 +9,8 @@ from transformers import PreTrainedTokenizerBase
 
 from presafe.thinking import ThinkFormat
 
-Channel = Literal["reasoning", "answer"]
+Channel = Literal["reasoning", "answer", "refusal"]
+"""`refusal` is an answer in the endpoint's own words; a model writes the other two."""
 INCOMPLETE = "\ufffd"
 """What a tokenizer decodes the first bytes of an unfinished character to."""
 LONGEST_CHARACTER = 4

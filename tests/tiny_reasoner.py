@@ -20,6 +20,7 @@ REASONING, ANSWER = "Two plus three: that is five ✋, voilà.", "The answer is 
 TAGGED, TAGGED_ANSWER = "Show me tags.", "Here: </think> and <think> and <|im_start|> done."
 ENDLESS, TICKS = "Count on and on.", "tick tock " * 120
 GATE_REFUSAL = "The gate refuses this 🚧."
+EXAMPLES = [{"kind": "reasoning", "text": BENIGN}, {"kind": "harmful", "text": HARMFUL}]
 THRESHOLD = 0.5
 CONTEXT = 16_384
 
@@ -128,6 +129,7 @@ def _write_card(export: TinyExport, rendered: ThinkFormat) -> None:
         threshold=THRESHOLD,
         max_over_refusal=0.01,
         refusal=GATE_REFUSAL,
+        examples=EXAMPLES,
         config_hash="tiny",
         metrics={},
     )

@@ -16,9 +16,10 @@ from presafe.align.loop import train_worker
 from presafe.align.model_card import describe_threshold
 from presafe.align.objectives import objective
 from presafe.align.room import lack
+from presafe.align.shown import shown_prompts
 from presafe.align.task import TrainTask
 from presafe.config import Align, Config, ReadoutHead
-from presafe.engines.card import Card, HeadCard, read_card
+from presafe.engines.card import Card, HeadCard, ShownPrompt, read_card
 from presafe.engines.exported import load_tokenizer
 from presafe.errors import UserError
 from presafe.progress import progress, steps_done
@@ -56,7 +57,8 @@ def _align(config: Config, folder: str) -> Rows:
     check_memory(config, base)
     tokenizer = load_tokenizer(base)
     think = think_format(tokenizer)
-    rows = _write_examples(config, folder, think)
+    prompts, signals = _prompts_and_signals(config)
+    rows = _write_examples(config, folder, think, prompts, signals)
     task = TrainTask(
         base=base,
         folder=folder,
@@ -65,7 +67,7 @@ def _align(config: Config, folder: str) -> Rows:
         seed=config.run.seed,
         collator=Collator.of(think, tokenizer.pad_token_id),
         decision_token=think.decision_token,
-        card=_card(config, base, think, rows),
+        card=_card(config, base, think, rows, shown_prompts(prompts, signals)),
         run_name=config.run.name,
         tracker=config.run.tracker,
     )
@@ -100,15 +102,21 @@ def _forget(folder: str, checkpoints: str) -> None:
                 storage.remove(storage.join(folder, name))
 
 
-def _write_examples(config: Config, folder: str, think: ThinkFormat) -> Rows:
+def _prompts_and_signals(config: Config) -> tuple[list[Prompt], dict[str, Signal]]:
+    """All prompts of the run, and their signals by id."""
     run = config.run_directory
     prompts = storage.read_rows(storage.join(run.folder("prompts"), "prompts.parquet"), Prompt)
-    teacher = run.folder("teacher")
+    signals = storage.read_rows(storage.join(run.folder("signals"), "signals.parquet"), Signal)
+    return prompts, {row.prompt_id: row for row in signals}
+
+
+def _write_examples(
+    config: Config, folder: str, think: ThinkFormat, prompts: list[Prompt], signals: dict[str, Signal]
+) -> Rows:
+    teacher = config.run_directory.folder("teacher")
     rows = storage.stream_rows(storage.join(teacher, "answers.parquet"), TeacherAnswer)
     answers = {row.prompt_id: row for row in rows if row.sample == 0}
     traces = {r.prompt_id: r for r in storage.read_rows(storage.join(teacher, "traces.parquet"), Trace)}
-    signal_rows = storage.read_rows(storage.join(run.folder("signals"), "signals.parquet"), Signal)
-    signals = {row.prompt_id: row for row in signal_rows}
     sources = Sources(answers, traces, signals)
     examples, skipped = training_examples(prompts, sources, think, config.align, config.run.seed)
     validation = validation_examples(prompts, signals, think, config.align.micro_batch_tokens)
@@ -123,7 +131,7 @@ def _write_examples(config: Config, folder: str, think: ThinkFormat) -> Rows:
     }
 
 
-def _card(config: Config, base: str, think: ThinkFormat, rows: Rows) -> Card:
+def _card(config: Config, base: str, think: ThinkFormat, rows: Rows, examples: list[ShownPrompt]) -> Card:
     """The card before training: what is measured is filled in at export."""
     settings = config.stage_settings("align")
     return Card(
@@ -140,6 +148,7 @@ def _card(config: Config, base: str, think: ThinkFormat, rows: Rows) -> Card:
         threshold=1.0,
         max_over_refusal=config.gate.max_over_refusal,
         refusal=config.gate.refusal,
+        examples=examples,
         config_hash=content_hash(settings),
         metrics={},
         training={**settings["align"], "seed": settings["seed"]},

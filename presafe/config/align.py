@@ -145,7 +145,7 @@ class Align(Settings):
 class Gate(Settings):
     """The safety head kept as a gate at inference (the paper drops it: `off`)."""
 
-    refusal: str = "I'm sorry, but I can't help with that."
+    refusal: str = Field("I'm sorry, but I can't help with that.", pattern=r"\S")
     """What a gate's refusal says."""
     max_over_refusal: float = Field(0.01, ge=0, lt=1)
     """Share of benign validation prompts that the calibrated threshold may refuse."""

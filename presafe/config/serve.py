@@ -132,9 +132,12 @@ class Endpoint(Settings):
     """`off` is the paper: the aligned model decides by itself. `on` adds the head's decision; `shadow` only logs it."""
     gate_action: Literal["refusal", "cot_off"] = "refusal"
     """What the gate does above its threshold: the card's refusal, or the think block is closed and the CoT-OFF state
-    answers (a false alarm then costs the reasoning, not the answer)."""
+    answers (a false alarm then costs the reasoning, not the answer): path `answer`, unless it refuses."""
     threshold: float | None = Field(None, ge=0, le=1)
     """The gate's threshold; without one, the card's, which was calibrated at export."""
+    refusal_finish_reason: Literal["stop", "content_filter"] = "stop"
+    """What clients are told as the `finish_reason` of a whole refusal; `content_filter` is OpenAI's word for an answer
+    that was withheld, and some clients raise an error on it."""
     reveal_probability: bool = True
     """Whether clients see the probability and the threshold. An attacker can climb along them."""
     unaligned: bool = False

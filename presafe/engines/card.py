@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from presafe import storage
 from presafe.config import Settings
@@ -61,6 +61,15 @@ class Calibration(Settings):
     chosen on the same prompts, and the bound is one for that: `presafe.statistics.tail_bound`."""
 
 
+class ShownPrompt(Settings):
+    """A prompt to try the model with."""
+
+    kind: Literal["harmful", "benign", "reasoning"]
+    """What the run took it for."""
+    text: str = Field(min_length=1)
+    """The prompt."""
+
+
 class Card(Settings):
     """`presafe.json` of an exported model."""
 
@@ -82,8 +91,10 @@ class Card(Settings):
     """Share of benign validation prompts that it does refuse."""
     calibration: Calibration | None = None
     """The same as counts, with a confidence bound; missing in cards of before it was measured."""
-    refusal: str
+    refusal: str = Field(pattern=r"\S")
     """What the gate's refusal says."""
+    examples: list[ShownPrompt] = []
+    """Some of the run's held-out prompts, for the endpoint's page."""
     config_hash: str
     """Hash of the alignment's settings."""
     metrics: dict[str, float]

@@ -39,7 +39,7 @@ def _example(config: Config, path: Path) -> str | None:
         for row in records
         if (row.model, row.cot, row.gate) == ("aligned", "on", "off")
         and row.verdict == wanted
-        and path_taken(row.reasoning) == path
+        and path_taken(row.reasoning, refused=row.verdict == "refuse") == path
     }
     prompts = storage.read_rows(storage.join(run.folder("prompts"), "prompts.parquet"), Prompt)
     return next((prompt.text for prompt in prompts if prompt.prompt_id in shown), None)

@@ -5,9 +5,15 @@
  */
 
 const $ = (id) => document.getElementById(id);
-const PATHS = { refuse: "Path A: refused before thinking", think: "Path B: thought first" };
+const PATHS = {
+  refuse: "Path A: refused before thinking",
+  think: "Path B: thought first",
+  answer: "Answered without thinking",
+};
+const SETTINGS = { "max-tokens": "max_completion_tokens", temperature: "temperature", seed: "seed" };
 const KEY = "presafe-key"; // where the tab keeps it
 const SPOKEN_ANSWER = 500; // characters; a longer answer is announced, not read out
+const NO_ANSWER = "There is no answer: later messages leave this turn out.";
 const AT_THE_END = 48; // pixels from the end of a scroller that still count as following it
 
 const count = (number) => number.toLocaleString("en-GB");
@@ -31,37 +37,52 @@ function announce(text) {
 // ---- Failures: what happened, what the endpoint says about it, what to do ----
 
 class Failure extends Error {
-  constructor(title, { detail = "", advice, status = null }) {
+  /** `help`: what a button beside it can do, "again" or "edit"; null where nothing here helps. */
+  constructor(title, { detail = "", advice, status = null, help = "again" }) {
     super(title);
-    Object.assign(this, { detail, advice, status });
+    Object.assign(this, { detail, advice, status, help });
   }
 }
 
-function failureOf(status, { message: detail = "", code = null }, retryAfter = null) {
+function failureOf(status, { message: detail = "", code = null, param = null }, retryAfter = null) {
   const wait = Number(retryAfter) > 0 ? `Wait ${Math.ceil(Number(retryAfter))} s, then try again.` : "Try again in a moment.";
-  const failure = (title, advice) => new Failure(title, { detail, advice, status });
+  const failure = (title, advice, help = "again") => new Failure(title, { detail, advice, status, help });
+  const numbered = (words) => (status === null ? `${words}.` : `${words} (${status}).`);
+  const hasKey = sessionStorage.getItem(KEY) !== null;
+  if (Object.values(SETTINGS).includes(param)) {
+    return failure("The endpoint does not take this setting.", "Change it under “Settings”, then try again.");
+  }
   if (status === 413 || code === "context_length_exceeded") {
-    return failure("The conversation is too long.", "Shorten the message, or start a new conversation.");
+    return failure("The conversation is too long.", "Send a shorter message, or start a new conversation.", "edit");
+  }
+  if (status === 504 || (status === null && code === "timeout")) {
+    return failure("This took longer than the endpoint allows.", "Try again. For a shorter answer set “Most tokens” under “Settings”.");
   }
   switch (status) {
     case 400:
     case 422:
-      return failure("The endpoint does not take this request.", "Change the message or the settings, then try again.");
+      return failure("The endpoint does not take this request.", "Change the message, or start a new conversation.", "edit");
     case 401:
-      return sessionStorage.getItem(KEY)
-        ? failure("The endpoint does not accept this API key.", "Enter another one under “API key”.")
-        : failure("The endpoint asks for an API key.", "Enter it under “API key”.");
+      return hasKey
+        ? failure("The endpoint does not accept this API key.", "Enter another one under “API key”.", null)
+        : failure("The endpoint asks for an API key.", "Enter it under “API key”.", null);
     case 403:
-      return failure("This API key may not do that.", "Enter another one under “API key”.");
+      return hasKey
+        ? failure("This API key may not do that.", "Enter another one under “API key”.", null)
+        : failure("The endpoint, or what stands in front of it, forbids this.", "Ask who runs it.", null);
     case 404:
-      return failure("The endpoint does not know this model or address.", "Reload the page.");
+      return failure("The endpoint does not know this model or address.", "Try again: the page then asks which model there is.");
+    case 408:
+      return failure("The message did not reach the endpoint in time.", "Try again.");
     case 429:
       return failure("Too many requests with this key.", wait);
     case 503:
       return failure("The endpoint is busy, or still starting.", wait);
-    default:
-      return failure(status === null ? "The endpoint failed." : `The endpoint failed (${status}).`, "Try again. If it stays so, the endpoint's log says why.");
   }
+  if (status !== null && status < 500) {
+    return failure(numbered("The endpoint does not take this request"), "Ask who runs it.", null);
+  }
+  return failure(numbered("The endpoint failed"), "Try again. If it stays so, the endpoint's log says why.");
 }
 
 const BROKEN = {
@@ -86,14 +107,21 @@ function parsed(json) {
   }
 }
 
-function showFailure(box, failure, retry) {
+const HELP = { again: "Try again", edit: "Edit the message" };
+
+/** `actions` has a function for each kind of help that can be given here. */
+function showFailure(box, failure, actions) {
   const words = [element("strong", failure.message), element("p", failure.advice)];
   if (failure.detail) words.splice(1, 0, element("p", failure.detail));
-  const again = element("button", "Try again");
-  again.type = "button";
-  again.className = "retry";
-  again.addEventListener("click", retry);
-  box.replaceChildren(...words, again);
+  const act = actions[failure.help];
+  if (act) {
+    const button = element("button", HELP[failure.help]);
+    button.type = "button";
+    button.className = "help";
+    button.addEventListener("click", act);
+    words.push(button);
+  }
+  box.replaceChildren(...words);
   box.hidden = false;
 }
 
@@ -116,6 +144,7 @@ class Endpoint {
 
   /** The chunks of one streamed answer. */
   async *ask(messages, settings, signal) {
+    if (this.id === null) await this.connect();
     const body = { model: this.id, messages, stream: true, stream_options: { include_usage: true }, ...settings };
     const reply = await this.#fetch("v1/chat/completions", {
       method: "POST",
@@ -138,6 +167,7 @@ class Endpoint {
     const reply = await reached(fetch(new URL(path, this.url), { ...options, headers }), "unreachable");
     if (reply.ok) return reply;
     const text = await reached(reply.text(), "cut");
+    if (reply.status === 404) this.id = null; // what it serves has changed
     throw failureOf(reply.status, errorIn(text), reply.headers.get("Retry-After"));
   }
 }
@@ -181,8 +211,12 @@ class Answer {
   #begun = performance.now();
   #usage = null;
   #finishReason = null;
+  #limit;
+  #revealed;
 
-  constructor(endpoint) {
+  constructor(endpoint, settings) {
+    this.#limit = settings[SETTINGS["max-tokens"]] ?? null;
+    this.#revealed = endpoint.presafe.reveal_probability ?? true;
     this.name = aligned.base ? `${endpoint.kind}: ${endpoint.id}` : endpoint.id;
     this.element = copyOf("answer-template");
     this.#part("h3").textContent = this.name;
@@ -201,8 +235,10 @@ class Answer {
     stayingAtTheEnd(() => {
       this.#end();
       if (this.#usage) this.#tell("tokens", count(this.#usage.completion_tokens));
-      if (this.#finishReason === "length") this.#note("Cut at the limit of tokens. “Most tokens” under Settings raises it.");
+      const words = [this.#finishReason === "length" && this.#cut(), !this.content.trim() && NO_ANSWER].filter(Boolean);
+      if (words.length) this.#note(words.join(" "));
     });
+    if (!this.content.trim()) return;
     const spoken = this.content.length <= SPOKEN_ANSWER ? this.content : `answer of ${count(this.content.length)} characters`;
     announce(`${this.name} answered: ${spoken}`);
   }
@@ -210,14 +246,19 @@ class Answer {
   stop() {
     stayingAtTheEnd(() => {
       this.#end();
-      this.#note(this.content.trim() ? "Stopped." : "Stopped before the answer: later messages leave this one out.");
+      this.#note(this.content.trim() ? "Stopped." : `Stopped. ${NO_ANSWER}`);
     });
   }
 
-  fail(failure, retry) {
+  fail(failure, actions) {
     this.#end();
-    showFailure(this.#part(".error"), failure, retry);
+    showFailure(this.#part(".error"), failure, actions);
     this.#part(".error").scrollIntoView({ block: "nearest" });
+  }
+
+  #cut() {
+    if (this.#limit === null) return "Cut: the endpoint lets an answer to this conversation grow no longer.";
+    return `Cut at ${count(this.#limit)} tokens, which is “Most tokens” under “Settings”.`;
   }
 
   #part(selector) {
@@ -228,9 +269,15 @@ class Answer {
     this.element.dataset.path = path;
     this.#part(".badge").textContent = PATHS[path];
     if (probability !== null) this.#measure(probability, threshold, gate);
-    this.#part(".gate").textContent = gateInWords(gate, path, gatePath, probability);
+    this.#part(".gate").textContent = gateInWords(gate, path, gatePath, this.#missing(probability));
     this.#tell("decided in", duration(performance.now() - this.#begun));
     announce(`${this.name}: ${PATHS[path]}${probability === null ? "" : `, probability of refusal ${fixed(probability)}`}`);
+  }
+
+  /** Why there is no probability; null where there is one. */
+  #missing(probability) {
+    if (probability !== null) return null;
+    return this.#revealed ? "none" : "hidden";
   }
 
   #measure(probability, threshold, gate) {
@@ -261,7 +308,9 @@ class Answer {
   }
 
   #firstToken() {
-    if (!this.content && !this.#reasoning) this.#tell("first token after", duration(performance.now() - this.#begun));
+    if (this.content || this.#reasoning) return;
+    if (!this.element.dataset.path) this.#part(".decision").hidden = true; // an endpoint that tells of none
+    this.#tell("first token after", duration(performance.now() - this.#begun));
   }
 
   /** Text waits for the next frame: one change of the page for however many tokens. */
@@ -310,17 +359,22 @@ class Answer {
   }
 }
 
-function gateInWords(gate, path, gatePath, probability) {
+/** What the gate made of a message; `missing` is why no probability shows: "hidden", "none", or null. */
+function gateInWords(gate, path, gatePath, missing) {
+  const without = { hidden: " The probability is hidden.", none: " There is no probability.", null: "" }[missing];
+  const lets = gatePath === "think";
   if (gate === "shadow") {
-    const would = { refuse: "would have refused", think: "would have let the model think", null: "does not act" }[gatePath];
-    return `Gate in shadow: it ${would}. The model decided by itself.`;
+    return `Gate in shadow: it would ${lets ? "" : "not "}have let the model think. The model decided by itself.${without}`;
   }
-  if (gate !== "on") return `Gate off: the model decided by itself${probability === null ? ", and gives no probability." : "."}`;
-  if (probability === null) return "Gate on: without a probability it refuses.";
-  if (path === "think") return "Gate on: below the threshold, it lets the model think.";
-  return gatePath === "think"
-    ? "Gate on: below the threshold, but the model refused by itself."
-    : "Gate on: at or above the threshold, it refuses.";
+  if (gate !== "on") return `Gate off: the model decided by itself.${without}`;
+  const seen = lets ? "below the threshold, it let" : "at or above the threshold, it did not let";
+  const unseen = lets ? "it let" : "it did not let";
+  const then = {
+    refuse: lets ? " The model refused by itself." : "",
+    answer: lets ? " The model left its reasoning out by itself." : " The model answered behind a closed think block.",
+    think: "",
+  }[path];
+  return `Gate on: ${missing === null ? seen : unseen} the model think.${then}${without}`;
 }
 
 /** What was folded comes into sight when it unfolds, as far as it fits. */
@@ -344,6 +398,7 @@ const aligned = new Endpoint("Aligned", document.baseURI);
 aligned.base = null;
 let exchanges = []; // {prompt, element, answers: Map from endpoint to Answer}
 let stopper = null; // of the answers that come now
+let keyless = []; // [exchange, endpoint] of answers that wait for an API key
 
 /** The turns before an exchange, without reasoning. The base is told the aligned model's turn where it has none. */
 function messagesBefore(exchange, endpoint) {
@@ -359,7 +414,8 @@ async function send(prompt) {
   if (stopper) return;
   const exchange = { prompt, element: copyOf("exchange-template"), answers: new Map() };
   exchange.element.querySelector(".prompt").textContent = prompt;
-  document.querySelectorAll(".exchange .retry").forEach((button) => button.remove());
+  document.querySelectorAll(".exchange .help").forEach((button) => button.remove());
+  keyless = [];
   exchanges.push(exchange);
   $("welcome").hidden = true;
   $("conversation").append(exchange.element);
@@ -372,7 +428,7 @@ async function answer(exchange, endpoints) {
   busy(mine);
   const settings = chosenSettings();
   const answering = endpoints.map((endpoint) => {
-    const view = new Answer(endpoint);
+    const view = new Answer(endpoint, settings);
     const earlier = exchange.answers.get(endpoint);
     if (earlier) earlier.element.replaceWith(view.element);
     else exchange.element.querySelector(".answers").append(view.element);
@@ -395,21 +451,29 @@ async function stream(exchange, endpoint, view, settings, signal) {
     if (!view.element.isConnected) return; // a new conversation has begun
     if (signal.aborted) return view.stop();
     if (!(failure instanceof Failure)) throw failure;
-    view.fail(failure, () => stopper ?? answer(exchange, [endpoint]));
-    if (failure.status === 401) askForKey();
+    view.fail(failure, {
+      again: () => stopper ?? answer(exchange, [endpoint]),
+      edit: () => edit(exchange.prompt),
+    });
+    if (failure.status !== 401) return;
+    keyless.push([exchange, endpoint]);
+    askForKey();
   }
+}
+
+function edit(prompt) {
+  $("message").value = prompt;
+  $("message").focus();
 }
 
 /** Show Stop in place of Send or the reverse. The keyboard's place does not vanish with a button. */
 function busy(running) {
-  const held = document.activeElement.closest("#send, #stop, .retry, #examples") !== null;
+  const held = document.activeElement.closest("#send, #stop, .help, #examples") !== null;
   stopper = running;
   $("send").hidden = running !== null;
   $("stop").hidden = running === null;
   if (held) $(running ? "stop" : "send").focus();
 }
-
-const SETTINGS = { "max-tokens": "max_completion_tokens", temperature: "temperature", seed: "seed" };
 
 function chosenSettings() {
   const given = Object.entries(SETTINGS).filter(([id]) => $(id).value !== "");
@@ -432,11 +496,11 @@ async function connect() {
     await aligned.connect();
   } catch (failure) {
     if (!(failure instanceof Failure)) throw failure;
-    showFailure($("notice"), failure, connect);
+    showFailure($("notice"), failure, { again: connect });
     if (failure.status === 401) askForKey();
     return false;
   }
-  showFacts();
+  introduce();
   const { compare_with: other = null } = aligned.presafe;
   if (other !== null) await connectBase(new URL(other.replace(/\/?$/, "/"), document.baseURI));
   return true;
@@ -456,12 +520,31 @@ async function connectBase(url) {
   $("compare").disabled = aligned.base === null;
 }
 
-function showFacts() {
-  const { gate, threshold = null, head = null } = aligned.presafe;
+/** Say what this endpoint is, and offer prompts of its model's own world where its card has some. */
+function introduce() {
+  const { gate, threshold = null, head = null, reveal_probability: revealed = true, examples = [] } = aligned.presafe;
   const at = threshold === null ? "" : ` at ${fixed(threshold)}`;
   const gates = { off: "gate off", on: `gate on${at}`, shadow: `gate in shadow${at}` };
-  const facts = [aligned.id, gates[gate], head && `${head} head`].filter(Boolean);
+  const heads = head === null ? "no head" : `${head} head`;
+  const facts = [aligned.id, gates[gate], heads, !revealed && "probability hidden"].filter(Boolean);
   $("facts").replaceChildren(...facts.map((fact) => element("li", fact)));
+  if (head === null) {
+    $("welcome-title").textContent = "A model without PreSafe's alignment";
+    $("lede").textContent = "It thinks or not as it was made to, and nothing gives a probability of refusal:";
+  } else if (!revealed) {
+    $("lede").textContent = "Each message gets a decision first; its probability is hidden here. Only then come words:";
+  }
+  if (examples.length) $("examples").replaceChildren(...examples.map(example));
+}
+
+function example({ kind, text }) {
+  const button = element("button", text);
+  button.type = "button";
+  button.value = text;
+  if (kind === "harmful") button.append(" ", element("small", "harmful"));
+  const item = document.createElement("li");
+  item.append(button);
+  return item;
 }
 
 function askForKey() {
@@ -479,7 +562,10 @@ async function useKey(event) {
   $("access").open = false;
   $("message").focus();
   announce("The endpoint accepts the key.");
-  document.querySelector(".exchange .retry")?.click();
+  const [waiting] = keyless;
+  const endpoints = keyless.map(([, endpoint]) => endpoint);
+  keyless = [];
+  if (waiting && !stopper) answer(waiting[0], endpoints);
 }
 
 function forgetKey() {
@@ -494,6 +580,7 @@ function startAnew() {
   stopper?.abort();
   busy(null);
   exchanges = [];
+  keyless = [];
   $("conversation").replaceChildren();
   $("welcome").hidden = false;
   $("message").focus();
@@ -519,7 +606,8 @@ $("message").addEventListener("keydown", (event) => {
   $("composer").requestSubmit();
 });
 $("examples").addEventListener("click", async ({ target }) => {
-  if (target.matches("button") && (await ready())) send(target.textContent);
+  const button = target.closest("button");
+  if (button && (await ready())) send(button.value);
 });
 $("compare").addEventListener("change", () => document.body.classList.toggle("side-by-side", $("compare").checked));
 $("new").addEventListener("click", startAnew);

@@ -34,7 +34,12 @@ class ScriptedEndpoint:
         """What a client must show."""
         self.gate = "on"
         self.gate_path: str | None = None
+        """What a gate decides where it is not what is done."""
         self.compare = True
+        self.aligned = self.revealed = True
+        """Whether it has a head, and whether clients see what that says."""
+        self.examples: list[dict[str, str]] = []
+        """Of the model's card."""
         self.release, self.gone = threading.Event(), threading.Event()
         """Lets `held` go on behind its decision; set when the client of an endless answer is gone."""
         app = FastAPI(openapi_url=None)
@@ -89,8 +94,10 @@ class ScriptedEndpoint:
         aligned = name == "aligned"
         presafe = {
             "gate": self.gate if aligned else "off",
-            "threshold": 0.5 if aligned else None,
-            "head": "linear" if aligned else None,
+            "threshold": 0.5 if aligned and self.aligned and self.revealed else None,
+            "head": "linear" if aligned and self.aligned else None,
+            "reveal_probability": self.revealed,
+            "examples": self.examples if aligned else [],
             "compare_with": "../base" if aligned and self.compare else None,
         }
         model_id = "presafe-7b" if aligned else "base-7b"
@@ -106,6 +113,22 @@ class ScriptedEndpoint:
         match word:
             case "busy" if first_time:
                 return _error(503, "16 requests wait already", {"Retry-After": str(RETRY_AFTER_S)})
+            case "setting":
+                return _error(400, "found 100000; at most 8000", param="max_completion_tokens")
+            case "large":
+                return _error(413, "found a body of 2000 KB", code="request_too_large")
+            case "moved" if first_time:
+                return _error(404, "there is no model 'presafe-7b'", code="model_not_found")
+            case "forbidden":
+                return PlainTextResponse("Forbidden", 403)
+            case "teapot":
+                return PlainTextResponse("short and stout", 418)
+            case "late":
+                return _error(408, "the body did not come within 30 s", code="timeout")
+            case "slow":
+                return _error(504, "the completion took longer than 600 s", code="timeout")
+            case "often":
+                return _error(429, "600 requests a minute", {"Retry-After": str(RETRY_AFTER_S)})
             case "wrong":
                 return _error(400, f"messages[0]: {MARKUP}")
             case "long":
@@ -124,12 +147,19 @@ class ScriptedEndpoint:
             yield event
 
     async def _events(self, word: str) -> AsyncIterator[str]:
-        path = "refuse" if word == "refuse" else "think"
-        probability = {"refuse": 0.931, "nothing": None}.get(word, 0.0712)
-        yield _decision(path, probability, self.gate, self.gate_path)
+        path = {"refuse": "refuse", "nothing": "refuse", "closed": "answer"}.get(word, "think")
+        probability = {"refuse": 0.931, "nothing": None}.get(word, 0.0712) if self.aligned and self.revealed else None
+        decided: Any = {"off": None}.get(self.gate, self.gate_path or ("refuse" if path == "refuse" else "think"))
+        yield _decision(path, probability, self.gate, decided)
         match word:
             case "refuse":
                 rest = [*_words("content", REFUSAL), *_end(reasoning=0, completion=7)]
+            case "nothing":
+                rest = [*_words("content", REFUSAL), *_end(reasoning=0, completion=0)]
+            case "closed":
+                rest = [*_words("content", ANSWER), *_end(reasoning=0, completion=9)]
+            case "empty":
+                rest = _end(reasoning=0, completion=1)
             case "markup":
                 rest = [*_words("reasoning_content", MARKUP), *_words("content", MARKUP), *_end()]
             case "cut":
@@ -188,6 +218,12 @@ def _event(data: dict[str, Any]) -> str:
     return f"data: {json.dumps(data)}\n\n"
 
 
-def _error(status: int, message: str, headers: dict[str, str] | None = None, code: str | None = None) -> Response:
-    error = {"message": message, "type": "invalid_request_error", "param": None, "code": code}
+def _error(
+    status: int,
+    message: str,
+    headers: dict[str, str] | None = None,
+    code: str | None = None,
+    param: str | None = None,
+) -> Response:
+    error = {"message": message, "type": "invalid_request_error", "param": param, "code": code}
     return JSONResponse({"error": error}, status, headers)

@@ -13,6 +13,7 @@ from browser.scripted import (
 from browser.user import User
 
 PATH_A, PATH_B = "Path A: refused before thinking", "Path B: thought first"
+NO_REASONING = "Answered without thinking"
 
 
 def test_the_decision_shows_before_the_first_token(user: User, endpoint: ScriptedEndpoint) -> None:
@@ -64,7 +65,7 @@ def test_reasoning_counts_while_it_comes(user: User) -> None:
     summary.filter(has_not_text=first).wait_for()
     user.button("Stop").click()
     user.wait()
-    assert "Stopped before the answer" in answer.inner_text()
+    assert "Stopped. There is no answer" in answer.inner_text()
 
 
 def test_markup_in_an_answer_is_text(user: User, endpoint: ScriptedEndpoint) -> None:
@@ -100,7 +101,7 @@ def test_a_conversation_goes_back_without_reasoning(user: User, endpoint: Script
 def test_a_turn_without_an_answer_is_left_out(user: User, endpoint: ScriptedEndpoint) -> None:
     user.open().ask("busy")
     answer = user.ask("limit")
-    assert "Cut at the limit of tokens" in answer.inner_text()
+    assert "There is no answer: later messages leave this turn out." in answer.inner_text()
     user.ask("after")
     assert endpoint.asked()[-1] == [{"role": "user", "content": "after"}]
 
@@ -192,11 +193,20 @@ def test_without_a_base_there_is_nothing_to_compare(user: User, endpoint: Script
 def test_each_gate_is_put_into_words(user: User, endpoint: ScriptedEndpoint) -> None:
     for gate, gate_path, prompt, words in (
         ("off", None, "refuse", "Gate off: the model decided by itself."),
-        ("shadow", "refuse", "think", "Gate in shadow: it would have refused."),
-        ("shadow", "think", "refuse", "Gate in shadow: it would have let the model think."),
-        ("on", "think", "think", "Gate on: below the threshold, it lets the model think."),
-        ("on", "think", "refuse", "Gate on: below the threshold, but the model refused by itself."),
-        ("on", "refuse", "nothing", "Gate on: without a probability"),
+        ("off", None, "nothing", "Gate off: the model decided by itself. There is no probability."),
+        ("shadow", "refuse", "think", "Gate in shadow: it would not have let the model think. The model decided by"),
+        (
+            "shadow",
+            "think",
+            "refuse",
+            "Gate in shadow: it would have let the model think. The model decided by itself.",
+        ),
+        ("on", "think", "think", "Gate on: below the threshold, it let the model think."),
+        ("on", "think", "refuse", "it let the model think. The model refused by itself."),
+        ("on", "think", "closed", "it let the model think. The model left its reasoning out by itself."),
+        ("on", "refuse", "refuse", "Gate on: at or above the threshold, it did not let the model think."),
+        ("on", "refuse", "closed", "did not let the model think. The model answered behind a closed think block."),
+        ("on", "refuse", "nothing", "Gate on: it did not let the model think. There is no probability."),
     ):
         endpoint.gate, endpoint.gate_path = gate, gate_path
         answer = user.open().ask(prompt)
@@ -204,6 +214,76 @@ def test_each_gate_is_put_into_words(user: User, endpoint: ScriptedEndpoint) -> 
         assert answer.get_by_role("meter").is_visible() == (prompt != "nothing")
         facts = user.page.get_by_role("list", name="This endpoint").inner_text()
         assert {"off": "gate off", "on": "gate on at 0.500", "shadow": "gate in shadow at 0.500"}[gate] in facts
+
+
+def test_an_answer_without_reasoning_is_not_called_a_refusal(user: User) -> None:
+    answer = user.open().ask("closed")
+    assert answer.locator(".badge").inner_text() == NO_REASONING
+    assert answer.locator(".text").inner_text() == ANSWER
+    assert answer.locator(".reasoning").is_hidden()
+    assert "refused" not in answer.inner_text()
+    assert user.spoken[-2].startswith(f"Aligned: presafe-7b: {NO_REASONING}")
+
+
+def test_a_hidden_probability_is_told_as_hidden(user: User, endpoint: ScriptedEndpoint) -> None:
+    endpoint.revealed = False
+    for gate_path, prompt, words in (
+        ("think", "think", "Gate on: it let the model think. The probability is hidden."),
+        ("refuse", "refuse", "Gate on: it did not let the model think. The probability is hidden."),
+    ):
+        endpoint.gate_path = gate_path
+        answer = user.open().ask(prompt)
+        assert words in answer.inner_text()
+        assert answer.get_by_role("meter").count() == 0
+    facts = user.page.get_by_role("list", name="This endpoint").inner_text()
+    assert "probability hidden" in facts
+    assert "gate on at" not in facts
+    user.button("New conversation").click()
+    assert "with its probability" not in user.page.locator("#welcome").inner_text()
+
+
+def test_a_model_without_a_head_is_not_said_to_be_aligned(user: User, endpoint: ScriptedEndpoint) -> None:
+    endpoint.aligned, endpoint.gate = False, "off"
+    welcome = user.open().page.locator("#welcome").inner_text()
+    assert "without PreSafe's alignment" in welcome
+    assert "The model decides before it thinks" not in welcome
+    assert "no head" in user.page.get_by_role("list", name="This endpoint").inner_text()
+    assert "There is no probability." in user.ask("think").inner_text()
+
+
+def test_the_examples_are_the_models_own_where_its_card_has_some(user: User, endpoint: ScriptedEndpoint) -> None:
+    examples = user.open().page.locator("#examples button")
+    general = examples.all_inner_texts()
+    assert len(general) > 2
+    endpoint.examples = [
+        {"kind": "reasoning", "text": "think <b>hard</b>"},
+        {"kind": "harmful", "text": "refuse this, of the card"},
+    ]
+    user.open()
+    assert [text.split("\n")[0] for text in examples.all_inner_texts()] == [
+        "think <b>hard</b>",
+        "refuse this, of the card harmful",
+    ]
+    examples.last.click()
+    user.wait()
+    assert endpoint.asked() == [[{"role": "user", "content": "refuse this, of the card"}]]
+
+
+def test_a_cut_answer_says_whose_limit_it_was(user: User) -> None:
+    answer = user.open().ask("limit")
+    assert "the endpoint lets an answer to this conversation grow no longer" in answer.inner_text()
+    assert "Most tokens" not in answer.inner_text()
+    user.page.get_by_text("Settings").click()
+    user.page.get_by_label("Most tokens").fill("1200")
+    answer = user.ask("limit")
+    assert "Cut at 1,200 tokens, which is “Most tokens” under “Settings”. There is no answer" in answer.inner_text()
+
+
+def test_an_empty_answer_is_told_and_not_left_blank(user: User, endpoint: ScriptedEndpoint) -> None:
+    assert "There is no answer" in user.open().ask("empty").inner_text()
+    assert not any(spoken.endswith("answered: ") for spoken in user.spoken)
+    user.ask("after")
+    assert endpoint.asked()[-1] == [{"role": "user", "content": "after"}]
 
 
 def test_the_page_follows_an_answer_but_not_a_reader_who_scrolled_back(user: User) -> None:

@@ -11,8 +11,11 @@ from browser.user import User
     ("prompt", "says"),
     [
         ("busy", ["The endpoint is busy", "16 requests wait already", f"Wait {RETRY_AFTER_S} s"]),
-        ("wrong", ["does not take this request", "Change the message or the settings"]),
-        ("long", ["conversation is too long", "found 9000 tokens", "start a new conversation"]),
+        ("often", ["Too many requests", f"Wait {RETRY_AFTER_S} s"]),
+        ("late", ["did not reach the endpoint in time", "within 30 s"]),
+        ("slow", ["longer than the endpoint allows", "Most tokens"]),
+        ("setting", ["does not take this setting", "at most 8000", "Change it under “Settings”"]),
+        ("moved", ["does not know this model", "asks which model there is"]),
         ("proxy", ["The endpoint failed (500)", "Internal Server Error", "Try again"]),
         ("fails", ["The endpoint failed", "out of memory", "Try again"]),
         ("cut", ["The connection ended before the answer did", "Try again"]),
@@ -23,10 +26,46 @@ def test_a_failure_says_what_to_do_where_the_answer_would_be(user: User, prompt:
     error = answer.get_by_role("alert").inner_text()
     for words in says:
         assert words in error
+    assert answer.get_by_role("button").all_inner_texts() == ["Try again"]
     assert answer.get_attribute("aria-busy") == "false"
     if prompt in ("fails", "cut"):
         assert answer.locator(".text").inner_text() == "Half an"
         assert answer.locator(".badge").inner_text().startswith("Path B")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "says", "offers"),
+    [
+        ("wrong", ["does not take this request", "Change the message"], ["Edit the message"]),
+        ("long", ["conversation is too long", "found 9000 tokens", "start a new conversation"], ["Edit the message"]),
+        ("large", ["conversation is too long", "a body of 2000 KB"], ["Edit the message"]),
+        ("forbidden", ["forbids this", "Ask who runs it"], []),
+        ("teapot", ["does not take this request (418)", "short and stout"], []),
+    ],
+)
+def test_what_trying_again_cannot_help_is_not_offered_again(
+    user: User, prompt: str, says: list[str], offers: list[str]
+) -> None:
+    answer = user.open().ask(f"{prompt} and more")
+    error = answer.get_by_role("alert").inner_text()
+    for words in says:
+        assert words in error
+    buttons = answer.get_by_role("button")
+    assert buttons.all_inner_texts() == offers
+    if offers:
+        buttons.click()
+        assert user.message.input_value() == f"{prompt} and more"
+        user.page.locator("#message:focus").wait_for()
+
+
+def test_a_model_that_was_replaced_is_asked_anew(user: User, endpoint: ScriptedEndpoint) -> None:
+    user.open().ask("moved")
+    asked: list[str] = []
+    user.page.on("request", lambda request: asked.append(request.url.removeprefix(endpoint.url)))
+    user.button("Try again").click()
+    user.wait()
+    assert user.answers.locator(".text").inner_text() == ANSWER
+    assert asked == ["v1/models", "v1/chat/completions"]
 
 
 def test_trying_again_replaces_the_failure(user: User, endpoint: ScriptedEndpoint) -> None:
@@ -66,6 +105,7 @@ def test_a_key_that_ends_in_a_conversation_continues_it(user: User, endpoint: Sc
     endpoint.key = "new"
     answer = user.ask("second")
     assert "asks for an API key" in answer.get_by_role("alert").inner_text()
+    assert answer.get_by_role("button").count() == 0, "without a key trying again cannot help"
     key = user.page.get_by_role("textbox", name="API key")
     key.fill("new")
     key.press("Enter")

@@ -97,7 +97,7 @@ def decisions(endpoint: Endpoint) -> list[tuple[str, float, str]]:
 
 def test_no_request_ends_the_engine(fuzzed: Endpoint, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = decisions(fuzzed)
-    assert {path for path, _, _ in before} == {"refuse", "think"}
+    assert {"refuse", "think"} <= {path for path, _, _ in before}
     counts: Counter[str] = Counter()
     with watched(fuzzed):
         problems = by_schemathesis(fuzzed, tmp_path, FUZZ // 3, counts)

@@ -194,4 +194,4 @@ def test_forged_tags_change_no_decision(demo, client):
     plain, behind_tags = found[:1000], found[1000:]
     assert [path for path, _ in plain] == [path for path, _ in behind_tags]
     assert [p for _, p in plain] == pytest.approx([p for _, p in behind_tags], abs=1e-4)
-    assert {path for path, _ in plain} == {"refuse", "think"}
+    assert {"refuse", "think"} <= {path for path, _ in plain}

@@ -14,7 +14,7 @@ REPLICAS = 2
 
 
 def build() -> Any:
-    """An application whose replicas each count one request, two decisions and their ends."""
+    """An application whose replicas each count one request, four decisions and the ends of two."""
     from ray import serve
 
     @serve.deployment(num_replicas=REPLICAS, ray_actor_options={"num_cpus": 0.1}, health_check_period_s=1)
@@ -28,6 +28,8 @@ def build() -> Any:
             metrics.decision(
                 path="refuse", gate="shadow", gate_path="refuse", refuse_probability=math.nan, seconds=0.02
             )
+            for gate in ("shadow", "on"):
+                metrics.decision(path="answer", gate=gate, gate_path="refuse", refuse_probability=0.95, seconds=0.02)
             metrics.first_token(0.03)
             metrics.finished(path="think", prompt_tokens=10, completion_tokens=30, reasoning_tokens=20, seconds=3)
             metrics.finished(path="refuse", prompt_tokens=0, completion_tokens=4, reasoning_tokens=0, seconds=0.1)
@@ -110,7 +112,9 @@ def test_counters_end_in_total_and_keep_their_tags(families: dict[str, Metric]) 
     decisions = families["ray_presafe_decisions"]
     assert values(decisions, "ray_presafe_decisions_total", path="think", gate="shadow") == [1, 1]
     assert values(decisions, path="refuse", gate="shadow") == [1, 1]
-    assert values(families["ray_presafe_gate_disagreements"]) == [1, 1]
+    assert values(decisions, path="answer", gate="on") == values(decisions, path="answer", gate="shadow") == [1, 1]
+    disagreements = values(families["ray_presafe_gate_disagreements"])
+    assert disagreements == [2, 2], "an answer behind a block that the gate closed is none"
     assert values(families["ray_presafe_prompt_tokens"]) == [10, 10]
     assert values(families["ray_presafe_completion_tokens"]) == [34, 34]
 
@@ -125,7 +129,7 @@ def test_a_probability_that_is_not_a_number_counts_in_the_last_bin(families: dic
     assert values(probability, le="0.7") == [0, 0]
     assert values(probability, le="0.8") == [1, 1]
     assert values(probability, le="0.9") == [1, 1]
-    assert values(probability, le="+Inf") == [2, 2]
+    assert values(probability, le="+Inf") == [4, 4]
 
 
 def test_gauges_are_the_last_values(families: dict[str, Metric]) -> None:

@@ -12,7 +12,7 @@ from openai.types.chat import ChatCompletionChunk
 from presafe.config import TransformersSettings
 from presafe.engines.exported import LoadedModel
 from presafe.engines.transformers_engine import TransformersEngine
-from tiny_reasoner import ANSWER, BENIGN, ENDLESS, GATE_REFUSAL, HARMFUL, REASONING, REFUSAL, THRESHOLD, user
+from tiny_reasoner import ANSWER, BENIGN, ENDLESS, EXAMPLES, GATE_REFUSAL, HARMFUL, REASONING, REFUSAL, THRESHOLD, user
 
 MAX_ONGOING, MAX_BODY_KB = 16, 64
 MAX_PROMPT_TOKENS, MAX_NEW_TOKENS = 600, 8000
@@ -39,6 +39,7 @@ def test_the_models_own_refusal_has_no_reasoning(served: Any) -> None:
     reply = served.client().chat.completions.create(model="presafe", messages=user(HARMFUL))
     message, usage = reply.choices[0].message, reply.usage
     assert (message.role, message.content, message.reasoning_content) == ("assistant", REFUSAL, "")
+    assert message.refusal is None, "it is the model's own"
     assert reply.choices[0].finish_reason == "stop"
     assert reply.presafe == {
         "path": "refuse",
@@ -85,13 +86,14 @@ def test_the_gate_refuses_with_the_cards_words(served: Any, loaded: LoadedModel)
         reply = client.chat.completions.create(model="presafe", messages=user(prompt))
         assert (reply.choices[0].message.reasoning_content, reply.choices[0].message.content) == ("", GATE_REFUSAL)
         assert (reply.presafe["path"], reply.presafe["gate"]) == ("refuse", "on")
+        assert reply.choices[0].message.refusal == GATE_REFUSAL
         assert reply.usage.completion_tokens == 0
         offline = TransformersEngine(loaded, TransformersSettings(batch_size=1), loaded.reader).refuse_probabilities(
             [loaded.format.prompt_ids(user(prompt))]
         )
         assert reply.presafe["refuse_probability"] == pytest.approx(offline[0], abs=1e-5)
         chunks = streamed(client, prompt, stop=["gate"], max_tokens=1)
-        assert joined(chunks, "content") == GATE_REFUSAL
+        assert joined(chunks, "content") == joined(chunks, "refusal") == GATE_REFUSAL
         assert chunks[0].presafe == chunks[-1].presafe == reply.presafe
 
 
@@ -281,6 +283,15 @@ def test_an_answer_goes_back_as_it_came(served: Any, loaded: LoadedModel) -> Non
     assert reply.usage.prompt_tokens == len(loaded.format.prompt_ids(shown)), "its reasoning is not shown to the model"
 
 
+def test_a_refusal_goes_back_as_it_came(served: Any, loaded: LoadedModel) -> None:
+    client = served.client(gated=True)
+    first = client.chat.completions.create(model="presafe", messages=user(HARMFUL))
+    turns = [*user(HARMFUL), first.choices[0].message, *user(BENIGN)]
+    reply = client.chat.completions.create(model="presafe", messages=turns, max_tokens=8)
+    shown = [*user(HARMFUL), {"role": "assistant", "content": GATE_REFUSAL}, *user(BENIGN)]
+    assert reply.usage.prompt_tokens == len(loaded.format.prompt_ids(shown))
+
+
 def test_several_answers_come_apart(served: Any) -> None:
     client = served.client()
     options: dict[str, Any] = {"model": "presafe", "messages": user(BENIGN), "temperature": 1, "seed": 5, "n": 3}
@@ -321,7 +332,10 @@ def test_other_addresses_and_methods_are_errors_of_the_same_shape(served: Any) -
 
 
 def test_the_model_is_listed(served: Any) -> None:
-    assert [model.id for model in served.client().models.list()] == ["presafe"]
+    (model,) = served.client().models.list()
+    assert model.id == "presafe"
+    assert model.presafe["examples"] == EXAMPLES
+    assert model.presafe["reveal_probability"] is True
 
 
 def test_a_stream_is_made_of_server_sent_events(served: Any) -> None:

@@ -9,15 +9,17 @@ from dataclasses import replace
 import pytest
 import torch
 
-from presafe.config import BatchingSettings, TransformersSettings
+from presafe.config import BatchingSettings, PrefixSettings, TransformersSettings
 from presafe.engines.card import HeadCard
 from presafe.engines.exported import LoadedModel, load_exported
 from presafe.engines.transformers_engine import TransformersEngine
 from presafe.errors import UserError
+from presafe.judges.prefixes import prefix_judge
 from serve.batching import BatchingEngine
 from serve.chat import Chat
-from serve.completion import Completion, Decided, Event, Finished
-from serve.engine import EngineError, Sampling, Step
+from serve.completion import NO_ANSWER, Completion, Decided, Event, Finished
+from serve.engine import EndReason, EngineError, Sampling, Step
+from serve.refusal import BEGINNING, RefusalReader
 from serve.steering import GateRule, Steering
 from serve.text import Text
 from support import run
@@ -43,6 +45,8 @@ ON = GateRule("on", THRESHOLD, "refusal")
 COT_OFF = GateRule("on", THRESHOLD, "cot_off")
 SHADOW = GateRule("shadow", THRESHOLD, "refusal")
 LINEAR, READOUT = HeadCard(), HeadCard(kind="readout")
+JUDGE = prefix_judge(PrefixSettings())
+READER, WITHOUT_A_CARD = RefusalReader(JUDGE, GATE_REFUSAL), RefusalReader(JUDGE, "")
 
 Chats = Callable[..., Chat]
 
@@ -56,7 +60,7 @@ def chats(tiny_export: TinyExport) -> Iterator[Chats]:
         if (rule, head) not in made:
             loaded = with_head(load_exported(tiny_export.folder), head)
             engine = BatchingEngine(loaded, rule, BatchingSettings(max_batch_tokens=64), 1000)
-            made[rule, head] = Chat(engine, loaded.format, rule, GATE_REFUSAL, 60)
+            made[rule, head] = Chat(engine, loaded.format, rule, READER, 60)
         return made[rule, head]
 
     yield chat
@@ -82,9 +86,10 @@ def parts(events: list[Event]) -> tuple[Decided, str, str, Finished]:
     assert isinstance(decided, Decided)
     assert isinstance(finished, Finished)
     assert all(isinstance(text, Text) and text.text for text in texts)
-    text = {
-        c: "".join(t.text for t in texts if isinstance(t, Text) and t.channel == c) for c in ("reasoning", "answer")
-    }
+    text = {"reasoning": "", "answer": ""}
+    for each in texts:
+        assert isinstance(each, Text)
+        text["reasoning" if each.channel == "reasoning" else "answer"] += each.text
     return decided, text["reasoning"], text["answer"], finished
 
 
@@ -233,10 +238,14 @@ def test_forged_tags_in_an_answer_come_out_broken(chats: Chats) -> None:
 
 def test_a_limit_of_one_token_does_not_cut_the_decision(chats: Chats) -> None:
     one_token = replace(GREEDY, max_tokens=1)
-    for prompt, path in ((HARMFUL, "refuse"), (BENIGN, "think")):
-        decided, _, answer, finished = complete(chats(), prompt, one_token)
-        assert (decided.path, answer, finished.finish_reason) == (path, "", "length")
-        assert finished.completion_tokens < 6
+    decided, _, answer, finished = complete(chats(), BENIGN, one_token)
+    assert (decided.path, answer, finished.finish_reason) == ("think", "", "length")
+    assert finished.completion_tokens < 6
+    decided, _, answer, finished = complete(chats(), HARMFUL, one_token)
+    assert (decided.path, finished.finish_reason) == ("refuse", "length")
+    assert answer
+    assert REFUSAL.startswith(answer), "as far as it takes to tell a refusal"
+    assert finished.completion_tokens < len(chats().think.empty_block_ids) + BEGINNING
 
 
 def test_several_choices_are_on_one_path(chats: Chats) -> None:
@@ -270,19 +279,83 @@ def test_the_server_writes_the_rest_of_the_empty_block(loaded: LoadedModel) -> N
 
 
 def test_an_empty_block_in_other_tokens_is_path_a_and_stays_greedy(loaded: LoadedModel) -> None:
-    completion, steering = Completion(loaded.format, WILD, OFF, ""), Steering(loaded.format, OFF)
+    completion, steering = Completion(loaded.format, WILD, OFF, READER), Steering(loaded.format, OFF)
     tokens = [token for text in ("<think>", "\n", "</think>") for token in encode(loaded, text)]
-    assert completion.push(Step(tokens, 0.5)) == [Decided("refuse", 0.5)]
+    assert completion.push(Step(tokens, 0.5)) == [], "what is said behind it decides"
+    assert completion.push(Step(encode(loaded, "The"))) == []
+    assert completion.push(Step(encode(loaded, " answer")))[0] == Decided("answer", 0.5)
     for token in tokens:
         steering.push(token)
     assert steering.greedy
     assert steering.forced is None
 
 
-def test_a_completion_that_never_decides_refuses(loaded: LoadedModel) -> None:
-    completion = Completion(loaded.format, GREEDY, OFF, "")
-    ended = Step((), 0.5, "stop", unread_tokens=1)
-    assert completion.push(ended) == [Decided("refuse", 0.5), Finished("stop", 1, 0)]
+@pytest.mark.parametrize("written", ["", "<think>\n\n</think>\n\n", "<think>\n\n", " \n"])
+@pytest.mark.parametrize("reason", ["stop", "length"])
+def test_a_completion_without_a_word_is_refused_in_the_cards_words(
+    loaded: LoadedModel, written: str, reason: EndReason
+) -> None:
+    tokens = encode(loaded, written)
+    ended = Step(tokens, 0.5, reason, unread_tokens=1)
+    completion = Completion(loaded.format, GREEDY, OFF, READER)
+    assert completion.push(ended) == [
+        Decided("refuse", 0.5),
+        Text("refusal", GATE_REFUSAL),
+        Finished("stop", len(tokens) + 1, 0),
+    ]
+    completion = Completion(loaded.format, GREEDY, OFF, WITHOUT_A_CARD)
+    decided, *said, finished = completion.push(ended)
+    assert (decided, said) == (Decided("answer", 0.5), [Text("answer", NO_ANSWER)])
+    assert finished == Finished(reason, len(tokens) + 1, 0)
+
+
+def test_reasoning_without_an_answer_says_so_unless_the_client_cut_it(loaded: LoadedModel) -> None:
+    tokens = encode(loaded, "<think>\nTwo plus three.\n</think>\n\n")
+    for sampling, reason, said in (
+        (GREEDY, "stop", NO_ANSWER),
+        (GREEDY, "length", ""),
+        (replace(GREEDY, max_tokens=len(tokens)), None, ""),
+    ):
+        events = Completion(loaded.format, sampling, OFF, READER).push(Step(tokens, 0.5, reason))
+        decided, reasoning, answer, finished = parts(events)
+        assert (decided.path, reasoning, answer) == ("think", "Two plus three.", said)
+        assert finished.finish_reason == (reason or "length")
+
+
+@pytest.mark.parametrize(
+    ("said", "path"),
+    [
+        (REFUSAL, "refuse"),
+        ("The gate refuses this.", "refuse"),
+        ("The gate refuses", "refuse"),
+        ("The gate refusestudents.", "answer"),
+        ("The gate", "answer"),
+        (ANSWER, "answer"),
+        ("42", "answer"),
+        ("Je ne peux pas vous aider.", "answer"),
+    ],
+)
+def test_the_path_of_an_empty_block_is_what_is_said_behind_it(loaded: LoadedModel, said: str, path: str) -> None:
+    tokens = encode(loaded, f"<think>\n\n</think>\n\n{said}")
+    completion = Completion(loaded.format, GREEDY, OFF, RefusalReader(JUDGE, "The gate refuses"))
+    events = [event for k, token in enumerate(tokens) for event in completion.push(Step([token], None if k else 0.5))]
+    events += completion.push(Step((), None, "stop", unread_tokens=1))
+    decided, reasoning, answer, _ = parts(events)
+    assert (decided.path, reasoning, answer) == (path, "", said)
+
+
+def test_what_tells_no_path_is_held_back_so_far_and_no_further(loaded: LoadedModel) -> None:
+    """A card's refusal longer than what is held back: a text that goes along with it stays undecided until then."""
+    refusal = "one " * 100
+    completion = Completion(loaded.format, GREEDY, OFF, RefusalReader(JUDGE, refusal.strip()))
+    tokens = [*loaded.format.empty_block_ids, *encode(loaded, refusal)]
+    told = [completion.push(Step([token], None if k else 0.5)) for k, token in enumerate(tokens)]
+    first = next(k for k, events in enumerate(told) if events)
+    closed = tokens.index(loaded.tokenizer.convert_tokens_to_ids(loaded.format.close_tag))
+    assert first == closed + BEGINNING - 1
+    decided, *said = told[first]
+    assert decided == Decided("answer", 0.5)
+    assert refusal.startswith("".join(text.text for text in said if isinstance(text, Text)))
 
 
 def test_closing_a_completion_stops_its_generation(chats: Chats) -> None:
@@ -304,7 +377,7 @@ def test_prompts_that_fill_the_cache_wait_and_none_is_lost(tiny_export: TinyExpo
     loaded = load_exported(tiny_export.folder)
     settings = BatchingSettings(kv_cache_tokens=480, page_size=16, max_batch_tokens=64)
     engine = BatchingEngine(loaded, OFF, settings, 380)
-    chat = Chat(engine, loaded.format, OFF, GATE_REFUSAL, 120)
+    chat = Chat(engine, loaded.format, OFF, READER, 120)
     try:
 
         async def crowd() -> list[list[Event]]:
@@ -329,7 +402,7 @@ def test_a_cache_too_small_for_one_conversation_is_refused(loaded: LoadedModel) 
 def test_a_dead_engine_says_so(tiny_export: TinyExport) -> None:
     loaded = load_exported(tiny_export.folder)
     engine = BatchingEngine(loaded, OFF, BatchingSettings(), 1000)
-    chat = Chat(engine, loaded.format, OFF, GATE_REFUSAL, 60)
+    chat = Chat(engine, loaded.format, OFF, READER, 60)
     engine.check()
     loaded.model.lm_head.weight.data = loaded.model.lm_head.weight.data[:, :-1]  # the next forward pass raises
     with pytest.raises(EngineError):

@@ -18,7 +18,9 @@ def user(served: Any) -> Iterator[User]:
 
 
 def test_a_conversation_with_the_real_endpoint(user: User, served: Any) -> None:
-    refusal = user.open().ask(HARMFUL)
+    user.open()
+    assert user.page.locator("#examples button").all_inner_texts() == [BENIGN, f"{HARMFUL} harmful"]
+    refusal = user.ask(HARMFUL)
     assert refusal.locator(".text").inner_text() == REFUSAL
     assert refusal.locator(".badge").inner_text() == "Path A: refused before thinking"
     assert refusal.get_by_role("meter").get_attribute("aria-valuetext").startswith("0.9")
@@ -38,7 +40,7 @@ def test_a_conversation_with_the_real_endpoint(user: User, served: Any) -> None:
     assert (greedy.locator(".thought").text_content(), greedy.locator(".text").inner_text()) == (REASONING, ANSWER)
 
     user.page.get_by_label("Most tokens").fill("100000")
-    assert "The endpoint does not take this request." in user.ask(BENIGN).get_by_role("alert").inner_text()
+    assert "The endpoint does not take this setting." in user.ask(BENIGN).get_by_role("alert").inner_text()
     user.page.get_by_label("Most tokens").fill("")
 
     user.button("New conversation").click()

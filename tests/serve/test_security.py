@@ -309,7 +309,8 @@ def test_a_hidden_probability_is_nowhere_in_an_answer() -> None:
     assert reply.headers(decided).keys() == {"x-presafe-path", "x-presafe-gate", "x-presafe-gate-path"}
     events = [decided, Text("answer", "No."), Finished("stop", 0, 0)]
     plain = reply.completion([(0, event) for event in events])
-    chunks = [Reply(served, 3).chunk(0, event, include_usage=True) for event in events]
+    stream = Reply(served, 3)
+    chunks = [stream.chunk(0, event, include_usage=True) for event in events]
     for body in (plain, chunks[0]):
         shown = json.loads(body)["presafe"]
         assert (shown["path"], shown["refuse_probability"], shown["threshold"]) == ("refuse", None, None)
