@@ -141,10 +141,10 @@ def test_a_missing_or_foreign_file_of_labels_is_named(tmp_path):
     with pytest.raises(UserError, match="no file"):
         read_human_labels(str(tmp_path / "none.csv"))
     (tmp_path / "labels.txt").write_text("x")
-    with pytest.raises(UserError, match=r"\.jsonl, \.csv or \.parquet"):
+    with pytest.raises(UserError, match=r"\.jsonl, \.json, \.csv, \.tsv or \.parquet"):
         read_human_labels(str(tmp_path / "labels.txt"))
     (tmp_path / "labels.jsonl").write_text("{")
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match=r"row 1 of .*not JSON"):
         read_human_labels(str(tmp_path / "labels.jsonl"))
 
 
