@@ -8,7 +8,7 @@ from presafe.engines.job import Generation
 from presafe.judges import JudgedAnswer
 from presafe.records import Trace
 
-REASONS = ("truncated", "refused", "unscored", "wrong")
+REASONS = ("truncated", "filtered", "refused", "unscored", "wrong")
 """Why a completion is no trace, in the order in which it is asked."""
 
 
@@ -38,4 +38,6 @@ def kept_traces(
 def _unusable(one: JudgedAnswer) -> str | None:
     if one.generation.finish_reason == "length":
         return "truncated"
+    if one.generation.finish_reason == "filtered":
+        return "filtered"
     return {"refuse": "refused", "unscored": "unscored", "comply": None}[one.decision]

@@ -126,7 +126,7 @@ def test_reasoning_comes_from_its_field_or_from_tags_and_usage_counts_the_tokens
 def test_an_answer_that_the_endpoint_cut_says_why(endpoint):
     long, filtered = generate(endpoint.engine(), "length", "content_filter")
     assert (long.finish_reason, long.error) == ("length", None)
-    assert (filtered.answer, filtered.error) == ("", "finish reason content_filter")
+    assert (filtered.answer, filtered.finish_reason, filtered.error) == ("", "filtered", None)
 
 
 @pytest.mark.parametrize("failure", ["500", "429", "drop", "garbage"])

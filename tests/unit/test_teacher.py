@@ -9,8 +9,10 @@ from pydantic import ValidationError
 from presafe import storage
 from presafe.config import Config, LlmSettings, Teacher
 from presafe.engines.job import Generation
+from presafe.errors import UserError
 from presafe.judges import JudgedAnswer
 from presafe.records import Prompt
+from presafe.teacher.ceilings import Answered, Failure, check_answers, check_failures
 from presafe.teacher.tasks import answer_tasks, cot_on_tasks
 from presafe.teacher.traces import kept_traces
 
@@ -74,9 +76,43 @@ def test_a_completion_becomes_a_trace_unless_there_is_a_reason_that_is_counted()
         judged("cut", "unscored", finish="length"),
         judged("empty", "unscored", answer=""),
         judged("refused", "refuse"),
+        judged("filtered", "refuse", finish="filtered", answer=""),
     ]
     dropped = Counter[str]()
     traces = list(kept_traces(rows, {"right": "5", "wrong": "6", "unchecked": "???"}, dropped))
     assert [trace.prompt_id for trace in traces] == ["kept", "right", "unchecked"]
-    assert dropped == {"wrong": 1, "truncated": 1, "unscored": 1, "refused": 1}
+    assert dropped == {"wrong": 1, "truncated": 1, "unscored": 1, "refused": 1, "filtered": 1}
     assert traces[0].reasoning == "thought"
+
+
+def answered(refused: int, unscored: int, **counts: int) -> Answered:
+    return Answered(Counter({"refuse": refused, "unscored": unscored}), **counts)
+
+
+def failed(count: int) -> list[Failure]:
+    return [Failure(f"t{k}", f"BadRequestError: number {k}") for k in range(count)]
+
+
+def test_failed_answers_stay_in_the_denominator_and_count_like_unscored_ones():
+    settings = Teacher(max_unscored_share=0.2)
+    check_answers(answered(8, 2), [], settings)
+    check_answers(answered(8, 0), failed(2), settings)
+    check_answers(Answered(), [], settings)
+    with pytest.raises(UserError, match=r"found 0 failed and 3 unscored of 10 answers .*0\.2.*raise max_new_tokens"):
+        check_answers(answered(7, 3), [], settings)
+    with pytest.raises(UserError, match=r"2 failed \(first: BadRequestError: number 0\) and 1 unscored of 10 "):
+        check_answers(answered(7, 1), failed(2), settings)
+    with pytest.raises(UserError, match=r"found 5 failed .* of 5 answers"):
+        check_answers(Answered(), failed(5), settings)
+
+
+def test_failed_cot_on_completions_have_the_same_ceiling():
+    check_failures(failed(2), 10, Teacher())
+    with pytest.raises(UserError, match=r"found 3 failed .* of 10 CoT-ON completions"):
+        check_failures(failed(3), 10, Teacher())
+
+
+def test_cot_off_answers_that_think_have_a_ceiling_of_their_own():
+    check_answers(answered(100, 0, thinking=5), [], Teacher())
+    with pytest.raises(UserError, match=r"a chain-of-thought in 6 of 100 CoT-OFF .*correct the engine's cot_off"):
+        check_answers(answered(100, 0, thinking=6), [], Teacher())
