@@ -60,7 +60,8 @@ def of_body(body: dict[str, Any]) -> RequestError:
     found = _said(body)
     status = next((int(value) for value in (found.get("code"), found.get("status")) if _is_status(value)), None)
     if status is None:
-        status = 400 if PROMPT_CODES.search(f"{found.get('code')} {found.get('type')}") else 500
+        of_prompt = any(PROMPT_CODES.search(str(code)) or FILTER_CODES.search(str(code)) for code in _codes(found))
+        status = 400 if of_prompt or FILTER_WORDS.search(str(found.get("message"))) else 500
     failure = _failure(status, body, "an error in place of an answer: ", ())
     if failure.meaning == "unusable":
         failure.meaning = "forbidden"  # a gateway passes on what one of its providers says of itself

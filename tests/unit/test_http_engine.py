@@ -129,7 +129,7 @@ def test_an_answer_that_the_endpoint_cut_says_why(endpoint):
     assert (filtered.answer, filtered.finish_reason, filtered.error) == ("", "filtered", None)
 
 
-@pytest.mark.parametrize("failure", ["500", "429", "drop", "garbage"])
+@pytest.mark.parametrize("failure", ["500", "429", "drop", "garbage", "error200", "nochoice", "detail"])
 def test_what_may_pass_is_retried(endpoint, failure):
     prompt = f"{failure} ok"
     assert generate(endpoint.engine(), prompt) == [Completion("", REFUSAL, "stop", 7)]
@@ -209,6 +209,62 @@ def test_a_stream_that_breaks_is_begun_again(endpoint):
     (completion,) = endpoint.engine().generate([Query("cut ok", "off", stop_early=True)], SAMPLED, 3, DECIDED)
     assert completion.answer == "I am sorry,"
     assert endpoint.requests()[0]["sent"] == 2
+
+
+@pytest.mark.parametrize("odd", ["error200", "nochoice", "detail", "garbage", "400", "500"])
+def test_an_odd_answer_costs_its_row_even_where_nothing_else_came(endpoint, odd):
+    (row,) = generate(endpoint.engine(max_retries=0), odd)
+    assert row.error
+    assert "\n" not in row.error
+
+
+def test_a_filter_and_a_refusal_are_what_they_mean_and_cost_no_retry(endpoint):
+    filtered, refused, parts = generate(endpoint.engine(), "filter", "refusal", "parts")
+    assert filtered == Completion("", "", "filtered", 0)
+    assert refused == Completion("", REFUSAL, "refused", 7)
+    assert parts == Completion("well", REFUSAL, "stop", 7)
+    assert len(endpoint.requests()) == 3
+
+
+def test_a_streamed_refusal_that_is_called_one_is_not_stopped_early(endpoint):
+    (refused,) = endpoint.engine().generate([Query("refusal", "off", stop_early=True)], SAMPLED, 3, DECIDED)
+    assert refused == Completion("", REFUSAL, "refused", 7)
+
+
+def test_an_endpoint_that_asks_for_the_other_limit_gets_it_from_then_on(endpoint):
+    engine = endpoint.engine(concurrency=1, max_retries=0)
+    assert [row.error for row in generate(engine, "new_limit 1", "new_limit 2", "new_limit 3")] == [None] * 3
+    limits = [[name for name in request["body"] if name.startswith("max_")] for request in endpoint.requests()]
+    assert limits == [["max_tokens"], *[["max_completion_tokens"]] * 3]
+
+
+def test_a_field_that_the_endpoint_refuses_is_named_and_can_be_left_out(endpoint):
+    with pytest.raises(UserError, match=r"'temperature' is not supported.*add temperature to its `omit`"):
+        generate(endpoint.engine(), "refused_field")
+    generate(endpoint.engine(omit=["temperature", "seed"]), "ok")
+    assert endpoint.requests("ok")[0]["body"].keys() == {
+        "model",
+        "messages",
+        "top_p",
+        "max_tokens",
+        "chat_template_kwargs",
+    }
+
+
+def test_a_web_page_costs_a_retry_once_the_endpoint_has_answered(endpoint):
+    engine = endpoint.engine()
+    good, page = generate(engine, "ok", "500 html ok")
+    assert (good.error, page.error) == (None, None)
+
+
+def test_an_endpoint_that_does_not_stream_is_asked_again(endpoint):
+    (whole,) = endpoint.engine().generate([Query("unstreamed", "off", stop_early=True)], SAMPLED, 3, DECIDED)
+    assert whole == Completion("", REFUSAL, "stop", 7)
+
+
+def test_a_stream_without_an_end_is_begun_again(endpoint):
+    query = Query("endingless ok", "off", stop_early=True)
+    assert endpoint.engine().generate([query], SAMPLED, 3, lambda _: False) == [Completion("", REFUSAL, "stop", 7)]
 
 
 @pytest.mark.parametrize("fatal", ["404", "403", "quota", "html"])
