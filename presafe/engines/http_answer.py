@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from presafe.engines.engine import Completion
-from presafe.engines.http_failure import FILTER_CODES, RequestError, of_body
+from presafe.engines.http_failure import FILTER_CODES, RequestError, of_body, utf8
 from presafe.records import CotMode, FinishReason
 
 TAGS = (
@@ -87,10 +87,10 @@ class Answer:
         thought = self._parts()
         if not thought.closed and reason != "decided":
             reason = "length"
-        return Completion(thought.reasoning, thought.answer, reason, self.num_tokens)
+        return Completion(utf8(thought.reasoning), utf8(thought.answer), reason, self.num_tokens)
 
     def _reason(self, most: int) -> FinishReason:
-        said = (self.finish_reason or "").lower()
+        said = str(self.finish_reason or "").lower()
         if said == "decided":
             return "decided"
         if FILTERED.search(said):
@@ -156,7 +156,9 @@ def with_chunk(answer: Answer, body: dict[str, Any], *, streamed: bool) -> Answe
         answer = answer.finished(choice.get("finish_reason"), answer.num_tokens)
     usage = body.get("usage")
     tokens = usage.get("completion_tokens") if isinstance(usage, dict) else None
-    return replace(answer, num_tokens=tokens, counted=True) if isinstance(tokens, int) else answer
+    if isinstance(tokens, int) and 0 <= tokens < 2**31:
+        return replace(answer, num_tokens=tokens, counted=True)
+    return answer
 
 
 def _unasked_stream(text: str) -> Answer:

@@ -91,8 +91,8 @@ class HttpEngine:
                 if isinstance(error, openai.APIConnectionError) and not isinstance(error, openai.APITimeoutError):
                     unconnected.append(error)
                 return failed(_described(error))
-            except json.JSONDecodeError as error:
-                return failed(f"JSONDecodeError: {error}")
+            except (json.JSONDecodeError, RecursionError) as error:
+                return failed(f"{type(error).__name__}: {error}")
             self._answered = True
             return completion
 

@@ -39,7 +39,7 @@ class RequestError(Exception):
     """One request without an answer; its text is type and first line of what the endpoint says."""
 
     def __init__(self, meaning: Meaning, text: str, *, retry_after: float | None = None, field: str = "") -> None:
-        super().__init__(text)
+        super().__init__(utf8(text))
         self.meaning, self.retry_after, self.field = meaning, retry_after, field
         self.wants_completion_tokens = False
 
@@ -66,6 +66,11 @@ def of_body(body: dict[str, Any]) -> RequestError:
     if failure.meaning == "unusable":
         failure.meaning = "forbidden"  # a gateway passes on what one of its providers says of itself
     return failure
+
+
+def utf8(text: str) -> str:
+    """The text without lone surrogates, which JSON can say and no file can hold."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _failure(status: int, body: Any, before: str, fields: Iterable[str]) -> RequestError:

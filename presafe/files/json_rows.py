@@ -32,7 +32,7 @@ def json_rows(file: IO[str]) -> Rows:
 def _lines(file: IO[str]) -> Iterator[str]:
     """Lines without blank ones. JSON has no raw line end inside a string, whichever of the three it is."""
     while line := file.readline():
-        if text := line.strip():
+        if text := line.strip().lstrip("\ufeff"):  # a mark stands inside, where files were joined
             yield text
 
 

@@ -115,6 +115,7 @@ def test_a_compressed_file_that_breaks_off_is_one_sentence(tmp_path, form):
         "\r".join(map(json.dumps, OBJECTS)),
         "".join(map(json.dumps, OBJECTS)),
         "\r\n\r\n".join(map(json.dumps, OBJECTS)),
+        "\n\ufeff".join(map(json.dumps, OBJECTS)),
     ],
 )
 @pytest.mark.parametrize("name", ["p.json", "p.jsonl", "p.ndjson"])

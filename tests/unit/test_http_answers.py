@@ -197,6 +197,14 @@ def test_the_beginning_of_a_streamed_answer_decides_nothing_inside_a_tag():
     assert Answer(content="plan").beginning("off") == "plan"
 
 
+def test_values_that_no_file_can_hold_never_reach_one():
+    completion = whole_answer(body({"content": "It is \ud800 4."}, tokens=10**30)).completion(MOST)
+    assert completion.answer.encode() == b"It is ? 4."
+    assert completion.num_tokens == 1
+    assert str(RequestError("prompt", "odd \udfff")) == "odd ?"
+    assert meaning(body({"content": "x"}, {"reason": 5})) == "prompt"
+
+
 def test_a_chunk_may_have_no_choice():
     assert with_chunk(Answer(), {"choices": None}, streamed=True) == Answer()
     assert with_chunk(Answer(), {"choices": [{"delta": None}]}, streamed=True).content == ""

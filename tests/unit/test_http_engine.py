@@ -1,19 +1,14 @@
 """The HTTP engine against a real server in another process, which answers, refuses, hangs and dies as it is told."""
 
-import socket
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
+from scripted_process import Endpoint, free_port, started
 
-import scripted_endpoint
-from presafe.config import Decoding, HttpSettings, PrefixSettings
+from presafe.config import Decoding, PrefixSettings
 from presafe.engines.engine import Completion, Query
 from presafe.engines.http_engine import HttpEngine
 from presafe.errors import UserError
@@ -22,40 +17,6 @@ from scripted_endpoint import KEY, MEETING, REFUSAL, RETRY_AFTER_S
 
 SAMPLED = Decoding(temperature=0.7, top_p=0.9, max_new_tokens=50)
 DECIDED = prefix_judge(PrefixSettings(refusal_prefixes=["I am sorry"])).decided
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """The running server; prompts are what it shall do."""
-
-    url: str
-
-    def engine(self, num_workers: int = 1, **settings: Any) -> HttpEngine:
-        values = {"kind": "http", "base_url": self.url, "model": "scripted", "api_key_env": "SCRIPTED_KEY", **settings}
-        return HttpEngine(HttpSettings.model_validate(values), num_workers)
-
-    def requests(self, prompt: str | None = None) -> list[dict[str, Any]]:
-        entries: list[dict[str, Any]] = httpx.get(f"{self.url}/log").json()
-        return [entry for entry in entries if prompt in (None, entry["body"]["messages"][0]["content"])]
-
-    def wait_until(self, reached: Callable[[], bool]) -> None:
-        end = time.monotonic() + 30
-        while not reached():
-            assert time.monotonic() < end
-            time.sleep(0.02)
-
-
-@contextmanager
-def started() -> Iterator[tuple[Endpoint, subprocess.Popen]]:
-    port = free_port()
-    process = subprocess.Popen([sys.executable, scripted_endpoint.__file__, str(port)])
-    running = Endpoint(f"http://127.0.0.1:{port}/v1")
-    try:
-        running.wait_until(lambda: listens(port))
-        yield running, process
-    finally:
-        process.kill()
-        process.wait()
 
 
 @pytest.fixture(scope="module")
@@ -70,17 +31,6 @@ def endpoint(server: Endpoint, monkeypatch: pytest.MonkeyPatch) -> Endpoint:
     monkeypatch.setenv("SCRIPTED_KEY", KEY)
     httpx.delete(f"{server.url}/log").raise_for_status()
     return server
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-        return port
-
-
-def listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def generate(engine: HttpEngine, *prompts: str, **query: Any) -> list[Completion]:
