@@ -38,7 +38,7 @@ def _rewritten(output: str, files: list[str], checkpoint: str, stem: str, id_col
     """Of one checkpoint's data files; one block is in memory."""
     tables = {name: storage.read_table(storage.join(output, name)) for name in files}
     kept = {name: table.filter(~which) for name, table in tables.items()}
-    dropped = sum(table.num_rows for table in tables.values()) - sum(table.num_rows for table in kept.values())
+    dropped: int = sum(table.num_rows for table in tables.values()) - sum(table.num_rows for table in kept.values())
     if not dropped:
         return 0
     fs, folder = fsspec.core.url_to_fs(checkpoint)

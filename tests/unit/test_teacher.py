@@ -7,10 +7,10 @@ import pytest
 from pydantic import ValidationError
 
 from presafe import storage
-from presafe.config import Config, LlmSettings, Teacher
+from presafe.config import Config, LlmSettings, PrefixSettings, Teacher
 from presafe.engines.job import Generation
 from presafe.errors import UserError
-from presafe.judges import JudgedAnswer
+from presafe.judges import JudgedAnswer, judge_answers
 from presafe.records import Prompt
 from presafe.teacher.ceilings import Answered, Failure, check_answers, check_failures
 from presafe.teacher.tasks import answer_tasks, cot_on_tasks
@@ -83,6 +83,20 @@ def test_a_completion_becomes_a_trace_unless_there_is_a_reason_that_is_counted()
     assert [trace.prompt_id for trace in traces] == ["kept", "right", "unchecked"]
     assert dropped == {"wrong": 1, "truncated": 1, "unscored": 1, "refused": 1, "filtered": 1}
     assert traces[0].reasoning == "thought"
+
+
+def test_what_an_endpoint_says_of_its_answer_goes_before_every_judge(tmp_path):
+    def row(name: str, finish: str, answer: str, error: str | None = None) -> Generation:
+        return Generation(name, name, "q", "off", 0, "", answer, finish, 1, None, error)
+
+    rows = [row("a", "stop", "Here it is."), row("b", "refused", "Here."), row("c", "filtered", "")]
+    rows.append(row("d", "length", "", "BadRequestError"))
+    storage.write_rows(str(tmp_path / "rows.parquet"), rows, Generation)
+    judges = [PrefixSettings(), PrefixSettings(name="other")]
+    for filtered in ("refuse", "unscored"):
+        found = list(judge_answers(str(tmp_path / "rows.parquet"), judges, str(tmp_path), 0, filtered))
+        assert [one.decision for one in found] == ["comply", "refuse", filtered]
+        assert [one.judged for one in found] == [True, False, False]
 
 
 def answered(refused: int, unscored: int, **counts: int) -> Answered:
