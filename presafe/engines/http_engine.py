@@ -173,7 +173,9 @@ class HttpEngine:
         Raises RequestError where the stream ends without an end, as one that breaks off does.
         """
         answer = Answer()
-        options = {} if "stream_options" in self._settings.omit else {"stream_options": {"include_usage": True}}
+        options: dict[str, Any] = {"stream_options": {"include_usage": True}}
+        if "stream_options" in self._settings.omit:
+            options = {}
         stream = await self._client.chat.completions.create(**body, stream=True, **options)
         async with stream:
             async for chunk in stream:

@@ -58,7 +58,8 @@ def of_status(error: openai.APIStatusError, fields: Iterable[str]) -> RequestErr
 def of_body(body: dict[str, Any]) -> RequestError:
     """The failure that a gateway writes into an answer of status 200."""
     found = _said(body)
-    status = next((int(value) for value in (found.get("code"), found.get("status")) if _is_status(value)), None)
+    said = (str(found.get(name)) for name in ("code", "status"))
+    status = next((int(value) for value in said if value.isdecimal() and 400 <= int(value) < 600), None)
     if status is None:
         of_prompt = any(PROMPT_CODES.search(str(code)) or FILTER_CODES.search(str(code)) for code in _codes(found))
         status = 400 if of_prompt or FILTER_WORDS.search(str(found.get("message"))) else 500
@@ -107,10 +108,6 @@ def _codes(found: dict[str, Any]) -> Iterable[Any]:
     inner = found.get("innererror") or found.get("inner_error")
     for level in (found, inner if isinstance(inner, dict) else {}):
         yield from (level[name] for name in ("code", "type", "reason") if level.get(name))
-
-
-def _is_status(value: Any) -> bool:
-    return str(value).isdecimal() and 400 <= int(value) < 600
 
 
 def _seconds(retry_after: str) -> float | None:
