@@ -17,7 +17,9 @@ from presafe.gate import GateMode, Path
 Kind = Literal["harmful", "benign", "reasoning"]
 Split = Literal["classifier", "align", "pool", "validation", "evaluate"]
 Decision = Literal["refuse", "comply", "unscored"]
-FinishReason = Literal["stop", "length", "decided"]
+FinishReason = Literal["stop", "length", "decided", "refused", "filtered"]
+"""`decided`: stopped where the first words had decided it. `refused`: an endpoint calls its answer a refusal.
+`filtered`: the filter of its provider stopped the prompt or the answer."""
 CotMode = Literal["on", "off"]
 
 
@@ -45,7 +47,7 @@ class Prompt:
 class TeacherAnswer:
     """What the teacher answered and decided: one row a prompt and sample.
 
-    `finish_reason` is `decided` where generation stopped once the answer's first words had decided it.
+    The answer of a `filtered` one is empty.
     """
 
     prompt_id: str

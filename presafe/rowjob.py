@@ -9,19 +9,24 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow.compute as pc
 import ray
 from ray.data import ActorPoolStrategy, DataContext
 from ray.data.checkpoint import CheckpointConfig
 
 from presafe import storage
 from presafe.config import Pool
+from presafe.failed_rows import take_back
 from presafe.progress import generated, progress
 from presafe.runtime import pool_size, user_errors
 
 
 @dataclass(frozen=True)
 class RowJob:
-    """Which columns an actor reads, which one identifies a row, where the job runs and how many rows a crash costs."""
+    """Which columns an actor reads, which one identifies a row, where the job runs and how many rows a crash costs.
+
+    `again` is true of rows of the output that a re-run does again.
+    """
 
     id_column: str
     columns: list[str]
@@ -29,6 +34,7 @@ class RowJob:
     workers: Pool
     rows_per_block: int
     title: str
+    again: pc.Expression | None = None
 
 
 def run_rows(inputs: str, output: str, job: RowJob, actor: type, *arguments: Any) -> str:
@@ -40,6 +46,8 @@ def run_rows(inputs: str, output: str, job: RowJob, actor: type, *arguments: Any
     UserError where an actor raised one: a wrong URL or key, say.
     """
     storage.make_folder(output)
+    if job.again is not None:
+        take_back(output, job.checkpoint, job.id_column, job.again)
     wanted = storage.fingerprint(inputs, job.id_column)
     actors = min(pool_size(job.workers), max(1, math.ceil(wanted[0] / job.rows_per_block)))
     context = DataContext.get_current()

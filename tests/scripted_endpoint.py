@@ -72,6 +72,18 @@ async def respond(word: str, body: dict[str, Any], entry: dict[str, Any]) -> Res
             return error(429, "no money left", code="insufficient_quota")
         case "400" | "403" | "404" | "500":
             return error(int(word), f"this is {word}")
+        case "filter":
+            return error(400, "The prompt was stopped.", code="content_filter")
+        case "refused_field":
+            return error(400, "Unsupported value: 'temperature' is not supported with this model.")
+        case "new_limit" if "max_tokens" in body:
+            return error(400, "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead.")
+        case "error200":
+            return JSONResponse({"error": {"message": "upstream is busy", "code": 502}})
+        case "nochoice":
+            return JSONResponse({**COMMON, "choices": None})
+        case "detail":
+            return JSONResponse({"detail": "Internal Server Error"})
         case "html":
             return PlainTextResponse("<html>welcome</html>")
         case "garbage":
@@ -82,8 +94,12 @@ async def respond(word: str, body: dict[str, Any], entry: dict[str, Any]) -> Res
             return StreamingResponse(dropped(), media_type="application/json")
         case "meet":
             await meeting.wait()
-    message = {"role": "assistant", "content": REFUSAL}
+    message: dict[str, Any] = {"role": "assistant", "content": REFUSAL}
     match word:
+        case "parts":
+            message["content"] = [{"type": "thinking", "thinking": "well"}, {"type": "text", "text": REFUSAL}]
+        case "refusal":
+            message = {"role": "assistant", "content": None, "refusal": REFUSAL}
         case "tags":
             message["content"] = f"<think>well</think>\n\n{REFUSAL}"
         case "half":
@@ -93,7 +109,7 @@ async def respond(word: str, body: dict[str, Any], entry: dict[str, Any]) -> Res
         case "reasoning" | "reasoning_content":
             message[word] = "well"
     ending = word if word in ("length", "content_filter") else "stop"
-    if body.get("stream"):
+    if body.get("stream") and word != "unstreamed":
         return StreamingResponse(streamed(word, message, ending, entry), media_type="text/event-stream")
     choice = {"index": 0, "message": message, "finish_reason": ending}
     return JSONResponse({**COMMON, "object": "chat.completion", "choices": [choice], "usage": USAGE})
@@ -108,12 +124,13 @@ async def dropped() -> AsyncIterator[str]:
     raise ConnectionError("the endpoint dies here")
 
 
-async def streamed(word: str, message: dict[str, str], ending: str, entry: dict[str, Any]) -> AsyncIterator[str]:
+async def streamed(word: str, message: dict[str, Any], ending: str, entry: dict[str, Any]) -> AsyncIterator[str]:
     """A word a chunk; `endless` goes on until the client has gone, `cut` dies behind the second chunk."""
     deltas = [
         (field, part + " ") for field in ("reasoning", "reasoning_content") for part in message.get(field, "").split()
     ]
-    deltas += [("content", part + " ") for part in message["content"].split()]
+    said = next(field for field in ("content", "refusal") if message.get(field))
+    deltas += [(said, part + " ") for part in message[said].split()]
     if word == "endless":
         deltas = deltas + [("content", "tick ")] * 100_000
     for field, text in deltas:
@@ -122,8 +139,9 @@ async def streamed(word: str, message: dict[str, str], ending: str, entry: dict[
         entry["sent"] += 1
         yield chunk([{"index": 0, "delta": {field: text}, "finish_reason": None}])
         await asyncio.sleep(0.001)
-    yield chunk([{"index": 0, "delta": {}, "finish_reason": ending}])
-    yield chunk([], usage=USAGE)
+    if word != "endingless":
+        yield chunk([{"index": 0, "delta": {}, "finish_reason": ending}])
+        yield chunk([], usage=USAGE)
     yield "data: [DONE]\n\n"
 
 

@@ -87,9 +87,10 @@ def _completion(
         answer = sources.answers.get(prompt.prompt_id)
         if goal.path_a == "none" or answer is None or answer.decision != "refuse":
             return None
-        return (
-            think.primer_completion(align.primer) if goal.path_a == "primer" else think.refuse_completion(answer.answer)
-        )
+        if goal.path_a == "primer":
+            return think.primer_completion(align.primer)
+        # What a provider's filter refused has no text to demonstrate.
+        return think.refuse_completion(answer.answer) if answer.answer.strip() else None
     trace = sources.traces.get(prompt.prompt_id)
     if trace is None or not trace.reasoning:
         return None

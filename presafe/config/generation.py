@@ -65,6 +65,8 @@ class HttpSettings(Settings):
     """Retries of a request that failed for a reason that may pass, after what Retry-After asks, else random backoff."""
     timeout_s: float = Field(600, gt=0)
     """Seconds without a byte from the endpoint after which a request has failed."""
+    omit: list[Literal["temperature", "top_p", "seed", "max_tokens", "stream_options"]] = []
+    """Fields of a request that the endpoint refuses: OpenAI's reasoning models take no temperature and no top_p."""
     max_prompt_characters: int = Field(32_000, ge=1)
     """Longer prompts are quarantined."""
     cot_on: dict[str, Any] = {}

@@ -1,43 +1,66 @@
 """Section `prompts`."""
 
+import re
 from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from presafe.config.settings import Settings
 from presafe.records import Kind
 
 ORIGINS = ("path", "function", "dataset")
 
+Scalar = str | bool | int | float | None
+"""A value as YAML writes it."""
+
 
 class Origin(Settings):
-    """Where rows come from: a JSONL, CSV or Parquet file, a function, or a Hugging Face dataset."""
+    """Where rows come from: a file, a function, or a Hugging Face dataset."""
 
     name: str
     """Name kept with each row."""
     path: str | None = None
-    """File (.jsonl, .csv, .parquet) by path or URL."""
+    """File by path or URL: .jsonl, .json, .csv, .tsv or .parquet, also compressed (.gz, .bz2, .xz, .zip)."""
+    encoding: str = "utf-8"
+    """Encoding of a text file without a byte order mark: cp1252 of what Windows programs save, say."""
+    delimiter: str | None = Field(None, min_length=1, max_length=1)
+    """Delimiter of a CSV file; by default the one of `,`, `;`, tab and `|` with which its header has the columns."""
     function: str | None = None
     """`module:function`, called with (seed, **options)."""
-    options: dict[str, Any] = {}
-    """Keyword arguments of `function`."""
     dataset: str | None = None
     """Hugging Face dataset: a hub name, or a folder that `datasets` wrote or can load; needs `presafe[datasets]`."""
     subset: str | None = None
     """Configuration of `dataset`, where it has several."""
     split: str = "train"
     """Split of `dataset`."""
+    revision: str | None = None
+    """Commit, tag or branch of a hub dataset; pin a commit, since a dataset may change."""
+    options: dict[str, Any] = {}
+    """Further keyword arguments of `function`, or of `datasets.load_dataset` (data_files, delimiter, ...)."""
+    where: dict[str, Scalar | list[Scalar]] = {}
+    """Rows that are read: by column, the value or values that it must have, whatever its case; null is missing."""
     limit: int | None = Field(None, ge=1)
     """At most so many good rows, the first ones."""
+
+    @field_validator("encoding")
+    @classmethod
+    def _known_encoding(cls, encoding: str) -> str:
+        try:
+            "".encode(encoding)
+        except LookupError as error:
+            raise ValueError(f"{error}; utf-8, cp1252, latin-1, utf-16, shift_jis and gb18030 are some") from error
+        return encoding
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
         if sum(getattr(self, name) is not None for name in ORIGINS) != 1:
             raise ValueError("needs exactly one of `path`, `function` and `dataset`")
+        if self.dataset is not None and (doubled := self.options.keys() & {"path", "name", "split", "revision"}):
+            raise ValueError(f"options {sorted(doubled)} have fields of their own: dataset, subset, split, revision")
         return self
 
     @property
-    def where(self) -> str:
+    def origin(self) -> str:
         """The file, function or dataset, for messages."""
         return str(self.path or self.function or self.dataset)
 
@@ -45,16 +68,34 @@ class Origin(Settings):
 class Source(Origin):
     """One source of prompts; a function yields rows as dicts."""
 
-    columns: dict[str, str] = {}
-    """Column of the file for each of text, kind, category, reference; default the same name."""
+    columns: dict[str, str | list[str]] = {}
+    """Where text, kind, category and reference are; default the column of that name. `turns[0]`, `messages[0].content`:
+    inside a column. `"{Context}\\n\\n{Behavior}"`: joined, missing ones left out. A list: the first that is not missing
+    (a template is, where any of its columns is)."""
+    kinds: dict[str | bool | int, Kind] = {}
+    """Kind by the value of the column `kind`, where that is another's: `{safe: benign, unsafe: harmful}`."""
+    extract: dict[str, str] = {}
+    """Regular expression by field, whose first group is the value: `{reference: "#### (.+)"}`."""
     kind: Kind | None = None
     """Kind of all rows, where they have no such column."""
 
     @model_validator(mode="after")
     def _known_columns(self) -> Self:
-        if unknown := self.columns.keys() - {"text", "kind", "category", "reference"}:
+        if unknown := (self.columns.keys() | self.extract.keys()) - {"text", "kind", "category", "reference"}:
             raise ValueError(f"maps unknown columns {sorted(unknown)}; known are text, kind, category, reference")
+        if empty := [name for name, spec in self.columns.items() if not spec or not all(spec)]:
+            raise ValueError(f"columns of {empty} name none")
         return self
+
+    @field_validator("extract")
+    @classmethod
+    def _expressions(cls, extract: dict[str, str]) -> dict[str, str]:
+        for pattern in extract.values():
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"{pattern!r} is no regular expression ({error})") from error
+        return extract
 
 
 class Suite(Source):
@@ -72,7 +113,7 @@ class Wrapper(Origin):
     """
 
     column: str = "text"
-    """Column that holds the template."""
+    """Column that holds the template, as in a source's `columns`."""
     placeholder: str = Field("[INSERT PROMPT HERE]", min_length=1)
     """What the prompt replaces; a template without it is quarantined."""
     copies: int = Field(1, ge=1)

@@ -1,6 +1,6 @@
 """Section `teacher`."""
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -42,8 +42,12 @@ class Teacher(Settings):
     human_labels: str | None = None
     """JSONL, CSV or Parquet file of human decisions on this run's answers, which gives each judge's precision and
     recall: `decision`, `prompt_id` or `query`, and `answer` where only that very answer was labelled."""
+    filtered_prompts: Literal["refuse", "unscored"] = "refuse"
+    """What it counts as where the filter of an endpoint's provider stops a prompt or its answer."""
     max_unscored_share: float = Field(0.2, ge=0, le=1)
-    """Above this share of unscored answers the stage fails."""
+    """Above this share of failed and unscored answers the stage fails; a re-run tries the failed ones again."""
+    max_thinking_share: float = Field(0.05, ge=0, le=1)
+    """Above this share of CoT-OFF answers with a chain-of-thought the stage fails: they are no CoT-OFF decisions."""
 
     @model_validator(mode="after")
     def _decided_by_first_words(self) -> Self:

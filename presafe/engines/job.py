@@ -1,13 +1,14 @@
 """Generation as a Ray Data job: tasks in Parquet, completions out, on a pool of actors that may die.
 
-A re-run with the same folder generates only what is missing (`presafe/rowjob.py`). The driver holds no rows: it streams
-them from and to storage.
+A re-run with the same folder generates only what is missing or failed (`presafe/rowjob.py`). The driver holds no rows:
+it streams them from and to storage.
 """
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from presafe import storage
 from presafe.config import Decoding, Pool
@@ -74,6 +75,8 @@ def run_generation(
 ) -> str:
     """Generate every task, resuming what an earlier run left in `folder`; returns the folder of Generation rows.
 
+    Tasks that failed there are tried again.
+
     `start` makes an actor's engine from the job and the number of actors, by default as the job's settings say. The
     order of the rows is the order in which blocks were done. Raises AssertionError where a task is missing or doubled.
     """
@@ -86,6 +89,7 @@ def run_generation(
         workers=job.workers,
         rows_per_block=job.rows_per_block,
         title=title,
+        again=pc.field("error").is_valid(),
     )
     return run_rows(inputs, output, rows, Generator, job, pool_size(job.workers), start or _configured_engine)
 

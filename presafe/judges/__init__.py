@@ -1,6 +1,6 @@
 """Judges: an answer in, refuse, comply or unscored out; and how far several of them agree."""
 
-from presafe.judges.agreement import JudgeReport, check_unscored
+from presafe.judges.agreement import JudgeReport
 from presafe.judges.answers import JudgedAnswer, check_judges, judge_answers
 from presafe.judges.prefixes import PrefixJudge, prefix_judge
 
@@ -9,7 +9,6 @@ __all__ = [
     "JudgedAnswer",
     "PrefixJudge",
     "check_judges",
-    "check_unscored",
     "judge_answers",
     "prefix_judge",
 ]

@@ -9,7 +9,6 @@ from typing import Any
 from sklearn.metrics import cohen_kappa_score
 
 from presafe.config import Judge
-from presafe.errors import user_error
 from presafe.judges.answers import JudgedAnswer
 from presafe.judges.human import read_human_labels
 from presafe.judges.verdicts import DECISIONS
@@ -102,20 +101,6 @@ def agreement(matrix: Mapping[Decision, Mapping[Decision, int]]) -> dict[str, An
     constant = len(set(firsts) | set(seconds)) == 1
     kappa = None if constant else float(cohen_kappa_score(firsts, seconds, sample_weight=counts))
     return {"n": n, "agreement": sum(count for a, b, count in cells if a == b) / n, "kappa": kappa}
-
-
-def check_unscored(counts: Mapping[Decision, int], ceiling: float, stage: str) -> None:
-    """Raise UserError where more than a share of `ceiling` of a stage's answers has no decision.
-
-    `counts` are the first judge's verdicts. What remains would be the answers that were easy to score: no fair sample.
-    """
-    unscored, total = counts.get("unscored", 0), sum(counts.get(decision, 0) for decision in DECISIONS)
-    if unscored > ceiling * total:
-        raise user_error(
-            found=f"{unscored} unscored of {total} answers in stage {stage!r}",
-            needed=f"at most a share of {ceiling:g}",
-            change="raise max_new_tokens, since a cut-off answer is unscored, or see what the judge could not read",
-        )
 
 
 def _share(hits: int, n: int) -> dict[str, Any]:

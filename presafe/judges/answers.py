@@ -26,6 +26,11 @@ class JudgedAnswer:
         """The first judge's verdict: the others are there to be compared with it."""
         return next(iter(self.decisions.values()))
 
+    @property
+    def judged(self) -> bool:
+        """Whether judges have read it, rather than its endpoint said what it is."""
+        return self.generation.finish_reason not in ("refused", "filtered")
+
 
 def check_judges(judges: Sequence[Judge]) -> None:
     """Raise UserError where a judge's model, labels or room on the connected cluster are not as configured.
@@ -42,15 +47,22 @@ def check_judges(judges: Sequence[Judge]) -> None:
             check_llm(judge)
 
 
-def judge_answers(generations: str, judges: Sequence[Judge], folder: str, seed: int) -> Iterator[JudgedAnswer]:
+def judge_answers(
+    generations: str, judges: Sequence[Judge], folder: str, seed: int, filtered: Decision = "unscored"
+) -> Iterator[JudgedAnswer]:
     """Stream the Generation rows in `generations`, those with an error left out, with their verdicts.
 
+    What an endpoint calls a refusal is one; `filtered` is the decision on what a provider's filter stopped.
     Judges that run on models do so before this returns, one after the other, and keep checkpoint and verdicts in
     `folder`/judges/NAME; a re-run resumes there. Memory: 9 bytes a row for each of them, nothing for prefixes.
     """
     readers = {judge.name: _reader(generations, judge, folder, seed) for judge in judges}
     rows = (row for row in read_generations(generations) if row.error is None)
-    return (JudgedAnswer(row, {name: read(row) for name, read in readers.items()}) for row in rows)
+    said: dict[str, Decision] = {"refused": "refuse", "filtered": filtered}
+    return (
+        JudgedAnswer(row, {name: said.get(row.finish_reason) or read(row) for name, read in readers.items()})
+        for row in rows
+    )
 
 
 def _reader(generations: str, settings: Judge, folder: str, seed: int) -> Callable[[Generation], Decision]:

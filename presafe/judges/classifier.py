@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
@@ -65,6 +66,7 @@ def classifier_verdicts(generations: str, settings: ClassifierSettings, folder: 
         workers=settings.workers,
         rows_per_block=settings.rows_per_block,
         title=f"judge {settings.name}",
+        again=pc.field("num_tokens") == 0,  # an answer that it did not read may have been generated again
     )
     return run_rows(generations, storage.join(folder, "verdicts"), job, Classifier, settings)
 

@@ -1,14 +1,12 @@
 """Human decisions on answers of a run, from a small file."""
 
-import csv
-import io
-import json
-import posixpath
 from typing import Any
 
 from presafe import storage
 from presafe.engines.job import Generation
-from presafe.errors import UserError, user_error
+from presafe.errors import user_error
+from presafe.files import file_rows
+from presafe.files.values import missing
 from presafe.records import Decision
 
 HUMAN: dict[str, Decision] = {"refuse": "refuse", "comply": "comply"}
@@ -40,14 +38,17 @@ class HumanLabels:
 
 
 def read_human_labels(url: str) -> HumanLabels:
-    """Rows with `decision`, with `prompt_id` or `query`, and perhaps with `answer`.
+    """Rows with `decision`, with `prompt_id` or `query`, and perhaps with `answer`, as a spreadsheet may save them.
 
     Raises UserError where the file is missing or of another kind, and names the first row that is wrong: without a
     prompt, with another decision, or against an earlier row.
     """
     labels: dict[Key, Decision] = {}
-    for number, row in enumerate(_rows(storage.absolute(url)), start=1):
+    for number, (found, problem) in enumerate(file_rows(storage.absolute(url), set), start=1):
+        row = {name.strip().lower(): value for name, value in found.items() if not missing(value)}
         try:
+            if problem is not None:
+                raise ValueError(problem.detail)
             key, decision = _label(row)
             if labels.setdefault(key, decision) != decision:
                 raise ValueError("it contradicts an earlier row")
@@ -68,30 +69,18 @@ def _label(row: dict[str, Any]) -> tuple[Key, Decision]:
     decision = HUMAN.get(str(row.get("decision")).strip().lower())
     if decision is None:
         raise ValueError(f"decision {row.get('decision')!r} is neither refuse nor comply")
-    answer = _plain(row["answer"]) if row.get("answer") else None
-    if row.get("prompt_id"):
-        return ("prompt_id", str(row["prompt_id"]), answer), decision
-    if row.get("query"):
+    answer = _plain(row["answer"]) if "answer" in row else None
+    if "prompt_id" in row:
+        return ("prompt_id", _plain(row["prompt_id"]), answer), decision
+    if "query" in row:
         return ("query", _plain(row["query"]), answer), decision
     raise ValueError("it names no prompt")
 
 
-def _rows(url: str) -> list[dict[str, Any]]:
-    if not storage.exists(url):
-        raise user_error(found=f"no file {url}", needed="human labels", change="correct human_labels")
-    suffix = posixpath.splitext(url)[1].lower()
-    try:
-        if suffix == ".parquet":
-            rows: list[dict[str, Any]] = storage.read_table(url).to_pylist()
-            return rows
-        if suffix == ".csv":
-            return list(csv.DictReader(io.StringIO(storage.read_text(url), newline="")))
-        if suffix == ".jsonl":
-            return [dict(json.loads(line)) for line in storage.read_text(url).split("\n") if line.strip()]
-    except (ValueError, TypeError) as error:
-        raise UserError(f"found {url}, which cannot be read ({error}); needed a {suffix} file; mend it") from error
-    raise user_error(found=url, needed="a .jsonl, .csv or .parquet file of labels", change="convert it")
-
-
 def _plain(text: Any) -> str:
+    """The text without differences in spacing. Raises ValueError where it holds bytes of another encoding."""
+    try:
+        str(text).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("it is not UTF-8: save the file as `CSV UTF-8`") from error
     return " ".join(str(text).split())

@@ -46,8 +46,11 @@ class VerdictTable:
 
 
 def readable(answer: str, finish_reason: FinishReason, error: str | None) -> bool:
-    """Whether there is an answer to judge: a model is never asked about a failed, cut-off or empty one."""
-    return error is None and finish_reason != "length" and bool(answer.strip())
+    """Whether there is an answer to judge: a model is never asked about a failed, cut-off or empty one.
+
+    Nor about one whose endpoint has said already what it is.
+    """
+    return error is None and finish_reason in ("stop", "decided") and bool(answer.strip())
 
 
 def _key(task_id: str) -> bytes:

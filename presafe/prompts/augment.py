@@ -48,7 +48,7 @@ def _templates(wrapper: Wrapper, settings: Prompts, seed: int, report: Report) -
             change="add templates, or lower held_out_share",
         )
     counts = report.wrappers[wrapper.name]
-    counts.read = len(loaded.good) + len(loaded.bad)
+    counts.read, counts.filtered = loaded.read, loaded.filtered
     counts.kept = len(templates.training) + len(templates.held_out)
     counts.exact_duplicates = len(loaded.good) - counts.kept
     counts.set_aside(loaded.bad)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from presafe.config import Source
+from presafe.files import Problem
+from presafe.files.values import as_text, missing, plain
 from presafe.graders import readable
 from presafe.prompts.normalise import normalise
 from presafe.records import Kind
@@ -33,14 +35,6 @@ class RawPrompt:
 
 
 @dataclass(frozen=True)
-class Problem:
-    """Why a row is set aside: the reason it is counted under, and what was found."""
-
-    reason: str
-    detail: str
-
-
-@dataclass(frozen=True)
 class BadRow:
     """A row that could not be used: where it stands (counted from 1), why, and its beginning."""
 
@@ -57,29 +51,46 @@ def bad_row(source: str, number: int, problem: Problem, row: Any) -> BadRow:
     return BadRow(source, number, problem.reason, detail, content)
 
 
-def checked_prompt(row: dict[str, Any], source: Source, max_characters: int, *, attacks: bool) -> RawPrompt | Problem:
-    """The prompt in a row of `source`; `attacks` says that it is a suite.
+def checked_prompt(
+    fields: dict[str, Any], source: Source, max_characters: int, *, attacks: bool
+) -> RawPrompt | Problem:
+    """The prompt in the fields of a row of `source`.
 
-    A suite lets forged control tokens pass, since attacks hold them; its reasoning prompts need a reference.
+    `attacks` says that it is a suite: it lets forged control tokens pass, since attacks hold them, and its reasoning
+    prompts need a reference.
     """
-    column = {name: source.columns.get(name, name) for name in ("text", "kind", "category", "reference")}
-    text = checked_text(row.get(column["text"]), column["text"], max_characters, attacks=attacks)
+    text = checked_text(fields["text"], str(source.columns.get("text", "text")), max_characters, attacks=attacks)
     if isinstance(text, Problem):
         return text
-    kind = row.get(column["kind"]) or source.kind
-    if kind is None or kind not in KINDS:
-        return Problem("unknown kind", f"kind {kind!r} is none of {', '.join(KINDS)}; set the source's kind or column")
-    category, reference = _optional(row, column["category"]), _optional(row, column["reference"])
+    kind = _kind(fields["kind"], source)
+    if isinstance(kind, Problem):
+        return kind
+    category, reference = _optional(fields["category"]), _optional(fields["reference"])
     for value in (category, reference):
+        if isinstance(value, Problem):
+            return value
         if value is not None and (problem := _characters(value)):
             return problem
     if attacks and kind == "reasoning" and not readable(reference):
-        return _unreadable(reference, column["reference"])
-    return RawPrompt(text, kind, category, reference)
+        return _unreadable(reference, str(source.columns.get("reference", "reference")))
+    return RawPrompt(text, kind, category, reference)  # type: ignore[arg-type]
+
+
+def _kind(value: Any, source: Source) -> Kind | Problem:
+    if missing(value):
+        value = source.kind
+    own: dict[str, Kind] = {kind: kind for kind in KINDS}
+    known = own | {plain(name): kind for name, kind in source.kinds.items()}
+    if plain(value) in known:
+        return known[plain(value)]
+    names = ", ".join(KINDS)
+    return Problem("unknown kind", f"kind {value!r} is none of {names}; set the source's kind, its column or `kinds`")
 
 
 def checked_text(text: Any, column: str, max_characters: int, *, attacks: bool) -> str | Problem:
     """The normalised text, or what is wrong with it."""
+    if isinstance(text, dict | list):
+        return Problem("no text", f"no text in column {column!r} but {_holding(text)}")
     if not isinstance(text, str):
         return Problem("no text", f"no text in column {column!r}")
     if not text.strip():
@@ -102,7 +113,8 @@ def _unreadable(reference: str | None, column: str) -> Problem:
 
 def _characters(text: str) -> Problem | None:
     if found := UNDECODED.search(text):
-        return Problem("not UTF-8", f"byte 0x{ord(found[0]) - 0xDC00:02x} at character {found.start()}")
+        byte = ord(found[0]) - 0xDC00
+        return Problem("not UTF-8", f"byte 0x{byte:02x} at character {found.start()}: is its encoding cp1252, say?")
     if found := CONTROL.search(text):
         return Problem("control character", f"U+{ord(found[0]):04X} at character {found.start()}")
     return None
@@ -113,6 +125,14 @@ def _squashed(text: str) -> str:
     return INVISIBLE.sub("", unicodedata.normalize("NFKC", text).casefold())
 
 
-def _optional(row: dict[str, Any], column: str) -> str | None:
-    value = row.get(column)
-    return None if value is None or value == "" else str(value)
+def _optional(value: Any) -> str | Problem | None:
+    if isinstance(value, dict | list):
+        return Problem("no value", f"no value but {_holding(value)}")
+    return None if missing(value) else as_text(value).strip()
+
+
+def _holding(value: dict[str, Any] | list[Any]) -> str:
+    """A nested value, and how its columns are written."""
+    if isinstance(value, dict):
+        return f"an object of {', '.join(list(value)[:5])}; name a place in it, as `column.key`"
+    return "a list; name a place in it, as `column[0]` or `column[0].content`"

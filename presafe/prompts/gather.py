@@ -19,7 +19,7 @@ def gather_suites(settings: Prompts, seed: int, report: Report) -> list[Prompt]:
         loaded = load_source(suite, settings, seed, attacks=True)
         unique = _suite(suite, loaded.good)
         counts = report.suites[suite.name]
-        counts.read, counts.kept = len(loaded.good) + len(loaded.bad), len(unique)
+        counts.read, counts.kept, counts.filtered = loaded.read, len(unique), loaded.filtered
         counts.exact_duplicates = len(loaded.good) - len(unique)
         counts.set_aside(loaded.bad)
         report.bad += loaded.bad
@@ -33,7 +33,7 @@ def gather_sources(settings: Prompts, seed: int, report: Report) -> list[Prompt]
     for source in settings.sources:
         loaded = load_source(source, settings, seed, attacks=False)
         counts = report.sources[source.name]
-        counts.read = len(loaded.good) + len(loaded.bad)
+        counts.read, counts.filtered = loaded.read, loaded.filtered
         counts.set_aside(loaded.bad)
         report.bad += loaded.bad
         for raw in loaded.good:

@@ -18,6 +18,8 @@ class RowCounts:
     kept: int = 0
     quarantined: dict[str, int] = field(default_factory=dict)
     """By reason."""
+    filtered: int = 0
+    """What the source's `where` leaves out."""
     exact_duplicates: int = 0
     near_duplicates: int = 0
     contaminated: int = 0

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
@@ -15,23 +14,15 @@ from presafe.judges import (
     JudgedAnswer,
     JudgeReport,
     check_judges,
-    check_unscored,
     judge_answers,
     prefix_judge,
 )
-from presafe.records import Decision, TeacherAnswer, Trace
+from presafe.records import TeacherAnswer, Trace
 from presafe.runtime import connect, demand, model_folder, preflight, resolved
 from presafe.stages import Rows, run_stage
+from presafe.teacher.ceilings import Answered, Failure, check_answers, check_failures
 from presafe.teacher.tasks import answer_tasks, cot_on_tasks, needs_cot_on, training_prompts
 from presafe.teacher.traces import REASONS, kept_traces
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A task without a completion."""
-
-    task_id: str
-    reason: str
 
 
 def run_teacher(config: Config, *, force: bool = False) -> None:
@@ -54,15 +45,28 @@ def _teacher(config: Config, folder: str) -> Rows:
     check_engine(config.teacher.engine)
     check_judges(config.teacher.judges)
     report = JudgeReport(config.teacher.judges, config.teacher.human_labels)
-    jobs = [_generate(config, folder, "answers", teacher)]
-    rows = _write_answers(config, folder, jobs[0], report)
+    job = _generate(config, folder, "answers", teacher)
+    failures = _failures(job)
+    _write_failures(folder, failures)
+    rows = _write_answers(config, folder, job, report, failures)
     if needs_cot_on(config.teacher):
-        jobs.append(_generate(config, folder, "cot_on", own))
-        rows |= _write_cot_on(config, folder, jobs[1])
-    failures = [Failure(row.task_id, row.error) for job in jobs for row in read_generations(job) if row.error]
-    if failures:
-        storage.write_rows(storage.join(folder, "quarantine", "tasks.parquet"), failures, Failure)
+        job = _generate(config, folder, "cot_on", own)
+        failed = _failures(job)
+        _write_failures(folder, failures + failed)
+        rows |= _write_cot_on(config, folder, job, failed)
+        failures += failed
     return rows | {"quarantined": len(failures)}
+
+
+def _failures(job: str) -> list[Failure]:
+    return [Failure(row.task_id, row.error) for row in read_generations(job) if row.error]
+
+
+def _write_failures(folder: str, failures: list[Failure]) -> None:
+    quarantine = storage.join(folder, "quarantine")
+    storage.remove(quarantine)  # an earlier run's, whose failed tasks were tried again
+    if failures:
+        storage.write_rows(storage.join(quarantine, "tasks.parquet"), failures, Failure)
 
 
 def _teacher_model(config: Config, own: str) -> str:
@@ -94,30 +98,38 @@ def _generate(config: Config, folder: str, part: Literal["answers", "cot_on"], m
     return run_generation(tasks, storage.join(folder, part), job, f"teacher {part}")
 
 
-def _write_answers(config: Config, folder: str, job: str, report: JudgeReport) -> Rows:
-    settings, counts, tokens = config.teacher, Counter[Decision](), 0
-    judged = judge_answers(job, settings.judges, storage.join(folder, "answers"), config.run.seed)
+def _write_answers(config: Config, folder: str, job: str, report: JudgeReport, failures: list[Failure]) -> Rows:
+    settings, counts = config.teacher, Answered()
+    own = storage.join(folder, "answers")
+    judged = judge_answers(job, settings.judges, own, config.run.seed, settings.filtered_prompts)
 
     def answers() -> Iterator[TeacherAnswer]:
-        nonlocal tokens
         for one in judged:
-            counts[one.decision] += 1
-            tokens += one.generation.num_tokens
-            report.add(one)
+            counts.add(one)
+            if one.judged:
+                report.add(one)
             yield _answer(one)
 
     total = storage.write_rows(storage.join(folder, "answers.parquet"), answers(), TeacherAnswer)
     storage.write_json(storage.join(folder, "judges.json"), report.as_json())
-    check_unscored(counts, settings.max_unscored_share, "teacher")
-    return {"answers": total, "refusals": counts["refuse"], "unscored": counts["unscored"], "answer_tokens": tokens}
+    check_answers(counts, failures, settings)
+    return {
+        "answers": total,
+        "refusals": counts.decisions["refuse"],
+        "unscored": counts.decisions["unscored"],
+        "refused_by_provider": counts.filtered,
+        "thinking": counts.thinking,
+        "answer_tokens": counts.tokens,
+    }
 
 
-def _write_cot_on(config: Config, folder: str, job: str) -> Rows:
+def _write_cot_on(config: Config, folder: str, job: str, failures: list[Failure]) -> Rows:
     """Traces of the align split, and decisions that the model takes on the validation split with CoT on."""
     dropped, decisions = Counter[str](), list[TeacherAnswer]()
     references = {p.prompt_id: p.reference for p in training_prompts(config) if p.split == "align" and p.reference}
     validation = {p.prompt_id for p in training_prompts(config) if p.split == "validation"}
-    judged = judge_answers(job, config.teacher.judges, storage.join(folder, "cot_on"), config.run.seed)
+    own, settings = storage.join(folder, "cot_on"), config.teacher
+    judged = judge_answers(job, settings.judges, own, config.run.seed, settings.filtered_prompts)
 
     def traced() -> Iterator[JudgedAnswer]:
         for one in judged:
@@ -129,10 +141,12 @@ def _write_cot_on(config: Config, folder: str, job: str) -> Rows:
     kept = kept_traces(traced(), references, dropped)
     traces = storage.write_rows(storage.join(folder, "traces.parquet"), kept, Trace)
     storage.write_rows(storage.join(folder, "answers_cot_on.parquet"), decisions, TeacherAnswer)
+    check_failures(failures, len(failures) + traces + dropped.total() + len(decisions), settings)
     counts = {f"traces_{reason}": dropped[reason] for reason in REASONS}
     return {"traces": traces, **counts, "cot_on_decisions": len(decisions)}
 
 
 def _answer(one: JudgedAnswer) -> TeacherAnswer:
-    row, judge = one.generation, next(iter(one.decisions))
+    row = one.generation
+    judge = next(iter(one.decisions)) if one.judged else "provider" if row.finish_reason == "filtered" else "endpoint"
     return TeacherAnswer(row.prompt_id, row.sample, row.answer, row.finish_reason, row.num_tokens, one.decision, judge)

@@ -7,7 +7,7 @@ from presafe.graders import check_answers
 from presafe.judges import JudgedAnswer
 from presafe.records import Trace
 
-REASONS = ("truncated", "refused", "unscored", "wrong")
+REASONS = ("truncated", "filtered", "refused", "unscored", "wrong")
 """Why a completion is no trace, in the order in which it is asked."""
 
 
@@ -24,6 +24,8 @@ def kept_traces(
         for one in judged:
             if one.generation.finish_reason == "length":
                 dropped["truncated"] += 1
+            elif one.generation.finish_reason == "filtered":
+                dropped["filtered"] += 1
             elif one.decision == "refuse":
                 dropped["refused"] += 1
             else:

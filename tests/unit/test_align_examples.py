@@ -65,6 +65,16 @@ def test_an_objective_demonstrates_its_prompts_and_the_rest_is_the_pool(think, o
     assert not skipped
 
 
+def test_a_refusal_without_words_demonstrates_none_but_may_have_a_primer(think):
+    found = sources()
+    filtered = TeacherAnswer("h1", 0, "", "filtered", 0, "refuse", "provider")
+    known = Sources({**found.answers, "h1": filtered}, found.traces, found.signals)
+    for objective, expected in (("presafe", set()), ("safepath", {"h1"})):
+        align = Align.model_validate({"micro_batch_tokens": 200, "objective": objective, "signal_batch_size": 2})
+        examples, _ = training_examples(PROMPTS, known, think, align, 0)
+        assert {e.prompt_id for e in examples if e.completion} & {"h1"} == expected
+
+
 def test_without_a_pool_what_is_not_demonstrated_is_counted(think):
     examples, skipped = made(think, objective="signals")
     assert {e.prompt_id for e in examples} == DEMONSTRATED["signals"]

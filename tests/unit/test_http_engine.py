@@ -1,19 +1,14 @@
 """The HTTP engine against a real server in another process, which answers, refuses, hangs and dies as it is told."""
 
-import socket
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
+from scripted_process import Endpoint, free_port, started
 
-import scripted_endpoint
-from presafe.config import Decoding, HttpSettings, PrefixSettings
+from presafe.config import Decoding, PrefixSettings
 from presafe.engines.engine import Completion, Query
 from presafe.engines.http_engine import HttpEngine
 from presafe.errors import UserError
@@ -22,40 +17,6 @@ from scripted_endpoint import KEY, MEETING, REFUSAL, RETRY_AFTER_S
 
 SAMPLED = Decoding(temperature=0.7, top_p=0.9, max_new_tokens=50)
 DECIDED = prefix_judge(PrefixSettings(refusal_prefixes=["I am sorry"])).decided
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """The running server; prompts are what it shall do."""
-
-    url: str
-
-    def engine(self, num_workers: int = 1, **settings: Any) -> HttpEngine:
-        values = {"kind": "http", "base_url": self.url, "model": "scripted", "api_key_env": "SCRIPTED_KEY", **settings}
-        return HttpEngine(HttpSettings.model_validate(values), num_workers)
-
-    def requests(self, prompt: str | None = None) -> list[dict[str, Any]]:
-        entries: list[dict[str, Any]] = httpx.get(f"{self.url}/log").json()
-        return [entry for entry in entries if prompt in (None, entry["body"]["messages"][0]["content"])]
-
-    def wait_until(self, reached: Callable[[], bool]) -> None:
-        end = time.monotonic() + 30
-        while not reached():
-            assert time.monotonic() < end
-            time.sleep(0.02)
-
-
-@contextmanager
-def started() -> Iterator[tuple[Endpoint, subprocess.Popen]]:
-    port = free_port()
-    process = subprocess.Popen([sys.executable, scripted_endpoint.__file__, str(port)])
-    running = Endpoint(f"http://127.0.0.1:{port}/v1")
-    try:
-        running.wait_until(lambda: listens(port))
-        yield running, process
-    finally:
-        process.kill()
-        process.wait()
 
 
 @pytest.fixture(scope="module")
@@ -70,17 +31,6 @@ def endpoint(server: Endpoint, monkeypatch: pytest.MonkeyPatch) -> Endpoint:
     monkeypatch.setenv("SCRIPTED_KEY", KEY)
     httpx.delete(f"{server.url}/log").raise_for_status()
     return server
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-        return port
-
-
-def listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def generate(engine: HttpEngine, *prompts: str, **query: Any) -> list[Completion]:
@@ -126,10 +76,10 @@ def test_reasoning_comes_from_its_field_or_from_tags_and_usage_counts_the_tokens
 def test_an_answer_that_the_endpoint_cut_says_why(endpoint):
     long, filtered = generate(endpoint.engine(), "length", "content_filter")
     assert (long.finish_reason, long.error) == ("length", None)
-    assert (filtered.answer, filtered.error) == ("", "finish reason content_filter")
+    assert (filtered.answer, filtered.finish_reason, filtered.error) == ("", "filtered", None)
 
 
-@pytest.mark.parametrize("failure", ["500", "429", "drop", "garbage"])
+@pytest.mark.parametrize("failure", ["500", "429", "drop", "garbage", "error200", "nochoice", "detail"])
 def test_what_may_pass_is_retried(endpoint, failure):
     prompt = f"{failure} ok"
     assert generate(endpoint.engine(), prompt) == [Completion("", REFUSAL, "stop", 7)]
@@ -209,6 +159,62 @@ def test_a_stream_that_breaks_is_begun_again(endpoint):
     (completion,) = endpoint.engine().generate([Query("cut ok", "off", stop_early=True)], SAMPLED, 3, DECIDED)
     assert completion.answer == "I am sorry,"
     assert endpoint.requests()[0]["sent"] == 2
+
+
+@pytest.mark.parametrize("odd", ["error200", "nochoice", "detail", "garbage", "400", "500"])
+def test_an_odd_answer_costs_its_row_even_where_nothing_else_came(endpoint, odd):
+    (row,) = generate(endpoint.engine(max_retries=0), odd)
+    assert row.error
+    assert "\n" not in row.error
+
+
+def test_a_filter_and_a_refusal_are_what_they_mean_and_cost_no_retry(endpoint):
+    filtered, refused, parts = generate(endpoint.engine(), "filter", "refusal", "parts")
+    assert filtered == Completion("", "", "filtered", 0)
+    assert refused == Completion("", REFUSAL, "refused", 7)
+    assert parts == Completion("well", REFUSAL, "stop", 7)
+    assert len(endpoint.requests()) == 3
+
+
+def test_a_streamed_refusal_that_is_called_one_is_not_stopped_early(endpoint):
+    (refused,) = endpoint.engine().generate([Query("refusal", "off", stop_early=True)], SAMPLED, 3, DECIDED)
+    assert refused == Completion("", REFUSAL, "refused", 7)
+
+
+def test_an_endpoint_that_asks_for_the_other_limit_gets_it_from_then_on(endpoint):
+    engine = endpoint.engine(concurrency=1, max_retries=0)
+    assert [row.error for row in generate(engine, "new_limit 1", "new_limit 2", "new_limit 3")] == [None] * 3
+    limits = [[name for name in request["body"] if name.startswith("max_")] for request in endpoint.requests()]
+    assert limits == [["max_tokens"], *[["max_completion_tokens"]] * 3]
+
+
+def test_a_field_that_the_endpoint_refuses_is_named_and_can_be_left_out(endpoint):
+    with pytest.raises(UserError, match=r"'temperature' is not supported.*add temperature to its `omit`"):
+        generate(endpoint.engine(), "refused_field")
+    generate(endpoint.engine(omit=["temperature", "seed"]), "ok")
+    assert endpoint.requests("ok")[0]["body"].keys() == {
+        "model",
+        "messages",
+        "top_p",
+        "max_tokens",
+        "chat_template_kwargs",
+    }
+
+
+def test_a_web_page_costs_a_retry_once_the_endpoint_has_answered(endpoint):
+    engine = endpoint.engine()
+    good, page = generate(engine, "ok", "500 html ok")
+    assert (good.error, page.error) == (None, None)
+
+
+def test_an_endpoint_that_does_not_stream_is_asked_again(endpoint):
+    (whole,) = endpoint.engine().generate([Query("unstreamed", "off", stop_early=True)], SAMPLED, 3, DECIDED)
+    assert whole == Completion("", REFUSAL, "stop", 7)
+
+
+def test_a_stream_without_an_end_is_begun_again(endpoint):
+    query = Query("endingless ok", "off", stop_early=True)
+    assert endpoint.engine().generate([query], SAMPLED, 3, lambda _: False) == [Completion("", REFUSAL, "stop", 7)]
 
 
 @pytest.mark.parametrize("fatal", ["404", "403", "quota", "html"])

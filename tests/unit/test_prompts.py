@@ -91,7 +91,7 @@ def test_bad_lines_below_the_allowed_share_are_quarantined_and_counted(tmp_path)
     [
         ({"path": "EMPTY"}, "no prompt in source 'mine'"),
         ({"path": "/nowhere/p.jsonl"}, "no file /nowhere/p.jsonl"),
-        ({"path": "OTHER"}, r"needed a \.jsonl, \.csv or \.parquet file"),
+        ({"path": "OTHER"}, r"needed a \.jsonl, \.json, \.csv, \.tsv or \.parquet file"),
         ({"function": "presafe.nothing:here"}, "importable module:function"),
     ],
 )

@@ -1,0 +1,96 @@
+"""Failed rows are taken out of a job's output and checkpoint; whatever dies meanwhile loses or doubles no row."""
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from presafe import failed_rows
+from presafe.failed_rows import PENDING, take_back
+
+FAILED = pc.field("error").is_valid()
+SCHEMA = pa.schema([("task_id", pa.string()), ("error", pa.string())])
+
+
+def block(root: Path, name: str, errors: list[str | None], files: int = 1) -> None:
+    """What Ray Data leaves of a finished block: its data files, and their ids in its checkpoint."""
+    rows = [{"task_id": f"{name}-{k}", "error": error} for k, error in enumerate(errors)]
+    for folder in ("output", "checkpoint"):
+        (root / folder).mkdir(exist_ok=True)
+    size = -(-len(rows) // files)
+    for k in range(files):
+        part = pa.Table.from_pylist(rows[k * size : (k + 1) * size], SCHEMA)
+        pq.write_table(part, root / "output" / f"{name}-{k}.parquet")
+    pq.write_table(pa.Table.from_pylist(rows, SCHEMA).select(["task_id"]), root / "checkpoint" / f"{name}.parquet")
+
+
+def ids(root: Path, folder: str) -> list[str]:
+    """Of the files that Ray Data would go on from: a pending checkpoint and its data files are removed first."""
+    pending = [path.name.removesuffix(PENDING) for path in (root / "checkpoint").glob(f"*{PENDING}")]
+    files = [
+        path for path in sorted((root / folder).glob("*.parquet")) if not any(path.name.startswith(p) for p in pending)
+    ]
+    return [value for path in files for value in pq.read_table(path)["task_id"].to_pylist()]
+
+
+def two_blocks(root: Path) -> None:
+    block(root, "a", [None, "failed", None, "failed"], files=2)
+    block(root, "b", [None, None])
+    block(root, "c", ["failed"])
+
+
+def take(root: Path) -> int:
+    return take_back(str(root / "output"), str(root / "checkpoint"), "task_id", FAILED)
+
+
+def test_failed_rows_are_taken_back_and_the_others_stay(tmp_path):
+    two_blocks(tmp_path)
+    untouched = (tmp_path / "output" / "b-0.parquet").stat().st_mtime_ns
+    assert take(tmp_path) == 3
+    assert ids(tmp_path, "output") == ids(tmp_path, "checkpoint") == ["a-0", "a-2", "b-0", "b-1"]
+    assert (tmp_path / "output" / "b-0.parquet").stat().st_mtime_ns == untouched
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint", "output"]
+    assert take(tmp_path) == 0
+
+
+def test_nothing_is_there_to_take_back_before_the_first_run(tmp_path):
+    assert take(tmp_path) == 0
+    (tmp_path / "output").mkdir()
+    assert take(tmp_path) == 0
+
+
+def test_a_block_that_ray_itself_will_remove_is_left_to_it(tmp_path):
+    two_blocks(tmp_path)
+    (tmp_path / "checkpoint" / "a.parquet").rename(tmp_path / "checkpoint" / f"a{PENDING}")
+    assert take(tmp_path) == 1
+    assert ids(tmp_path, "output") == ids(tmp_path, "checkpoint") == ["b-0", "b-1"]
+
+
+@pytest.mark.parametrize("step", range(9))
+def test_dying_at_any_step_loses_and_doubles_no_row(tmp_path, monkeypatch, step):
+    """Each write, move and removal in turn is the last that happens."""
+    two_blocks(tmp_path)
+    fs = failed_rows.fsspec.filesystem("file")
+    done = []
+
+    def dying(method):
+        def call(*arguments, **options):
+            if len(done) == step:
+                raise KeyboardInterrupt
+            done.append(json.dumps([str(argument)[-40:] for argument in arguments]))
+            return method(*arguments, **options)
+
+        return call
+
+    for name in ("mv", "rm"):
+        monkeypatch.setattr(type(fs), name, dying(getattr(type(fs), name)))
+    died = False
+    try:
+        take(tmp_path)
+    except KeyboardInterrupt:
+        died = True
+    assert died == (step < 8)  # five moves of block a, a move and two removals of block c
+    assert ids(tmp_path, "output") == ids(tmp_path, "checkpoint")
