@@ -1,5 +1,6 @@
 """Starts the endpoint: the verb `presafe serve` joins or starts Ray, serves, and ends as it was told to."""
 
+import logging
 import os
 import re
 import sys
@@ -17,7 +18,7 @@ from serve.app import ServeArgs, build
 from serve.checks import check_address, log_folder
 from serve.operator_log import OperatorLog
 from serve.processes import adopt_orphans
-from serve.stopping import LOOK_S, ClusterLostError, ClusterWatch, Signals, drain, give_up, shut_down
+from serve.stopping import LOOK_S, ClusterLostError, ClusterWatch, Signals, drain, give_up
 
 APPLICATION = "presafe"
 QUIET = LoggingConfig(log_level="WARNING", enable_access_log=False)
@@ -69,7 +70,7 @@ def _serve(args: ServeArgs, settings: Serve, signals: Signals, log: OperatorLog)
         log.tell(f"presafe: stopping; new requests are refused, running ones have {settings.drain_s:g} s to end")
         if not drain(settings.drain_s, look):
             log.tell(f"presafe: requests that still run after {settings.drain_s:g} s are cut off")
-        shut_down()
+        watch.shut_down()
     except ClusterLostError as error:
         raise ClusterLostError(f"{error}; the endpoint has ended") from None
     finally:
@@ -84,6 +85,7 @@ def launch(args: ServeArgs, host: str, port: int, meanwhile: Callable[[], None] 
     """
     check_address(host, port)
     application = build(args.model_dump(mode="json"))
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
     serve.start(http_options={"host": host, "port": port}, logging_config=QUIET)
     _run(application, meanwhile)
     print(_usage(f"http://{host}:{port}", args.served_name), flush=True)

@@ -7,6 +7,8 @@ import sys
 from logging.handlers import RotatingFileHandler
 
 FILE_BYTES, FILES = 10_000_000, 5
+ORDINARY = ("All resources have shut down, controller exiting.", "slow __init__ or reconfigure method.")
+"""Ends of lines that Serve warns with, and that say nothing."""
 
 
 class OperatorLog:
@@ -37,7 +39,8 @@ class OperatorLog:
             except FileNotFoundError:  # it was rotated away meanwhile
                 continue
             for line in lines:
-                self.tell(line)
+                if not line.endswith(ORDINARY):
+                    self.tell(line)
 
     def close(self) -> None:
         self.follow()

@@ -19,8 +19,8 @@ class Availability:
     """
 
     def __init__(self, app: Any) -> None:
-        """`app` is Serve's HTTPProxy itself: of all middlewares this one is the innermost."""
-        self._proxy = app
+        """`app` is what Serve itself puts around its HTTPProxy: of our middlewares this one is the innermost."""
+        self._app, self._proxy = app, app._app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and not scope["path"].startswith(OWN_PATHS):
@@ -28,7 +28,7 @@ class Availability:
                 return await _unavailable(send, "the server is stopping; ask another one", STOPPING_RETRY_S)
             if not self._proxy.proxy_router.sorted_routes:
                 return await _unavailable(send, "the server is starting; try again", STARTING_RETRY_S)
-        await self._proxy(scope, receive, send)
+        await self._app(scope, receive, send)
 
 
 class TextHeaders:

@@ -60,7 +60,8 @@ class ClusterWatch:
 
     def __init__(self) -> None:
         self._node = _private_node()
-        self._controller_pid = ray.get(_get_global_client()._controller.get_pid.remote(), timeout=ANSWER_S)
+        self._controller = _get_global_client()._controller
+        self._controller_pid = ray.get(self._controller.get_pid.remote(), timeout=ANSWER_S)
 
     def check(self) -> None:
         """Raise ClusterLostError where a process of a private cluster has ended."""
@@ -70,6 +71,19 @@ class ClusterWatch:
             raise ClusterLostError(f"the private cluster lost its {kind} (exit code {process.poll()})")
         if not is_running(self._controller_pid):
             raise ClusterLostError("the private cluster lost its Serve controller")
+
+    def shut_down(self) -> None:
+        """End Serve in order, so that replicas write what they have left, and then the private cluster."""
+        if not is_private():
+            serve.shutdown()
+            return
+        ray.get(self._controller.graceful_shutdown.remote(wait=False), timeout=ANSWER_S)
+        end = time.monotonic() + SHUTDOWN_S
+        while is_running(self._controller_pid) and time.monotonic() < end:  # it ends itself as the last one
+            time.sleep(LOOK_S)
+        with _in_time(0):
+            ray.shutdown(wait_for_processes=True)
+        kill_descendants()
 
 
 def drain(seconds: float, meanwhile: Callable[[], None]) -> bool:
@@ -92,17 +106,6 @@ def _drained() -> bool:
         return all(ray.get([proxy.is_drained.remote() for proxy in proxies], timeout=ANSWER_S))
     except (RayError, GetTimeoutError, ValueError):  # one is gone, or restarts: it is asked again
         return False
-
-
-def shut_down() -> None:
-    """End Serve in order, so that replicas write what they have left, and then the private cluster."""
-    stopping = threading.Thread(target=serve.shutdown, daemon=True)
-    stopping.start()
-    stopping.join(SHUTDOWN_S)
-    if is_private():
-        with _in_time(0):
-            ray.shutdown(wait_for_processes=True)
-        kill_descendants()
 
 
 def give_up() -> None:
