@@ -85,6 +85,7 @@ class Endpoint:
 
     def check_health(self) -> None:
         """Ray Serve replaces a replica where this raises."""
+        self._door.look()
         settings = self._settings
         at_once = settings.vllm.max_num_seqs if settings.engine == "vllm" else settings.batching.max_requests_per_batch
         self._observer.state(self._engine.load, at_once)

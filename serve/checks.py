@@ -1,4 +1,4 @@
-"""What `presafe serve` was given, looked at within a second or two: from files alone, before Ray and torch are imported.
+"""What `presafe serve` was given, looked at in a second or two: from files alone, before Ray and torch are imported.
 
 What only the tokenizer or the weights show, the replica says when it starts.
 """
@@ -14,7 +14,7 @@ from typing import Any
 from presafe import storage
 from presafe.config import Cluster, Endpoint, Serve
 from presafe.engines.card import Card, read_card
-from presafe.errors import UserError, user_error
+from presafe.errors import user_error
 from serve.audit import read_hash_key
 from serve.drift import load_reference
 from serve.keys import read_keys

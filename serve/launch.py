@@ -42,15 +42,12 @@ def serve_model(model: str, settings: Serve) -> None:
         log = _operator_log(settings)
         _serve(args, settings, signals, log)
     except KeyboardInterrupt:
-        give_up()
         print("presafe: ended at once", file=sys.stderr)
     except (ClusterLostError, RuntimeError) as error:
-        give_up()
         print(f"presafe: {error}", file=sys.stderr)
         raise SystemExit(1) from None
-    except UserError:
+    finally:
         give_up()
-        raise
 
 
 def _serve(args: ServeArgs, settings: Serve, signals: Signals, log: OperatorLog) -> None:
@@ -71,6 +68,7 @@ def _serve(args: ServeArgs, settings: Serve, signals: Signals, log: OperatorLog)
         if not drain(settings.drain_s, look):
             log.tell(f"presafe: requests that still run after {settings.drain_s:g} s are cut off")
         watch.shut_down()
+        signals.ignore()
     except ClusterLostError as error:
         raise ClusterLostError(f"{error}; the endpoint has ended") from None
     finally:

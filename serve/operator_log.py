@@ -18,7 +18,7 @@ class OperatorLog:
     """
 
     def __init__(self, path: str, followed: str) -> None:
-        """Writes to the file at `path`, rotated; `followed` is the folder of Serve's own files, which may come later."""
+        """Writes to the file at `path`, rotated; `followed` is the folder of Serve's own files, which may come yet."""
         self.path = path
         self._followed = followed
         self._read: dict[tuple[int, int], int] = {}

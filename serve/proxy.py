@@ -25,9 +25,11 @@ class Availability:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and not scope["path"].startswith(OWN_PATHS):
             if self._proxy._is_draining():
-                return await _unavailable(send, "the server is stopping; ask another one", STOPPING_RETRY_S)
+                await _unavailable(send, "the server is stopping; ask another one", STOPPING_RETRY_S)
+                return
             if not self._proxy.proxy_router.sorted_routes:
-                return await _unavailable(send, "the server is starting; try again", STARTING_RETRY_S)
+                await _unavailable(send, "the server is starting; try again", STARTING_RETRY_S)
+                return
         await self._app(scope, receive, send)
 
 

@@ -6,8 +6,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -81,9 +80,9 @@ class ClusterWatch:
         end = time.monotonic() + SHUTDOWN_S
         while is_running(self._controller_pid) and time.monotonic() < end:  # it ends itself as the last one
             time.sleep(LOOK_S)
-        with _in_time(0):
-            ray.shutdown(wait_for_processes=True)
-        kill_descendants()
+        timer = _limit_exit(0, self._node.get_temp_dir_path())
+        ray.shutdown(wait_for_processes=True)
+        timer.cancel()
 
 
 def drain(seconds: float, meanwhile: Callable[[], None]) -> bool:
@@ -109,25 +108,19 @@ def _drained() -> bool:
 
 
 def give_up() -> None:
-    """End the private cluster at once. What of Ray then runs at this process's exit may wait for processes that are
-    gone, so that the exit is given its own time.
+    """End at once what is left of the private cluster. What of Ray runs at this process's exit may then wait for
+    processes that are gone, so that the exit is given a time of its own.
     """
+    node = _private_node()
     if is_private():
         Signals.ignore()
         kill_descendants()
-        _limit_exit(1)
+        if node is not None:
+            _limit_exit(1, node.get_temp_dir_path())
 
 
-@contextmanager
-def _in_time(code: int) -> Iterator[None]:
-    timer = _limit_exit(code)
-    yield
-    timer.cancel()
-
-
-def _limit_exit(code: int) -> threading.Timer:
+def _limit_exit(code: int, temp: str) -> threading.Timer:
     """End this process in EXIT_S seconds in any case, without a process or a temporary folder left behind."""
-    temp = _private_node().get_temp_dir_path()
 
     def end() -> None:
         kill_descendants()

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-
 from presafe.thinking import ThinkFormat
 
 if TYPE_CHECKING:  # it imports torch, which who only deploys a model does not need
@@ -33,7 +32,7 @@ class Detokeniser:
     """
 
     def __init__(self, think_format: ThinkFormat) -> None:
-        self._tokenizer: "PreTrainedTokenizerBase" = think_format.tokenizer
+        self._tokenizer: PreTrainedTokenizerBase = think_format.tokenizer
         tags = (think_format.open_tag, think_format.close_tag)
         added = self._tokenizer.added_tokens_decoder.items()
         self._hidden = frozenset(i for i, token in added if token.special and str(token) not in tags)
