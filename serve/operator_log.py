@@ -33,7 +33,7 @@ class OperatorLog:
 
     def follow(self) -> None:
         """Tell what has been written since the last call."""
-        for path in sorted(glob.glob(os.path.join(self._followed, "*.log*"))):
+        for path in sorted(glob.glob(os.path.join(self._followed, "*.log*")), reverse=True):  # .log.2, .log.1, .log
             try:
                 lines = self._new_lines(path)
             except FileNotFoundError:  # it was rotated away meanwhile

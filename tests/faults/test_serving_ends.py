@@ -4,6 +4,7 @@ import signal
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -71,7 +72,7 @@ def _stream(url: str, begun: threading.Event) -> None:
     """A stream that is cut off."""
     body = {"model": "presafe", "messages": user(ENDLESS), "temperature": 0, "stream": True}
     with (
-        pytest.raises(httpx.TransportError),
+        suppress(httpx.TransportError),
         httpx.stream("POST", f"{url}/v1/chat/completions", json=body, timeout=120) as response,
     ):
         for _ in response.iter_lines():
