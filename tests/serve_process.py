@@ -1,10 +1,12 @@
 """`presafe serve` as a process of its own, with a temporary folder of its own, and all that it started."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +17,7 @@ from typing import Any
 import httpx
 import psutil
 
-START_S, STOP_S = 300.0, 60.0
+START_S, STOP_S = 600.0, 60.0
 COMMAND = [sys.executable, "-c", "from presafe.cli import main; main()", "serve"]
 
 
@@ -26,6 +28,7 @@ class ServeProcess:
     process: "subprocess.Popen[bytes]"
     url: str
     folder: Path
+    temporary: str
     started: list[psutil.Process]
 
     @property
@@ -57,7 +60,7 @@ class ServeProcess:
     def left(self) -> list[str]:
         """Processes and temporary files that outlived it; to be called after its end."""
         _, alive = psutil.wait_procs(self.started, timeout=0.5)
-        return [_title(process) for process in alive] + os.listdir(self.folder / "tmp")
+        return [_title(process) for process in alive] + os.listdir(self.temporary)
 
 
 @contextmanager
@@ -65,10 +68,10 @@ def serving(folder: Path, model: str, *settings: str) -> Iterator[ServeProcess]:
     """Started and ready; killed at the end where it still runs."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    (folder / "tmp").mkdir()
+    temporary = tempfile.mkdtemp(prefix="serve-")  # below `folder` it would be too long for the names of Ray's sockets
     environment = {
         **os.environ,
-        "TMPDIR": str(folder / "tmp"),
+        "TMPDIR": temporary,
         "TORCHINDUCTOR_CACHE_DIR": str(folder / "torch"),  # torch's own, which it keeps from run to run
         "XDG_STATE_HOME": str(folder / "state"),
     }
@@ -76,7 +79,7 @@ def serving(folder: Path, model: str, *settings: str) -> Iterator[ServeProcess]:
         process = subprocess.Popen(
             [*COMMAND, model, f"port={port}", *settings], stdout=output, stderr=subprocess.STDOUT, env=environment
         )
-    served = ServeProcess(process, f"http://127.0.0.1:{port}", folder, [])
+    served = ServeProcess(process, f"http://127.0.0.1:{port}", folder, temporary, [])
     try:
         served.wait_until(lambda: _is_ready(served.url))
         served.started.extend(psutil.Process(process.pid).children(recursive=True))
@@ -86,6 +89,7 @@ def serving(folder: Path, model: str, *settings: str) -> Iterator[ServeProcess]:
             process.send_signal(signal.SIGTERM)
             process.send_signal(signal.SIGTERM)
             process.wait(STOP_S)
+        shutil.rmtree(temporary)
 
 
 def _is_ready(url: str) -> bool:
