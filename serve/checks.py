@@ -91,7 +91,7 @@ def _check_model(model: str, folder: str, card: Card | None) -> None:
     if storage.exists(folder):
         _check_weights(folder)
         _config(folder)
-    elif not storage.exists(model) or not _is_hub_name(folder):
+    elif not _is_hub_name(folder):
         raise user_error(
             found=f"no model folder {folder}",
             needed="a Hugging Face model folder, URL or hub name (organisation/name)",
@@ -136,7 +136,8 @@ def _check_cache(settings: Serve, folder: str) -> None:
     if settings.engine != "transformers" or not storage.exists(folder):
         return
     config = _config(folder)
-    positions = config.get("text_config", config).get("max_position_embeddings")
+    text = config.get("text_config")
+    positions = (text if isinstance(text, dict) else config).get("max_position_embeddings")
     if isinstance(positions, int):
         longest = min(settings.max_prompt_tokens + settings.max_new_tokens, positions)
         blocks(settings.batching, longest, "cuda" if settings.workers.num_gpus else "cpu")

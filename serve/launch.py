@@ -35,19 +35,27 @@ def serve_model(model: str, settings: Serve) -> None:
     signals = Signals()
     signals.install()
     adopt_orphans()
+    exit_code = 1
     try:
         connect(Cluster())
         signals.install()  # Ray has put its own in their place
         preflight(demand("serve", settings.workers))
         log = _operator_log(settings)
         _serve(args, settings, signals, log)
+        exit_code = 0
     except KeyboardInterrupt:
+        exit_code = 0
         print("presafe: ended at once", file=sys.stderr)
-    except (ClusterLostError, RuntimeError) as error:
+    except UserError:
+        exit_code = 2
+        raise
+    except ClusterLostError:  # it has been told
+        raise SystemExit(1) from None
+    except RuntimeError as error:
         print(f"presafe: {error}", file=sys.stderr)
         raise SystemExit(1) from None
     finally:
-        give_up()
+        give_up(exit_code)
 
 
 def _serve(args: ServeArgs, settings: Serve, signals: Signals, log: OperatorLog) -> None:
@@ -70,7 +78,8 @@ def _serve(args: ServeArgs, settings: Serve, signals: Signals, log: OperatorLog)
         watch.shut_down()
         signals.ignore()
     except ClusterLostError as error:
-        raise ClusterLostError(f"{error}; the endpoint has ended") from None
+        log.tell(f"presafe: {error}; the endpoint has ended")
+        raise
     finally:
         log.close()
 

@@ -19,10 +19,10 @@ def adopt_orphans() -> None:
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def kill_descendants(timeout_s: float = 5) -> None:
+def killdescendants(timeout_s: float = 5) -> None:
     """SIGKILL for all processes below this one, until there is none or the time is over."""
     end = time.monotonic() + timeout_s
-    while (running := _descendants()) and time.monotonic() < end:
+    while (running := descendants()) and time.monotonic() < end:
         for pid in running:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -45,7 +45,8 @@ def _reap() -> None:
             pass
 
 
-def _descendants() -> list[int]:
+def descendants() -> list[int]:
+    """Ids of all processes below this one, ended ones included that nobody took leave of."""
     children: dict[int, list[int]] = {}
     for pid, parent in _parents().items():
         children.setdefault(parent, []).append(pid)

@@ -107,7 +107,7 @@ def _drained() -> bool:
         return False
 
 
-def give_up() -> None:
+def give_up(exit_code: int) -> None:
     """End at once what is left of the private cluster. What of Ray runs at this process's exit may then wait for
     processes that are gone, so that the exit is given a time of its own.
     """
@@ -116,7 +116,7 @@ def give_up() -> None:
         Signals.ignore()
         kill_descendants()
         if node is not None:
-            _limit_exit(1, node.get_temp_dir_path())
+            _limit_exit(exit_code, node.get_temp_dir_path())
 
 
 def _limit_exit(code: int, temp: str) -> threading.Timer:

@@ -142,6 +142,12 @@ def test_a_folder_that_is_no_whole_model_is_one_line(
     assert "\n" not in str(raised.value)
 
 
+def test_a_model_of_the_hub_may_be_served_and_no_other_name(tmp_path: Path) -> None:
+    check("organisation/name", load_serve(["unaligned=true"]))
+    with pytest.raises(UserError, match="no model folder"):
+        check(str(tmp_path / "none"), load_serve(["unaligned=true"]))
+
+
 def test_a_wrong_setting_ends_the_command_before_ray_and_torch_are_imported(tiny_export: TinyExport) -> None:
     heavy = "print([name for name in ('ray', 'torch', 'transformers', 'openai') if name in sys.modules])"
     program = f"import atexit, sys\natexit.register(lambda: {heavy})\nfrom presafe.cli import main\nmain()"
