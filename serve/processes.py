@@ -19,7 +19,7 @@ def adopt_orphans() -> None:
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def killdescendants(timeout_s: float = 5) -> None:
+def kill_descendants(timeout_s: float = 5) -> None:
     """SIGKILL for all processes below this one, until there is none or the time is over."""
     end = time.monotonic() + timeout_s
     while (running := descendants()) and time.monotonic() < end:

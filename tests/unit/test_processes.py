@@ -5,7 +5,7 @@ import sys
 
 PARENT = """
 import os, signal, subprocess, sys
-from serve.processes import descendants, adopt_orphans, killdescendants
+from serve.processes import descendants, adopt_orphans, kill_descendants
 
 adopt_orphans()
 starts = "import subprocess, sys; print(subprocess.Popen(['sleep', '600']).pid, flush=True); sys.stdin.read()"
@@ -14,7 +14,7 @@ orphan = int(between.stdout.readline())
 os.kill(between.pid, signal.SIGKILL)
 between.wait()
 print(descendants() == [orphan])
-killdescendants()
+kill_descendants()
 print(descendants() == [], os.path.exists(f"/proc/{orphan}"))
 """
 
