@@ -1,6 +1,7 @@
 """How `presafe serve` ends: drained after a signal, at once after a second one, or since its cluster died under it."""
 
 import os
+import re
 import shutil
 import signal
 import sys
@@ -12,6 +13,7 @@ from typing import Any
 
 import ray
 from ray import serve
+from ray._private.ray_logging import stdout_deduplicator
 from ray.exceptions import GetTimeoutError, RayError
 from ray.serve.context import _get_global_client
 
@@ -27,6 +29,12 @@ SHUTDOWN_S = 6.0
 EXIT_S = 8.0
 """How long Ray may take to end its own processes, and this one to exit."""
 PROXIES = "SERVE_PROXY_ACTOR"
+TOLD_HERE = (
+    "PYTHON worker processes have been started",  # more than cores: intended
+    "Raylet is terminated",
+    "ServeController.* failed",
+)
+"""What Ray would print of a cluster's end, in many lines."""
 
 
 class ClusterLostError(RuntimeError):
@@ -58,6 +66,7 @@ class ClusterWatch:
     """Looks whether what the endpoint stands on still runs. Replicas and proxies are Serve's to restart."""
 
     def __init__(self) -> None:
+        stdout_deduplicator.skip_re = re.compile("|".join(TOLD_HERE))
         self._node = _private_node()
         self._controller = _get_global_client()._controller
         self._controller_pid = ray.get(self._controller.get_pid.remote(), timeout=ANSWER_S)
@@ -116,6 +125,7 @@ def give_up(exit_code: int) -> None:
         Signals.ignore()
         kill_descendants()
         if node is not None:
+            shutil.rmtree(node.get_temp_dir_path(), ignore_errors=True)
             _limit_exit(exit_code, node.get_temp_dir_path())
 
 
