@@ -5,6 +5,7 @@ import os
 import re
 import sys
 import time
+import traceback
 from collections.abc import Callable
 
 import ray
@@ -27,8 +28,8 @@ QUIET = LoggingConfig(log_level="WARNING", enable_access_log=False)
 def serve_model(model: str, settings: Serve) -> None:
     """`presafe serve MODEL key=value ...`, with arguments that `serve.checks` has seen: serve until a signal.
 
-    Raises UserError for what is wrong all the same, and SystemExit with code 1 where it could not start or its cluster
-    is lost.
+    Ends this process: with code 0 after a signal, 2 for what is wrong all the same, 1 where it could not start or its
+    cluster is lost.
     """
     args = ServeArgs(model=model, **settings.model_dump(exclude={"host", "port", "log_folder"}))
     build(args.model_dump(mode="json"))
@@ -46,16 +47,17 @@ def serve_model(model: str, settings: Serve) -> None:
     except KeyboardInterrupt:
         exit_code = 0
         print("presafe: ended at once", file=sys.stderr)
-    except UserError:
-        exit_code = 2
-        raise
     except ClusterLostError:  # it has been told
-        raise SystemExit(1) from None
-    except RuntimeError as error:
+        pass
+    except (UserError, RuntimeError) as error:
+        exit_code = 2 if isinstance(error, UserError) else 1
         print(f"presafe: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
+    except Exception:
+        traceback.print_exc()
+        raise
     finally:
         give_up(exit_code)
+    raise SystemExit(exit_code)
 
 
 def _serve(args: ServeArgs, settings: Serve, signals: Signals, log: OperatorLog) -> None:

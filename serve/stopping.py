@@ -1,5 +1,6 @@
 """How `presafe serve` ends: drained after a signal, at once after a second one, or since its cluster died under it."""
 
+import atexit
 import os
 import re
 import shutil
@@ -117,16 +118,23 @@ def _drained() -> bool:
 
 
 def give_up(exit_code: int) -> None:
-    """End at once what is left of the private cluster. What of Ray runs at this process's exit may then wait for
-    processes that are gone, so that the exit is given a time of its own.
+    """End at once what is left of the private cluster; where there is something, this process ends here as well.
+
+    Ray's own way to end would wait for processes that are gone, and a Python that ends without it crashes.
     """
     node = _private_node()
-    if is_private():
-        Signals.ignore()
-        kill_descendants()
-        if node is not None:
-            shutil.rmtree(node.get_temp_dir_path(), ignore_errors=True)
-            _limit_exit(exit_code, node.get_temp_dir_path())
+    if not is_private():
+        return
+    Signals.ignore()
+    kill_descendants()
+    if node is not None:
+        shutil.rmtree(node.get_temp_dir_path(), ignore_errors=True)
+        _limit_exit(exit_code, node.get_temp_dir_path())
+        atexit.unregister(ray._private.worker.shutdown)
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(exit_code)
 
 
 def _limit_exit(code: int, temp: str) -> threading.Timer:
