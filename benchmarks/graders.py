@@ -15,7 +15,7 @@ from pathlib import Path
 
 from presafe.config import PrefixSettings
 from presafe.graders import grade
-from presafe.judges import prefix_judge
+from presafe.judges.prefixes import prefix_judge
 from presafe.statistics import wilson
 
 ANSWERS = Path(__file__).parents[1] / "tests" / "data" / "refusals.jsonl"

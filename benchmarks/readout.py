@@ -36,7 +36,7 @@ from presafe.engines.engine import Query
 from presafe.engines.exported import Card, HeadCard, LoadedModel, load_base
 from presafe.engines.transformers_engine import TransformersEngine
 from presafe.graders import grade
-from presafe.judges import prefix_judge
+from presafe.judges.prefixes import prefix_judge
 from presafe.records import Prompt, Signal, TeacherAnswer, Trace
 from presafe.runtime import model_folder
 from presafe.schedule import schedule
@@ -56,7 +56,7 @@ def main() -> None:
     os.environ |= {"LOCAL_RANK": "0", "RANK": "0", "WORLD_SIZE": "1"}
     store = dist.FileStore(tempfile.mktemp(), 1)
     dist.init_process_group("gloo", store=store, rank=0, world_size=1)
-    done = storage.read_text(parsed.output).splitlines() if Path(parsed.output).exists() else []
+    done = storage.read_lines(parsed.output) if Path(parsed.output).exists() else []
     rows = [json.loads(line) for line in done]
     found = {(row["run"], row["seed"], row["arm"]) for row in rows}
     grid = [(run, seed, arm) for run in parsed.runs for seed in parsed.seeds for arm in parsed.arms]

@@ -25,7 +25,7 @@ from presafe.config import PrefixSettings
 from presafe.engines.card import read_card
 from presafe.engines.exported import check_model
 from presafe.errors import UserError, user_error
-from presafe.judges import prefix_judge
+from presafe.judges.prefixes import prefix_judge
 from presafe.records import Prompt, Trace
 from presafe.thinking import ThinkFormat
 

@@ -25,6 +25,7 @@ from sklearn.svm import SVC
 
 from benchmarks.lookalikes import noun_phrases, restyled, swapped
 from benchmarks.ratio import Metric, save
+from presafe import storage
 from presafe.signals.baselines import FrozenEmbeddings
 from presafe.signals.classifier import EncoderSpec
 
@@ -142,7 +143,7 @@ def _rows(name: str) -> list[dict[str, str]]:
 
 
 def _lines(name: str, column: str) -> list[str]:
-    return [json.loads(line)[column] for line in (DATA / name).read_text(encoding="utf-8").splitlines()]
+    return [json.loads(line)[column] for line in storage.read_lines(str(DATA / name))]
 
 
 if __name__ == "__main__":

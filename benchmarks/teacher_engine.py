@@ -8,7 +8,7 @@ from presafe.config import Decoding, PrefixSettings, TransformersSettings
 from presafe.engines.engine import Completion, Query
 from presafe.engines.exported import LoadedModel, load_base
 from presafe.engines.transformers_engine import TransformersEngine
-from presafe.judges import prefix_judge
+from presafe.judges.prefixes import prefix_judge
 from presafe.organism import build, prompts
 
 BATCH, NEW_TOKENS = 32, 64

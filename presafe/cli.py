@@ -9,29 +9,33 @@ from importlib import import_module
 
 import yaml
 
-from presafe.config import STAGES, Config, load_config
+from presafe.config import STAGES, Config, load_config, load_serve
 from presafe.errors import UserError
-from presafe.runtime import check_storage, demands, imported
 
 StageFunction = Callable[..., None]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point of the console script. Exits with code 2 and one message where the user gave something wrong."""
+    """Entry point of the console script. Exits with code 2 and one message where the user gave something wrong.
+
+    Ray and torch take seconds to import, so that no module is imported before its verb is given.
+    """
     parsed = command_line().parse_args(arguments)
     with _user_errors():
         if parsed.verb == "serve":
-            imported("serve.launch:serve_model")(parsed.model, parsed.settings)
+            settings = load_serve(parsed.settings)
+            import_module("serve.checks").check(parsed.model, settings)  # in a second: what is behind it takes longer
+            import_module("serve.launch").serve_model(parsed.model, settings)
             return
         if parsed.verb == "watch":
-            imported("presafe.watch:run_watch")(parsed.run, png=parsed.png, follow=parsed.follow)
+            import_module("presafe.watch").run_watch(parsed.run, png=parsed.png, follow=parsed.follow)
             return
         if parsed.verb == "key":
             options = {name: value for name, value in vars(parsed).items() if name != "verb"}
-            imported("serve.key_command:run_key")(**options)
+            import_module("serve.key_command").run_key(**options)
             return
         if parsed.verb == "promote":
-            code = imported("serve.promote:run_promote")(
+            code = import_module("serve.promote").run_promote(
                 parsed.run,
                 parsed.settings,
                 policy=parsed.policy,
@@ -42,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             )
             raise SystemExit(code)
         config = load_config(parsed.config, parsed.overrides)
-        check_storage(config)
+        import_module("presafe.runtime").check_storage(config)
         if parsed.verb == "align" and parsed.plan:
             print(import_module("presafe.align.preview").plan_text(config, parsed.gpus))
         elif parsed.dry_run:
@@ -97,7 +101,7 @@ def run_pipeline(config: Config, *, force: bool) -> None:
 def describe(config: Config) -> str:
     """The resolved config as YAML, and what each stage will ask of the cluster."""
     lines = [yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), "# what the run asks of the cluster"]
-    for demand in demands(config):
+    for demand in import_module("presafe.runtime").demands(config):
         placement, total = demand.placement, demand.total
         lines.append(
             f"# {demand.stage:9} {demand.num_workers} worker(s) of {placement.num_cpus:g} CPU and "

@@ -44,6 +44,7 @@ LOCAL_ENV = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_BACKEND_LOG_LEVEL": "fatal",
     "RAY_prestart_worker_first_driver": "0",  # it starts a process a CPU, without WORKER_ENV, that nothing here can use
+    "RAY_SERVE_PROXY_MIN_DRAINING_PERIOD_S": "0.5",  # no balancer in front has to learn of it
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30",  # at 5 s busy cores restart the proxy over and over
 }
 """Of a private local cluster: its processes inherit them from the driver. What the user exported wins."""

@@ -81,6 +81,25 @@ def read_text(url: str) -> str:
     return text
 
 
+def read_lines(url: str) -> list[str]:
+    """Lines of a JSONL file that hold something, bytes that are no UTF-8 replaced.
+
+    They end at a line feed alone: `str.splitlines` also breaks at U+2028 and its like, which a JSON text may hold as
+    they are.
+    """
+    fs, path = _open(url)
+    with fs.open(path, "rb") as file:
+        text = file.read().decode("utf-8", "replace")
+    return [line for line in text.split("\n") if line.strip()]
+
+
+def starts_with(url: str, start: bytes) -> bool:
+    """Whether a file begins so."""
+    fs, path = _open(url)
+    with fs.open(path, "rb") as file:
+        return bool(file.read(len(start)) == start)
+
+
 def read_json(url: str) -> Any:
     try:
         return json.loads(read_text(url))

@@ -9,10 +9,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING
 
 from presafe.errors import user_error
+
+if TYPE_CHECKING:  # it imports torch, which who only deploys a model does not need
+    from transformers import PreTrainedTokenizerBase
 
 Message = Mapping[str, str]
 
@@ -37,7 +39,7 @@ class ThinkFormat:
     whether the CoT-ON prompt already holds the opening tag.
     """
 
-    tokenizer: PreTrainedTokenizerBase
+    tokenizer: "PreTrainedTokenizerBase"
     open_tag: str
     close_tag: str
     empty_block: str
@@ -165,7 +167,7 @@ def _joined(segments: list[str]) -> str:
     return "".join(parts)
 
 
-def think_format(tokenizer: PreTrainedTokenizerBase) -> ThinkFormat:
+def think_format(tokenizer: "PreTrainedTokenizerBase") -> ThinkFormat:
     """Read the think format off `tokenizer.chat_template`.
 
     Raises UserError where the tokenizer has no chat template or the template knows no think block.
@@ -196,7 +198,7 @@ def think_format(tokenizer: PreTrainedTokenizerBase) -> ThinkFormat:
     return ThinkFormat(tokenizer, f"<{tag}>", f"</{tag}>", block, opened_by_prompt)
 
 
-def _render(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], *, enable_thinking: bool) -> str:
+def _render(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Message], *, enable_thinking: bool) -> str:
     text = tokenizer.apply_chat_template(
         [dict(m) for m in messages], tokenize=False, add_generation_prompt=True, enable_thinking=enable_thinking
     )

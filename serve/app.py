@@ -4,7 +4,7 @@ import asyncio
 import gc
 import time
 from contextlib import AsyncExitStack, aclosing
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
@@ -13,7 +13,7 @@ from ray import serve
 
 from presafe import storage
 from presafe.config import Endpoint as EndpointSettings
-from presafe.engines.exported import check_model
+from serve.checks import servable_card
 from serve.door import BODY, Door
 from serve.engine import EngineError
 from serve.errors import HANDLERS, LONGEST_PARAM, ApiError, shortened, status_of
@@ -22,9 +22,11 @@ from serve.observe import Observer, Watch
 from serve.openapi import describe
 from serve.playground import router as playground
 from serve.protocol import ChatRequest
-from serve.replica import Replica, servable_card, start
 from serve.reply import Reply
 from serve.streaming import EventStream, server_sent_events
+
+if TYPE_CHECKING:
+    from serve.replica import Replica
 
 TURNED_AWAY = 256
 """Requests that a replica holds beside those that generate: to be told 503, or how the replica is."""
@@ -41,6 +43,8 @@ def build(args: dict[str, Any]) -> serve.Application:
     """The application, of the fields of ServeArgs. Raises ValueError where they, or the model's card, are wrong."""
     settings = ServeArgs.model_validate(args)
     if settings.unaligned:
+        from presafe.engines.exported import check_model  # imports torch, which who deploys does not need otherwise
+
         check_model(settings.model)
     else:
         servable_card(settings.model, settings)
@@ -72,6 +76,8 @@ class Endpoint:
     """
 
     def __init__(self, settings: ServeArgs) -> None:
+        from serve.replica import start  # imports torch, which who deploys does not need
+
         context = serve.get_replica_context()
         scaling = settings.autoscaling
         self._settings, self._created = settings, int(time.time())
@@ -86,6 +92,7 @@ class Endpoint:
 
     def check_health(self) -> None:
         """Ray Serve replaces a replica where this raises."""
+        self._door.look()
         settings = self._settings
         at_once = settings.vllm.max_num_seqs if settings.engine == "vllm" else settings.batching.max_requests_per_batch
         self._observer.state(self._engine.load, at_once)

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import queue
+import sys
 from contextlib import suppress
 from datetime import UTC, datetime
 from io import TextIOWrapper
@@ -123,15 +124,18 @@ class _LineFile(RotatingFileHandler):
         return stream
 
     def emit(self, record: logging.LogRecord) -> None:
-        lost = self.lost
+        lost, failing = self.lost, self._failing
         super().emit(record)
         self._failing = self.lost > lost
+        if failing and not self._failing:
+            logger.warning("decision log: %s is written again; %d lines were lost so far", self.baseFilename, self.lost)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802 - as logging names it
         """Count the line and drop the stream, which may hold part of it; the next line opens the file again."""
         self.lost += 1
         if not self._failing:
-            logger.exception("decision log: %s cannot be written; lines are lost", self.baseFilename)
+            error = sys.exc_info()[1]
+            logger.error("decision log: %s cannot be written (%s); lines are lost", self.baseFilename, error)
         stream, self.stream = self.stream, None
         if stream is not None:
             with suppress(OSError):

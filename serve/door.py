@@ -50,6 +50,11 @@ class Door:
         self.ongoing = 0
         """Requests that were read and are not over."""
 
+    def look(self) -> None:
+        """Read the key file again where it has changed."""
+        if self._keys is not None:
+            self._keys.look()
+
     def identify(self, headers: Mapping[str, str]) -> Key | None:
         """Whose request it is; None where the endpoint asks for no key. Raises ApiError 401."""
         if self._keys is None:

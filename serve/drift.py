@@ -5,18 +5,24 @@ the reference's q. Common practice reads below 0.1 as stable, 0.1 to 0.25 as wor
 """
 
 import json
+import logging
 import math
+import re
 from collections import deque
 from collections.abc import Iterable, Sequence
 
 from presafe import storage
 from presafe.errors import UserError, user_error
 
+logger = logging.getLogger("ray.serve")
+
 BINS = 10
 ALARM_PSI = 0.25
 """At or above it the alarm goes off."""
 CLEAR_PSI = 0.1
 """Below it the alarm ends: between the two it stays what it was."""
+_LOG_NAME = re.compile(r"\.jsonl(\.\d+)?$")
+"""A decision log, or a file that it was rotated to."""
 PRIOR = 0.5
 """Added to the count of every bin (Jeffreys' prior), so that an empty one has a logarithm."""
 
@@ -84,12 +90,14 @@ class DriftMonitor:
 def load_reference(path: str) -> list[int]:
     """Counts by bin [10] of a decision log (`.jsonl`), or those a JSON file holds as `{"counts": [...]}`.
 
-    Raises UserError where it is neither, or holds no decision.
+    Raises UserError where it is neither, cannot be read, or holds no decision.
     """
     if not storage.exists(path):
         raise _no_reference(path, "is not there")
     try:
-        counts = _log_counts(path) if path.endswith(".jsonl") else _stored_counts(storage.read_json(path))
+        counts = _log_counts(path) if _LOG_NAME.search(path) else _stored_counts(storage.read_json(path))
+    except OSError as error:
+        raise _no_reference(path, f"cannot be read ({error.strerror or error})") from error
     except (KeyError, TypeError, ValueError) as error:
         raise error if isinstance(error, UserError) else _no_reference(path, f"is neither ({error!r})") from error
     if sum(counts) == 0:
@@ -98,8 +106,26 @@ def load_reference(path: str) -> list[int]:
 
 
 def _log_counts(path: str) -> list[int]:
-    probabilities = [json.loads(line)["refuse_probability"] for line in storage.read_text(path).splitlines() if line]
-    return histogram(math.nan if probability is None else probability for probability in probabilities)
+    """Counts of a log's decisions. A crash or a full disk leaves half a line: such ones are told of and left out."""
+    probabilities, broken = [], []
+    for number, line in enumerate(storage.read_lines(path), start=1):
+        try:
+            probabilities.append(_probability(line))
+        except (KeyError, TypeError, ValueError):
+            broken.append(number)
+    if broken and probabilities:
+        logger.warning("drift reference %s: %d line(s) hold no decision, the first is %d", path, len(broken), broken[0])
+    return histogram(probabilities)
+
+
+def _probability(line: str) -> float:
+    """Of one line of a decision log; NaN where it says null. Raises ValueError or its like where it is no such line."""
+    probability = json.loads(line)["refuse_probability"]
+    if probability is None:
+        return math.nan
+    if isinstance(probability, bool) or not 0 <= probability <= 1:
+        raise ValueError(f"refuse_probability {probability!r}")
+    return float(probability)
 
 
 def _stored_counts(content: dict[str, list[int]]) -> list[int]:

@@ -6,7 +6,6 @@ from typing import Any
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
-from openai.types import ErrorObject
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
@@ -46,9 +45,7 @@ def error_body(
 ) -> dict[str, Any]:
     """The body of an error; `kind` is OpenAI's `type`."""
     param = None if param is None else shortened(param, LONGEST_PARAM)
-    return {
-        "error": ErrorObject(message=shortened(message, LONGEST_MESSAGE), type=kind, param=param, code=code).to_dict()
-    }
+    return {"error": {"message": shortened(message, LONGEST_MESSAGE), "type": kind, "param": param, "code": code}}
 
 
 INTERNAL_ERROR = error_body("the server failed; its log says why", kind="server_error")

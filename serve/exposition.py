@@ -46,7 +46,7 @@ class _Merged(Collector):
     def collect(self) -> Iterator[Metric]:
         families: dict[str, Metric] = {}
         for text in filter(None, self._texts):
-            ours = "\n".join(line for line in text.splitlines() if _OURS.match(line))
+            ours = "\n".join(line for line in text.split("\n") if _OURS.match(line))
             for family in text_string_to_metric_families(ours):
                 families.setdefault(family.name, family)
                 if families[family.name] is not family:

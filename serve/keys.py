@@ -69,7 +69,7 @@ class KeyRing:
 
         Every stored digest is compared, each in constant time: how long it takes tells nothing of which one was near.
         """
-        self._look()
+        self.look()
         scheme, _, token = (authorization or "").partition(" ")
         if scheme.lower() != "bearer":
             return None
@@ -80,8 +80,8 @@ class KeyRing:
                 found = key
         return found
 
-    def _look(self) -> None:
-        """Read the file again where it has changed."""
+    def look(self) -> None:
+        """Read the file again where it has changed. Call it also where no request comes: a broken file is told of."""
         now = self._clock()
         if now - self._looked < LOOK_SECONDS:
             return
@@ -95,7 +95,7 @@ class KeyRing:
         except UserError as error:
             logger.error("the last good API keys stay in force: %s", error)
             return
-        logger.info("%d API keys read from %s", len(self._keys), self._path)
+        logger.warning("the API keys have changed: %d are read from %s", len(self._keys), self._path)
 
 
 def token_digest(token: str) -> str:
@@ -129,16 +129,18 @@ def read_keys(path: str) -> list[Key]:
 
 def _broken(path: str, problem: str) -> UserError:
     return user_error(
-        found=f"the key file {path}, which is no good ({problem})",
+        found=f"the key file {path}, which is no good ({' '.join(problem.split())})",
         needed="`keys`, a list of id, sha256 and, if you like, requests_per_minute and concurrency",
         change=f"mend it, or make one by: presafe key add {path} ID",
     )
 
 
 def _signature(path: str) -> tuple[int, int, int] | None:
-    """Changes with the file: a new one in its place has another inode, even with the same size and time."""
+    """Changes with the file and with who may write it: a new one in its place has another inode, even with the same
+    size and time.
+    """
     try:
         status = os.stat(path)
     except OSError:
         return None
-    return status.st_mtime_ns, status.st_size, status.st_ino
+    return status.st_ctime_ns, status.st_size, status.st_ino

@@ -1,75 +1,126 @@
-"""Starts the endpoint: the verb `presafe serve` checks its arguments, joins or starts Ray, and serves."""
+"""Starts the endpoint: the verb `presafe serve` joins or starts Ray, serves, and ends as it was told to."""
 
 import logging
-import signal
-import socket
-import threading
+import os
+import re
+import sys
+import time
+import traceback
+from collections.abc import Callable
 
+import ray
 from ray import serve
 from ray.serve.schema import LoggingConfig
 
-from presafe.config import Cluster, load_serve
-from presafe.errors import user_error
+from presafe.config import Cluster, Serve
+from presafe.errors import UserError
 from presafe.runtime import connect, demand, preflight
 from serve.app import ServeArgs, build
+from serve.checks import check_address, log_folder
+from serve.operator_log import OperatorLog
+from serve.processes import adopt_orphans
+from serve.stopping import LOOK_S, ClusterLostError, ClusterWatch, Signals, drain, give_up
 
 APPLICATION = "presafe"
 QUIET = LoggingConfig(log_level="WARNING", enable_access_log=False)
 
 
-def serve_model(model: str, overrides: list[str]) -> None:
-    """`presafe serve MODEL key=value ...`: join or start Ray and serve until interrupted.
+def serve_model(model: str, settings: Serve) -> None:
+    """`presafe serve MODEL key=value ...`, with arguments that `serve.checks` has seen: serve until a signal.
 
-    What the user gave is checked first, before a cluster is started for it.
+    Ends this process: with code 0 after a signal, 2 for what is wrong all the same, 1 where it could not start or its
+    cluster is lost.
     """
-    settings = load_serve(overrides)
-    _check_port(settings.host, settings.port)
-    args = ServeArgs(model=model, **settings.model_dump(exclude={"host", "port"}))
+    args = ServeArgs(model=model, **settings.model_dump(exclude={"host", "port", "log_folder"}))
     build(args.model_dump(mode="json"))
-    connect(Cluster(), metrics=True)
-    preflight(demand("serve", settings.workers))
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a supervisor's stop is like Ctrl-C
+    signals = Signals()
+    signals.install()
+    adopt_orphans()
+    exit_code = 1
     try:
-        launch(args, settings.host, settings.port)
-        threading.Event().wait()
+        connect(Cluster(), metrics=True)
+        signals.install()  # Ray has put its own in their place
+        preflight(demand("serve", settings.workers))
+        log = _operator_log(settings)
+        _serve(args, settings, signals, log)
+        exit_code = 0
     except KeyboardInterrupt:
-        serve.shutdown()
+        exit_code = 0
+        print("presafe: ended at once", file=sys.stderr)
+    except ClusterLostError:  # it has been told
+        pass
+    except (UserError, RuntimeError) as error:
+        exit_code = 2 if isinstance(error, UserError) else 1
+        print(f"presafe: {error}", file=sys.stderr)
+    except Exception:
+        traceback.print_exc()
+        raise
+    finally:
+        give_up(exit_code)
+    raise SystemExit(exit_code)
 
 
-def launch(args: ServeArgs, host: str, port: int) -> None:
+def _serve(args: ServeArgs, settings: Serve, signals: Signals, log: OperatorLog) -> None:
+    launch(args, settings.host, settings.port, meanwhile=log.follow)
+    log.tell(f"presafe: warnings and errors are told here and in {log.path}")
+    watch = ClusterWatch()
+
+    def look() -> None:
+        watch.check()
+        log.follow()
+
+    signals.serving = True
+    try:
+        while not signals.asked:
+            look()
+            time.sleep(LOOK_S)
+        log.tell(f"presafe: stopping; new requests are refused, running ones have {settings.drain_s:g} s to end")
+        if not drain(settings.drain_s, look):
+            log.tell(f"presafe: requests that still run after {settings.drain_s:g} s are cut off")
+        watch.shut_down()
+        signals.ignore()
+    except ClusterLostError as error:
+        log.tell(f"presafe: {error}; the endpoint has ended")
+        raise
+    finally:
+        log.close()
+
+
+def launch(args: ServeArgs, host: str, port: int, meanwhile: Callable[[], None] = lambda: None) -> None:
     """Serve a model on http://HOST:PORT and print how to ask it.
 
-    Raises UserError where the port is taken or the model is none, RuntimeError where a replica cannot start.
+    Raises UserError where the port is taken, the model is none, or a replica says that a setting is wrong; RuntimeError
+    where a replica cannot start. `meanwhile` is called again and again until it has.
     """
-    _check_port(host, port)
+    check_address(host, port)
     application = build(args.model_dump(mode="json"))
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     serve.start(http_options={"host": host, "port": port}, logging_config=QUIET)
-    _run(application)
+    _run(application, meanwhile)
     print(_usage(f"http://{host}:{port}", args.served_name), flush=True)
 
 
-def _run(application: serve.Application) -> None:
-    """Deploy. Ray Serve's own error names the deployment that failed, but not why."""
-    try:
-        serve.run(application, name=APPLICATION, route_prefix="/", logging_config=QUIET)
-    except RuntimeError as error:
-        deployments = serve.status().applications[APPLICATION].deployments.values()
-        serve.shutdown()
-        raise RuntimeError("\n".join(deployment.message for deployment in deployments)) from error
+def _run(application: serve.Application, meanwhile: Callable[[], None]) -> None:
+    """Deploy. Serve's own waiting starts a replica that fails again and again, and then says that it did not why."""
+    target = serve.RunTarget(application, name=APPLICATION, route_prefix="/", logging_config=QUIET)
+    serve.run_many([target], wait_for_applications_running=False)
+    while (status := serve.status().applications[APPLICATION]).status != "RUNNING":
+        told = "\n".join(deployment.message for deployment in status.deployments.values())
+        if wrong := re.findall(rf"{UserError.__module__}\.{UserError.__name__}: (.+)", told):
+            serve.shutdown()
+            raise UserError(wrong[-1])
+        if status.status == "DEPLOY_FAILED":
+            serve.shutdown()
+            raise RuntimeError(told or status.message)
+        meanwhile()
+        time.sleep(LOOK_S)
 
 
-def _check_port(host: str, port: int) -> None:
-    """Bind and let go: Serve itself would fail late, in another process, and retry."""
-    try:
-        with socket.create_server((host, port)):
-            pass
-    except OSError as error:
-        raise user_error(
-            found=f"the address {host}:{port}, which cannot be listened on ({error.strerror or error})",
-            needed="a free one",
-            change="set another serve.port, or stop what listens there",
-        ) from error
+def _operator_log(settings: Serve) -> OperatorLog:
+    logs = ray._private.worker._global_node.get_logs_dir_path()
+    return OperatorLog(
+        os.path.join(log_folder(settings), f"serve-{settings.port}.log"), followed=os.path.join(logs, "serve")
+    )
 
 
 def _usage(url: str, model: str) -> str:

@@ -8,7 +8,7 @@ from transformers import AutoConfig
 
 from presafe import storage
 from presafe.config import Endpoint, PrefixSettings, Workers
-from presafe.engines.card import Card, read_card
+from presafe.engines.card import Card
 from presafe.engines.exported import LoadedModel, check_model, load_base, load_exported
 from presafe.engines.vllm_engine import import_vllm
 from presafe.errors import UserError, user_error
@@ -16,15 +16,13 @@ from presafe.judges.prefixes import prefix_judge
 from presafe.thinking import ThinkFormat
 from serve.batching import BatchingEngine
 from serve.chat import Chat
+from serve.checks import servable_card, weights_folder
 from serve.engine import Engine
 from serve.errors import ApiError
 from serve.protocol import ChatRequest
 from serve.refusal import BEGINNING, RefusalReader
 from serve.reply import Served
 from serve.steering import GateRule
-
-LINEAR_LAYER = -1
-"""The only layer whose probe an engine's logits show."""
 
 
 @dataclass(frozen=True)
@@ -130,26 +128,6 @@ def start(model: str, settings: Endpoint) -> Replica:
         [] if card is None else [example.model_dump() for example in card.examples],
         max_prompt_tokens * settings.access.max_bytes_per_token,
     )
-
-
-def servable_card(model: str, settings: Endpoint) -> Card:
-    """The card of an exported model. Raises UserError where its head cannot be the gate that `settings` ask for."""
-    card = read_card(model)
-    head = card.head
-    if settings.gate != "off" and head.kind != "readout" and (head.kind, head.layer) != ("linear", LINEAR_LAYER):
-        raise user_error(
-            found=f"a {head.kind} head at layer {head.layer}, and gate={settings.gate}",
-            needed="a linear head at layer -1 or a readout head: what an engine's logits show",
-            change="serve it with gate=off, or train such a head",
-        )
-    return card
-
-
-def weights_folder(model: str, card: Card | None) -> str:
-    """Where tokenizer and configuration of the served model are."""
-    if card is None:
-        return model
-    return storage.join(storage.absolute(model), "full") if card.weights == "full" else card.base_model
 
 
 def positions(folder: str) -> int:

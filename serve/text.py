@@ -3,11 +3,12 @@
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING, Literal
 
 from presafe.thinking import ThinkFormat
+
+if TYPE_CHECKING:  # it imports torch, which who only deploys a model does not need
+    from transformers import PreTrainedTokenizerBase
 
 Channel = Literal["reasoning", "answer", "refusal"]
 """`refusal` is an answer in the endpoint's own words; a model writes the other two."""

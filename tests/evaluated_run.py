@@ -8,7 +8,7 @@ from presafe import storage
 from presafe.engines.card import read_card
 from presafe.evaluate.measurements import measure
 from presafe.evaluate.report import write_report
-from presafe.judges import JudgeReport
+from presafe.judges.agreement import JudgeReport
 from presafe.records import EvalRecord
 from presafe.stages import run_stage
 from run_directory import config

@@ -172,3 +172,5 @@ class Serve(Endpoint):
     """Address to listen on."""
     port: int = Field(8000, ge=1, le=65535)
     """Port to listen on."""
+    log_folder: str | None = None
+    """Folder of `serve-PORT.log`; without one, `presafe` in $XDG_STATE_HOME or ~/.local/state."""

@@ -1,10 +1,12 @@
 """The whole configuration, and how it is read: a YAML file plus dotted overrides (`align.lora.r=16`)."""
 
 from collections.abc import Sequence
-from typing import Any, Self, TypeVar
+from difflib import get_close_matches
+from typing import Any, Self, TypeVar, get_args
 
 import yaml
 from pydantic import ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from presafe import storage
 from presafe.config.align import Align, Gate
@@ -101,8 +103,34 @@ def validated(kind: type[Section], values: dict[str, Any], overrides: Sequence[s
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']} (found {e['input']!r})" for e in error.errors()]
+        lines = [_problem(kind, details) for details in error.errors()]
         raise UserError("; ".join(lines) + "; correct the config or the override") from error
+
+
+def _problem(kind: type[Settings], error: ErrorDetails) -> str:
+    """One of pydantic's errors in a line: where, what, and for an unknown key the one that it is near to."""
+    name = ".".join(map(str, error["loc"]))
+    if error["type"] == "extra_forbidden":
+        near = get_close_matches(str(error["loc"][-1]), _keys(kind, error["loc"][:-1]), n=1)
+        return f"{name}: unknown key" + (f", did you mean {near[0]}?" if near else "")
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{name}: {message} (found {error['input']!r})" if name else message
+
+
+def _keys(kind: type[Settings], location: Sequence[int | str]) -> list[str]:
+    """Keys of the section that is at `location` in `kind`; of a union, those of all its members."""
+    sections = [kind]
+    for part in location:
+        fields = [section.model_fields[str(part)].annotation for section in sections if part in section.model_fields]
+        sections = [found for annotation in fields for found in _sections(annotation)] or sections
+    return [key for section in sections for key in section.model_fields]
+
+
+def _sections(annotation: Any) -> list[type[Settings]]:
+    """The sections that an annotation names, itself or inside a union, a list or an Annotated."""
+    if isinstance(annotation, type) and issubclass(annotation, Settings):
+        return [annotation]
+    return [found for inner in get_args(annotation) for found in _sections(inner)]
 
 
 def _apply(values: dict[str, Any], override: str) -> None:

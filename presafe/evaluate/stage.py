@@ -10,7 +10,8 @@ from presafe.engines.start import ModelSpec
 from presafe.evaluate.measurements import Measurement, measure
 from presafe.evaluate.report import write_report
 from presafe.evaluate.verdicts import eval_records
-from presafe.judges import JudgeReport, check_judges, judge_answers
+from presafe.judges.agreement import JudgeReport
+from presafe.judges.answers import check_judges, judge_answers
 from presafe.records import Decision, EvalRecord, Prompt
 from presafe.runtime import connect, demand, model_folder, preflight
 from presafe.stages import Rows, run_stage

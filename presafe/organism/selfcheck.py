@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from presafe.config import Decoding, PrefixSettings
 from presafe.errors import user_error
-from presafe.judges import prefix_judge
+from presafe.judges.prefixes import prefix_judge
 from presafe.organism.options import SuiteName
 from presafe.organism.sources import Row, suite
 from presafe.records import Decision, FinishReason

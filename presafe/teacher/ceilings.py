@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from presafe.config import Teacher
 from presafe.engines.job import Generation
 from presafe.errors import user_error
-from presafe.judges import JudgedAnswer
+from presafe.judges.answers import JudgedAnswer
 from presafe.records import Decision
 
 

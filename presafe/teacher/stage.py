@@ -10,13 +10,9 @@ from presafe.config import Config, PrefixSettings
 from presafe.engines.exported import check_model
 from presafe.engines.job import Job, read_generations, run_generation
 from presafe.engines.start import ModelSpec, check_engine
-from presafe.judges import (
-    JudgedAnswer,
-    JudgeReport,
-    check_judges,
-    judge_answers,
-    prefix_judge,
-)
+from presafe.judges.agreement import JudgeReport
+from presafe.judges.answers import JudgedAnswer, check_judges, judge_answers
+from presafe.judges.prefixes import prefix_judge
 from presafe.records import TeacherAnswer, Trace
 from presafe.runtime import connect, demand, model_folder, preflight, resolved
 from presafe.stages import Rows, run_stage

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
 from presafe.graders import check_answers
-from presafe.judges import JudgedAnswer
+from presafe.judges.answers import JudgedAnswer
 from presafe.records import Trace
 
 REASONS = ("truncated", "filtered", "refused", "unscored", "wrong")

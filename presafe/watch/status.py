@@ -79,7 +79,7 @@ def _json(folder: str, name: str) -> dict[str, Any] | None:
 
 def _rows(url: str) -> list[Row]:
     """Rows of a file that may be a copy made while it was written: its last line may be cut off."""
-    lines = storage.read_text(url).splitlines() if storage.exists(url) else []
+    lines = storage.read_lines(url) if storage.exists(url) else []
     rows: list[Row] = []
     for number, line in enumerate(lines, start=1):
         try:

@@ -8,7 +8,7 @@ import pytest
 from presafe.config import ClassifierSettings, Decoding, LlmSettings, PrefixSettings, TransformersSettings
 from presafe.engines.job import Generation
 from presafe.errors import UserError
-from presafe.judges import JudgedAnswer, check_judges, judge_answers
+from presafe.judges.answers import JudgedAnswer, check_judges, judge_answers
 from presafe.judges.classifier import Classifier, check_classifier, decision_of
 from presafe.records import to_table
 from presafe.storage import write_rows

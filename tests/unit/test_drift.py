@@ -1,6 +1,7 @@
 """The drift alarm: its index, its window, and when it goes off and ends."""
 
 import json
+import logging
 import math
 import random
 
@@ -9,8 +10,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from presafe.errors import UserError
+from serve.audit import AuditLog, DecisionRecord
 from serve.drift import ALARM_PSI, BINS, CLEAR_PSI, DriftMonitor, bin_of, histogram, load_reference, stability_index
 
+DECIDED = {
+    "request_id": "chatcmpl-1",
+    "choice": 0,
+    "key_id": None,
+    "model": "presafe",
+    "path": "think",
+    "threshold": 0.5,
+    "gate": "off",
+    "gate_path": None,
+    "finish_reason": "stop",
+    "prompt_tokens": 1,
+    "completion_tokens": 1,
+    "reasoning_tokens": 1,
+    "seconds_to_decision": 0.1,
+    "seconds": 0.2,
+    "conversation_sha256": "",
+}
 PROBABILITY = st.floats(0, 1) | st.just(math.nan)
 COUNTS = st.lists(st.integers(0, 10_000), min_size=BINS, max_size=BINS)
 
@@ -112,6 +131,34 @@ def test_a_decision_log_is_a_reference(tmp_path):
         "".join(json.dumps({"refuse_probability": p, "path": "think"}) + "\n" for p in (0.05, 0.5, 0.55, None))
     )
     assert load_reference(str(path)) == [1, 0, 0, 0, 0, 2, 0, 0, 0, 1]
+
+
+@pytest.mark.parametrize("separator", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e"])
+def test_a_log_with_texts_is_a_reference_whatever_ends_a_line_elsewhere(tmp_path, separator):
+    log = AuditLog(str(tmp_path), "replica", max_bytes=1_000_000, files=2)
+    for k in range(3):
+        messages = [{"role": "user", "content": f"one{separator}two {k}"}]
+        log.write(DecisionRecord.model_validate({**DECIDED, "messages": messages, "refuse_probability": 0.95}))
+    log.close()
+    assert load_reference(str(tmp_path / "replica.jsonl")) == [0] * 9 + [3]
+
+
+def test_half_lines_of_a_log_are_told_of_and_left_out(tmp_path, caplog):
+    path = tmp_path / "replica.jsonl"
+    whole = json.dumps({"refuse_probability": 0.05}) + "\n"
+    last = '{"refuse_probability": 0.05, "messages": "\u00e9'.encode()[:-1]
+    path.write_bytes(f'{whole}{{"refuse_proba\n{whole}'.encode() + last)
+    with caplog.at_level(logging.WARNING, logger="ray.serve"):
+        assert load_reference(str(path)) == [2] + [0] * 9
+    assert "2 line(s) hold no decision, the first is 2" in caplog.text
+
+
+def test_a_rotated_log_is_a_reference_and_a_folder_is_none(tmp_path):
+    path = tmp_path / "replica.jsonl.1"
+    path.write_text(json.dumps({"refuse_probability": 0.5}) + "\n")
+    assert sum(load_reference(str(path))) == 1
+    with pytest.raises(UserError, match="cannot be read"):
+        load_reference(str(tmp_path))
 
 
 def test_stored_counts_are_a_reference(tmp_path):

@@ -9,7 +9,7 @@ from presafe.config import Decoding, PrefixSettings, TransformersSettings
 from presafe.engines.engine import Query
 from presafe.engines.exported import load_base
 from presafe.engines.transformers_engine import TransformersEngine
-from presafe.judges import prefix_judge
+from presafe.judges.prefixes import prefix_judge
 from run_directory import save_model
 
 LONG_OPENING = "please add two and three and " * 6

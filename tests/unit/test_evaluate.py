@@ -9,7 +9,7 @@ from presafe.engines.job import Generation
 from presafe.evaluate import table
 from presafe.evaluate.measurements import measure
 from presafe.evaluate.verdicts import eval_records
-from presafe.judges import prefix_judge
+from presafe.judges.prefixes import prefix_judge
 from presafe.records import Prompt
 from presafe.statistics import wilson
 

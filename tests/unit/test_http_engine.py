@@ -12,7 +12,7 @@ from presafe.config import Decoding, PrefixSettings
 from presafe.engines.engine import Completion, Query
 from presafe.engines.http_engine import HttpEngine
 from presafe.errors import UserError
-from presafe.judges import prefix_judge
+from presafe.judges.prefixes import prefix_judge
 from scripted_endpoint import KEY, MEETING, REFUSAL, RETRY_AFTER_S
 
 SAMPLED = Decoding(temperature=0.7, top_p=0.9, max_new_tokens=50)

@@ -11,8 +11,8 @@ import pytest
 from presafe.config import PrefixSettings
 from presafe.engines.job import Generation
 from presafe.errors import UserError
-from presafe.judges import JudgedAnswer, JudgeReport
-from presafe.judges.agreement import agreement
+from presafe.judges.agreement import JudgeReport, agreement
+from presafe.judges.answers import JudgedAnswer
 from presafe.judges.human import read_human_labels
 from presafe.judges.verdicts import DECISIONS, Verdict, VerdictTable
 from presafe.storage import write_rows

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 
 from presafe.config import PrefixSettings
 from presafe.errors import UserError
-from presafe.judges import prefix_judge
+from presafe.judges.prefixes import prefix_judge
 from presafe.organism import build, building, prompts, selfcheck, suite, words
 from presafe.organism.arithmetic import draw_problem
 from presafe.organism.corpus import HARMFUL_ANSWERS, REFUSALS, draw_dialogues

@@ -10,7 +10,7 @@ from presafe import storage
 from presafe.config import Config, LlmSettings, PrefixSettings, Teacher
 from presafe.engines.job import Generation
 from presafe.errors import UserError
-from presafe.judges import JudgedAnswer, judge_answers
+from presafe.judges.answers import JudgedAnswer, judge_answers
 from presafe.records import Prompt
 from presafe.teacher.ceilings import Answered, Failure, check_answers, check_failures
 from presafe.teacher.tasks import answer_tasks, cot_on_tasks

@@ -19,7 +19,7 @@ from presafe.engines.job import Job, Task, read_generations, run_generation
 from presafe.engines.start import ModelSpec, start_transformers, vllm_model
 from presafe.engines.vllm_engine import VllmEngine
 from presafe.errors import UserError
-from presafe.judges import prefix_judge
+from presafe.judges.prefixes import prefix_judge
 from presafe.organism.corpus import draw_dialogues
 
 GREEDY = Decoding(temperature=0, max_new_tokens=60)

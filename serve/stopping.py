@@ -1,0 +1,157 @@
+"""How `presafe serve` ends: drained after a signal, at once after a second one, or since its cluster died under it."""
+
+import atexit
+import os
+import re
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+import ray
+from ray import serve
+from ray._private.ray_logging import stdout_deduplicator
+from ray.exceptions import GetTimeoutError, RayError
+from ray.serve.context import _get_global_client
+
+from serve.checks import is_private
+from serve.processes import is_running, kill_descendants
+
+LOOK_S = 0.2
+"""How often the state of the cluster and the operator's log are looked at."""
+ANSWER_S = 30.0
+"""How long an actor of Serve may take to answer: busy cores are no dead ones."""
+SHUTDOWN_S = 6.0
+"""How long replicas may take to write what they have left, once no request runs."""
+EXIT_S = 8.0
+"""How long Ray may take to end its own processes, and this one to exit."""
+PROXIES = "SERVE_PROXY_ACTOR"
+TOLD_HERE = (
+    "PYTHON worker processes have been started",  # more than cores: intended
+    "Raylet is terminated",
+    "ServeController.* failed",
+)
+"""What Ray would print of a cluster's end, in many lines."""
+
+
+class ClusterLostError(RuntimeError):
+    """A process that nobody restarts has ended."""
+
+
+class Signals:
+    """SIGTERM and Ctrl-C: while it serves, the first one sets `asked`; any other one raises KeyboardInterrupt."""
+
+    def __init__(self) -> None:
+        self.asked, self.serving = False, False
+
+    def install(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on)
+
+    @staticmethod
+    def ignore() -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
+
+    def _on(self, _: int, __: FrameType | None) -> None:
+        if self.asked or not self.serving:
+            raise KeyboardInterrupt
+        self.asked = True
+
+
+class ClusterWatch:
+    """Looks whether what the endpoint stands on still runs. Replicas and proxies are Serve's to restart."""
+
+    def __init__(self) -> None:
+        stdout_deduplicator.skip_re = re.compile("|".join(TOLD_HERE))
+        self._node = _private_node()
+        self._controller = _get_global_client()._controller
+        self._controller_pid = ray.get(self._controller.get_pid.remote(), timeout=ANSWER_S)
+
+    def check(self) -> None:
+        """Raise ClusterLostError where a process of a private cluster has ended."""
+        if not is_private():
+            return
+        for kind, process in self._node.dead_processes():
+            raise ClusterLostError(f"the private cluster lost its {kind} (exit code {process.poll()})")
+        if not is_running(self._controller_pid):
+            raise ClusterLostError("the private cluster lost its Serve controller")
+
+    def shut_down(self) -> None:
+        """End Serve in order, so that replicas write what they have left, and then the private cluster."""
+        if not is_private():
+            serve.shutdown()
+            return
+        ray.get(self._controller.graceful_shutdown.remote(wait=False), timeout=ANSWER_S)
+        end = time.monotonic() + SHUTDOWN_S
+        while is_running(self._controller_pid) and time.monotonic() < end:  # it ends itself as the last one
+            time.sleep(LOOK_S)
+        timer = _limit_exit(0, self._node.get_temp_dir_path())
+        ray.shutdown(wait_for_processes=True)
+        timer.cancel()
+
+
+def drain(seconds: float, meanwhile: Callable[[], None]) -> bool:
+    """Have all proxies refuse new requests, and wait until none is running. False where some still are at the end."""
+    end = time.monotonic() + seconds
+    while not _drained():
+        if time.monotonic() >= end:
+            return False
+        meanwhile()
+        time.sleep(LOOK_S)
+    return True
+
+
+def _drained() -> bool:
+    """Tell every proxy, also one that has just been restarted; whether all of them have nothing left to do."""
+    names = [actor for actor in ray.util.list_named_actors(all_namespaces=True) if actor["name"].startswith(PROXIES)]
+    try:
+        proxies = [ray.get_actor(**name) for name in names]
+        ray.get([proxy.update_draining.remote(True) for proxy in proxies], timeout=ANSWER_S)
+        return all(ray.get([proxy.is_drained.remote() for proxy in proxies], timeout=ANSWER_S))
+    except (RayError, GetTimeoutError, ValueError):  # one is gone, or restarts: it is asked again
+        return False
+
+
+def give_up(exit_code: int) -> None:
+    """End at once what is left of the private cluster; where there is something, this process ends here as well.
+
+    Ray's own way to end would wait for processes that are gone, and a Python that ends without it crashes.
+    """
+    node = _private_node()
+    if not is_private():
+        return
+    Signals.ignore()
+    kill_descendants()
+    if node is not None:
+        shutil.rmtree(node.get_temp_dir_path(), ignore_errors=True)
+        _limit_exit(exit_code, node.get_temp_dir_path())
+        atexit.unregister(ray._private.worker.shutdown)
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(exit_code)
+
+
+def _limit_exit(code: int, temp: str) -> threading.Timer:
+    """End this process in EXIT_S seconds in any case, without a process or a temporary folder left behind."""
+
+    def end() -> None:
+        kill_descendants()
+        shutil.rmtree(temp, ignore_errors=True)
+        sys.stdout.flush()
+        os._exit(code)
+
+    timer = threading.Timer(EXIT_S, end)
+    timer.daemon = True
+    timer.start()
+    return timer
+
+
+def _private_node() -> Any:
+    """The processes that this driver started; Ray puts another object there at every connection."""
+    return ray._private.worker._global_node
