@@ -54,7 +54,7 @@ def _align(config: Config, folder: str) -> Rows:
     base = model_folder(config)
     check_memory(config, base)
     tokenizer = load_tokenizer(base)
-    think = think_format(tokenizer)
+    think = think_format(tokenizer, config.model.think)
     rows = _write_examples(config, folder, think)
     task = TrainTask(
         base=base,
@@ -134,7 +134,10 @@ def _card(config: Config, base: str, think: ThinkFormat, rows: Rows) -> Card:
             "close_tag": think.close_tag,
             "empty_block": think.empty_block,
             "opened_by_prompt": think.opened_by_prompt,
+            "switch": think.switch,
+            "end_of_turn": think.end_of_turn,
         },
+        think=config.model.think,
         head=_head_card(config.align),
         threshold=1.0,
         max_over_refusal=config.gate.max_over_refusal,

@@ -15,6 +15,7 @@ from transformers import (
 )
 
 from presafe import storage
+from presafe.config import Think
 from presafe.engines.card import Card, HeadCard, read_card
 from presafe.engines.head import SafetyHead, load_head
 from presafe.engines.reading import HeadReader
@@ -41,17 +42,20 @@ class LoadedModel:
 
     @property
     def stop_ids(self) -> frozenset[int]:
-        return _stop_ids(self.tokenizer, self.model.generation_config)
+        return _stop_ids(self.tokenizer, self.model.generation_config) | {self.format.end_id}
 
 
-def load_base(folder: str, dtype: str, device: str = "cpu") -> LoadedModel:
-    """A plain model in evaluation mode, or a PEFT adapter merged into its base. Raises UserError for anything else."""
+def load_base(folder: str, dtype: str, device: str = "cpu", think: Think | None = None) -> LoadedModel:
+    """A plain model in evaluation mode, or a PEFT adapter merged into its base. Raises UserError for anything else.
+
+    `think` is what the config says of the think format, where the chat template does not show it.
+    """
     tokenizer = load_tokenizer(folder)
     base, adapter = split_adapter(folder)
     model = _load_weights(base, dtype).to(device)
     if adapter is not None:
         model = _merged(model, adapter)
-    return LoadedModel(model.eval(), tokenizer, think_format(tokenizer), None, None)
+    return LoadedModel(model.eval(), tokenizer, think_format(tokenizer, think), None, None)
 
 
 def load_exported(folder: str, device: str = "cpu") -> LoadedModel:
@@ -59,9 +63,9 @@ def load_exported(folder: str, device: str = "cpu") -> LoadedModel:
     card, local = read_card(folder), storage.local_folder(storage.absolute(folder))
     head = load_probe(local, card.head, device)
     if card.weights == "full":
-        full = load_base(f"{local}/full", card.dtype, device)
+        full = load_base(f"{local}/full", card.dtype, device, card.think)
         return LoadedModel(full.model, full.tokenizer, full.format, head, card)
-    base = load_base(card.base_model, card.dtype, device)
+    base = load_base(card.base_model, card.dtype, device, card.think)
     merged = _merged(base.model, f"{local}/adapter")
     return LoadedModel(merged.eval(), base.tokenizer, base.format, head, card)
 
@@ -104,13 +108,13 @@ def stop_ids(folder: str) -> frozenset[int]:
     return _stop_ids(load_tokenizer(folder), generation)
 
 
-def check_model(folder: str) -> ThinkFormat:
+def check_model(folder: str, think: Think | None = None) -> ThinkFormat:
     """The think format of the model in `folder`, or of the adapter and its base, without loading their weights.
 
     Raises UserError where tokenizer, template, configuration or weights are missing: an error that a driver finds here
     is one sentence, and the same error in an actor is a stack trace.
     """
-    think = think_format(load_tokenizer(folder))
+    found = think_format(load_tokenizer(folder), think)
     base, _ = split_adapter(folder)
     try:
         AutoConfig.from_pretrained(storage.local_folder(base))
@@ -119,7 +123,7 @@ def check_model(folder: str) -> ThinkFormat:
     for place in {folder, base}:
         if storage.exists(place) and not any(name.endswith(WEIGHTS) for name in storage.names(place)):
             raise _unloadable(place, "weights", FileNotFoundError(f"no {' or '.join(WEIGHTS)} file"))
-    return think
+    return found
 
 
 def load_tokenizer(folder: str) -> PreTrainedTokenizerBase:
