@@ -62,6 +62,11 @@ def qwen3() -> PreTrainedTokenizerBase:
     return _with_tags(tokenizer, ["<think>", "</think>"], QWEN3)
 
 
+def with_template(template: str, tokens: list[str]) -> PreTrainedTokenizerBase:
+    """A tokenizer of bytes with these control tokens and this chat template."""
+    return _with_tags(_qwen2(bos_token="<s>", eos_token="</s>"), tokens, template)
+
+
 def _qwen2(**special: object) -> PreTrainedTokenizerBase:
     vocabulary, merges = _byte_vocabulary()
     return Qwen2Tokenizer(vocab=vocabulary, merges=merges, pad_token="<|endoftext|>", **special)

@@ -89,7 +89,7 @@ class Think(Settings):
     opened_by_prompt: bool
     """Whether the rendered prompt ends in the opening tag; if not, the model writes it."""
     empty_block: str | None = None
-    """What closes the block without a thought, put behind the prompt; by default the tags, as the template writes them."""
+    """What closes the block without a thought, put behind the prompt; by default the tags as the template has them."""
     template_kwargs: dict[str, Any] = {}
     """Arguments of the chat template, those that turn thinking on."""
 

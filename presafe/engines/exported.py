@@ -12,17 +12,18 @@ from transformers import (
     GenerationConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
 )
 
 from presafe import storage
 from presafe.config import Think
 from presafe.engines.card import Card, HeadCard, read_card
 from presafe.engines.head import SafetyHead, load_head
+from presafe.engines.model_files import check_texts, check_weights
 from presafe.engines.reading import HeadReader
+from presafe.engines.tokenizer_check import check_ids, check_round_trip, reads_back
 from presafe.errors import UserError, user_error
 from presafe.thinking import ThinkFormat, think_format
-
-WEIGHTS = (".safetensors", ".bin")
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,9 @@ def load_base(folder: str, dtype: str, device: str = "cpu", think: Think | None 
     model = _load_weights(base, dtype).to(device)
     if adapter is not None:
         model = _merged(model, adapter)
-    return LoadedModel(model.eval(), tokenizer, think_format(tokenizer, think), None, None)
+    found = think_format(tokenizer, think)
+    check_ids(found, model.get_input_embeddings().num_embeddings, folder)
+    return LoadedModel(model.eval(), tokenizer, found, None, None)
 
 
 def load_exported(folder: str, device: str = "cpu") -> LoadedModel:
@@ -116,26 +119,46 @@ def check_model(folder: str, think: Think | None = None) -> ThinkFormat:
     """
     found = think_format(load_tokenizer(folder), think)
     base, _ = split_adapter(folder)
-    try:
-        AutoConfig.from_pretrained(storage.local_folder(base))
-    except (OSError, ValueError) as error:
-        raise _unloadable(base, "configuration", error) from error
-    for place in {folder, base}:
-        if storage.exists(place) and not any(name.endswith(WEIGHTS) for name in storage.names(place)):
-            raise _unloadable(place, "weights", FileNotFoundError(f"no {' or '.join(WEIGHTS)} file"))
+    check_ids(found, embedding_rows(base), folder)
+    for place in dict.fromkeys((base, folder)):
+        check_weights(place)
     return found
 
 
+def embedding_rows(base: str) -> int | None:
+    """Token ids that the model's configuration has room for. Raises UserError where there is no configuration."""
+    try:
+        config = AutoConfig.from_pretrained(storage.local_folder(base))
+    except (OSError, ValueError) as error:
+        raise _unloadable(base, "configuration", error) from error
+    rows: int | None = getattr(config.get_text_config(), "vocab_size", None)
+    return rows
+
+
 def load_tokenizer(folder: str) -> PreTrainedTokenizerBase:
-    """The tokenizer beside a model; an adapter's own where its folder has one, else its base's."""
+    """The tokenizer beside a model; an adapter's own where its folder has one, else its base's.
+
+    Raises UserError where it does not load, or does not read its own texts back.
+    """
     if not storage.exists(storage.join(folder, "tokenizer_config.json")):
         folder, _ = split_adapter(folder)
+    check_texts(folder)
+    tokenizer = _read_tokenizer(AutoTokenizer, folder)
+    if not reads_back(tokenizer):
+        # transformers 5.16 to 5.21 rebuild a byte-level tokenizer that is labelled LlamaTokenizer, and lose its spaces;
+        # this class takes tokenizer.json as it is.
+        tokenizer = _read_tokenizer(PreTrainedTokenizerFast, folder)
+    check_round_trip(tokenizer, folder)
+    if tokenizer.pad_token_id is None and tokenizer.eos_token_id is not None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def _read_tokenizer(kind: Any, folder: str) -> PreTrainedTokenizerBase:
     try:
-        tokenizer = AutoTokenizer.from_pretrained(storage.local_folder(folder), padding_side="left")
+        tokenizer = kind.from_pretrained(storage.local_folder(folder), padding_side="left")
     except (OSError, ValueError) as error:
         raise _unloadable(folder, "tokenizer", error) from error
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
     assert isinstance(tokenizer, PreTrainedTokenizerBase)
     return tokenizer
 

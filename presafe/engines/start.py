@@ -8,8 +8,9 @@ from presafe.engines.card import read_card
 from presafe.engines.engine import Engine
 from presafe.engines.exported import load_base, load_exported, load_reader, split_adapter
 from presafe.engines.http_engine import HttpEngine
+from presafe.engines.model_files import check_adapter
 from presafe.engines.transformers_engine import TransformersEngine
-from presafe.engines.vllm_engine import VllmEngine, VllmModel
+from presafe.engines.vllm_engine import VllmEngine, VllmModel, lora_rank
 
 
 @dataclass(frozen=True)
@@ -48,10 +49,16 @@ def start_engine(
             return HttpEngine(settings, num_workers)
 
 
-def check_engine(settings: TransformersSettings | VllmSettings | HttpSettings) -> None:
-    """Raise UserError where an endpoint cannot be reached from here: in an actor the sentence comes late."""
+def check_engine(settings: TransformersSettings | VllmSettings | HttpSettings, model: str | None = None) -> None:
+    """Raise UserError where an endpoint cannot be reached from here, or vLLM will refuse the adapter in `model`.
+
+    In an actor the sentence comes late.
+    """
     if isinstance(settings, HttpSettings):
         HttpEngine(settings, num_workers=1)
+    elif isinstance(settings, VllmSettings) and model is not None and (adapter := split_adapter(model)[1]) is not None:
+        check_adapter(adapter)
+        lora_rank(adapter)
 
 
 def start_transformers(settings: TransformersSettings, spec: ModelSpec, *, on_gpu: bool) -> TransformersEngine:

@@ -51,7 +51,9 @@ def _teacher(config: Config, folder: str) -> Rows:
     own = model_folder(config)
     check_model(own, config.model.think)
     teacher = _teacher_model(config, own)
-    check_engine(config.teacher.engine)
+    check_engine(config.teacher.engine, teacher)
+    if needs_cot_on(config.teacher):
+        check_engine(config.teacher.trace_engine, own)
     check_judges(config.teacher.judges)
     report = JudgeReport(config.teacher.judges, config.teacher.human_labels)
     jobs = [_generate(config, folder, "answers", teacher)]

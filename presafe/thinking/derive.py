@@ -21,7 +21,7 @@ ANSWER_BLOCK = "a template that puts answers into a block of their own"
 
 @dataclass(frozen=True)
 class Proof:
-    """What turns thinking off, the tags around a thought, and the template's CoT-OFF prompt of `USER`, where it has one."""
+    """What turns thinking off, the tags around a thought, and the template's CoT-OFF prompt of `USER`, if any."""
 
     switch: Switch
     tags: Tags

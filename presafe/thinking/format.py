@@ -1,8 +1,8 @@
 """The think format of a reasoning model: its prompts, its two paths, and what a completion of it says.
 
 Whether the prompt opens the think block (DeepSeek-R1) or the model does (Qwen3), which tags and which white space
-stand around a thought, and how a turn ends, differs by family; `derive.py` reads it off the chat template. CoT-OFF is an
-empty think block in front of the answer, or what the template itself makes of thinking turned off (docs/models.md).
+stand around a thought, and how a turn ends, differs by family; `derive.py` reads it off the chat template. CoT-OFF is
+an empty think block in front of the answer, or what the template itself makes of thinking turned off (docs/models.md).
 """
 
 import re
