@@ -134,9 +134,11 @@ def _unswitched(base: Probes) -> Iterator[Proof]:
             yield Proof(NO_SWITCH, tags, None)
     known = any(tags.close in base.template for tags in KNOWN)
     for tags in unknown_tags(base.prompt):
-        # A tag that nobody knows may be a role header or open something other than a thought.
-        if tags.opened.search(base.prompt) and not known and not base.heads_answer(tags.open) and base.strips(tags):
-            yield Proof(NO_SWITCH, tags, None)
+        if tags.opened.search(base.prompt) and not base.heads_answer(tags.open):
+            # A tag that nobody knows may open something other than a thought, with a thought behind it.
+            if not known and base.strips(tags):
+                yield Proof(NO_SWITCH, tags, None)
+            return
     for tags in KNOWN:
         stripped = base.holds(tags) and base.strips(tags)
         if shows_block(base, tags) or base.mentions(tags) or stripped:
