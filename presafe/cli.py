@@ -23,6 +23,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if parsed.verb == "serve":
             imported("serve.launch:serve_model")(parsed.model, parsed.settings)
             return
+        if parsed.verb == "inspect":
+            imported("presafe.align.inspection:run_inspect")(parsed.model)
+            return
         if parsed.verb == "watch":
             imported("presafe.watch:run_watch")(parsed.run, png=parsed.png, follow=parsed.follow)
             return
@@ -66,6 +69,8 @@ def command_line() -> argparse.ArgumentParser:
     serve = verbs.add_parser("serve", help="serve an exported model")
     serve.add_argument("model", help="model/ folder of a run")
     serve.add_argument("settings", nargs="*", metavar="key=value", help="settings of the config's section `serve`")
+    inspect = verbs.add_parser("inspect", help="print the think format, LoRA targets and recipe of a model")
+    inspect.add_argument("model", help="model folder, hub name, or folder of a tokenizer")
     watch = verbs.add_parser("watch", help="draw the training curves of a run, as RUN/align/watch.html")
     watch.add_argument("run", help="run directory, STORAGE/NAME, local or remote")
     watch.add_argument("--png", metavar="FILE", help="draw them to this file, too")

@@ -46,6 +46,11 @@ def r1_qwen() -> PreTrainedTokenizerBase:
     return _with_tags(_qwen2(**R1_SPECIAL), R1_PLAIN, R1)
 
 
+def skywork() -> PreTrainedTokenizerBase:
+    """R1-Distill-Qwen's tokenizer with the template of its later descendants, which leaves `<think>` to the model."""
+    return _with_tags(_qwen2(**R1_SPECIAL), R1_PLAIN, R1.replace("<think>\\n", ""))
+
+
 def r1_llama() -> PreTrainedTokenizerBase:
     """Behind Llama 3's pre-tokenizer, which R1-Distill-Llama keeps."""
     vocabulary, merges = _byte_vocabulary()
