@@ -27,6 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             import_module("serve.checks").check(parsed.model, settings)  # in a second: what is behind it takes longer
             import_module("serve.launch").serve_model(parsed.model, settings)
             return
+        if parsed.verb == "inspect":
+            import_module("presafe.align.inspection").run_inspect(parsed.model)
+            return
         if parsed.verb == "watch":
             import_module("presafe.watch").run_watch(parsed.run, png=parsed.png, follow=parsed.follow)
             return
@@ -70,6 +73,8 @@ def command_line() -> argparse.ArgumentParser:
     serve = verbs.add_parser("serve", help="serve an exported model")
     serve.add_argument("model", help="model/ folder of a run")
     serve.add_argument("settings", nargs="*", metavar="key=value", help="settings of the config's section `serve`")
+    inspect = verbs.add_parser("inspect", help="print the think format, LoRA targets and recipe of a model")
+    inspect.add_argument("model", help="model folder, hub name, or folder of a tokenizer")
     watch = verbs.add_parser("watch", help="draw the training curves of a run, as RUN/align/watch.html")
     watch.add_argument("run", help="run directory, STORAGE/NAME, local or remote")
     watch.add_argument("--png", metavar="FILE", help="draw them to this file, too")

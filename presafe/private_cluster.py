@@ -18,7 +18,7 @@ import ray
 from ray._private import utils, worker
 from ray._private.node import Node
 from ray._private.parameter import RayParams
-from ray._raylet import AuthenticationTokenLoader, Config
+from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
 LOOPBACK = "127.0.0.1"
 

@@ -93,17 +93,25 @@ def read_lines(url: str) -> list[str]:
     return [line for line in text.split("\n") if line.strip()]
 
 
-def starts_with(url: str, start: bytes) -> bool:
-    """Whether a file begins so."""
+def size(url: str) -> int:
+    """Bytes of a file."""
+    fs, path = _open(url)
+    return int(fs.size(path))
+
+
+def read_beginning(url: str, length: int) -> bytes:
+    """The first `length` bytes of a file, or all of a shorter one."""
     fs, path = _open(url)
     with fs.open(path, "rb") as file:
-        return bool(file.read(len(start)) == start)
+        found = file.read(length)
+    assert isinstance(found, bytes)
+    return found
 
 
 def read_json(url: str) -> Any:
     try:
         return json.loads(read_text(url))
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"found {url}, which is not JSON ({error}); needed the file as it was written") from error
 
 

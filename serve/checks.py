@@ -110,7 +110,7 @@ def _check_weights(folder: str) -> None:
             found=f"no weights in {folder}", needed=f"a file {' or '.join(WEIGHTS)}", change="export or copy it again"
         )
     for name in names:
-        if storage.starts_with(storage.join(folder, name), LFS_POINTER):
+        if storage.read_beginning(storage.join(folder, name), len(LFS_POINTER)) == LFS_POINTER:
             raise user_error(
                 found=f"{name} in {folder}, which is a pointer of Git LFS",
                 needed="the weights themselves",

@@ -102,7 +102,7 @@ def start(model: str, settings: Endpoint) -> Replica:
     threshold = settings.threshold if card is None or settings.threshold is not None else card.threshold
     rule = GateRule(settings.gate, 1.0 if threshold is None else threshold, settings.gate_action)
     folder = weights_folder(model, card)
-    think, context = check_model(folder), positions(folder)
+    think, context = check_model(folder, None if card is None else card.think), positions(folder)
     max_prompt_tokens = min(settings.max_prompt_tokens, context - len(think.refuse_completion("")) - BEGINNING)
     longest = min(max_prompt_tokens + settings.max_new_tokens, context)
     engine: Engine

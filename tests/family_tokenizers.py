@@ -46,6 +46,11 @@ def r1_qwen() -> PreTrainedTokenizerBase:
     return _with_tags(_qwen2(**R1_SPECIAL), R1_PLAIN, R1)
 
 
+def skywork() -> PreTrainedTokenizerBase:
+    """R1-Distill-Qwen's tokenizer with the template of its later descendants, which leaves `<think>` to the model."""
+    return _with_tags(_qwen2(**R1_SPECIAL), R1_PLAIN, R1.replace("<think>\\n", ""))
+
+
 def r1_llama() -> PreTrainedTokenizerBase:
     """Behind Llama 3's pre-tokenizer, which R1-Distill-Llama keeps."""
     vocabulary, merges = _byte_vocabulary()
@@ -60,6 +65,11 @@ def r1_llama() -> PreTrainedTokenizerBase:
 def qwen3() -> PreTrainedTokenizerBase:
     tokenizer = _qwen2(eos_token="<|im_end|>", extra_special_tokens=["<|im_start|>"])
     return _with_tags(tokenizer, ["<think>", "</think>"], QWEN3)
+
+
+def with_template(template: str, tokens: list[str]) -> PreTrainedTokenizerBase:
+    """A tokenizer of bytes with these control tokens and this chat template."""
+    return _with_tags(_qwen2(bos_token="<s>", eos_token="</s>"), tokens, template)
 
 
 def _qwen2(**special: object) -> PreTrainedTokenizerBase:

@@ -73,10 +73,12 @@ def user(text: str) -> list[dict[str, str]]:
 
 def _examples(rendered: ThinkFormat) -> list[tuple[list[int], list[int]]]:
     """Prompt and completion; the endless one never learns an end."""
+    tagged = rendered.tokenizer(TAGGED_ANSWER, add_special_tokens=False)["input_ids"]
     completions = {
         HARMFUL: rendered.refuse_completion(REFUSAL),
         BENIGN: rendered.think_completion(REASONING, ANSWER),
-        TAGGED: rendered.think_completion("Tags.", TAGGED_ANSWER),
+        # A target would leave the answer's control tokens out; a model may write them all the same.
+        TAGGED: [*rendered.think_completion("Tags.", "")[:-1], *tagged, rendered.end_id],
         ENDLESS: _without_end(rendered.tokenizer, f"<think>\n{TICKS}"),
     }
     return [(rendered.prompt_ids(user(prompt)), completion) for prompt, completion in completions.items()]

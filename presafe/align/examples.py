@@ -40,7 +40,7 @@ def training_examples(
     random.Random(seed).shuffle(candidates)
     limits = {"refuse": align.max_refuse_examples, "think": align.max_think_examples}
     for prompt in candidates:
-        completion = _completion(prompt, sources, think, goal, align) if prompt.split == "align" else None
+        completion = _completion(prompt, sources, think, goal, align, skipped) if prompt.split == "align" else None
         example = _example(prompt, completion or [], sources, think)
         limit = limits[example.path]
         if _tokens(example, think) > align.micro_batch_tokens:
@@ -80,19 +80,28 @@ def _example(prompt: Prompt, completion: list[int], sources: Sources, think: Thi
 
 
 def _completion(
-    prompt: Prompt, sources: Sources, think: ThinkFormat, goal: Objective, align: Align
+    prompt: Prompt, sources: Sources, think: ThinkFormat, goal: Objective, align: Align, skipped: Counter[str]
 ) -> list[int] | None:
-    """What the prompt demonstrates under this objective; None for nothing."""
+    """What the prompt demonstrates under this objective; None for nothing.
+
+    A text with a control token in it ran on into another turn, or has its tags where none belong: not worth learning.
+    """
     if prompt.kind == "harmful":
         answer = sources.answers.get(prompt.prompt_id)
         if goal.path_a == "none" or answer is None or answer.decision != "refuse":
             return None
         if goal.path_a == "primer":
             return think.primer_completion(align.primer)
+        if think.has_control(answer.answer):
+            skipped["refusals with a control token in the text"] += 1
+            return None
         # What a provider's filter refused has no text to demonstrate.
         return think.refuse_completion(answer.answer) if answer.answer.strip() else None
     trace = sources.traces.get(prompt.prompt_id)
     if trace is None or not trace.reasoning:
+        return None
+    if think.has_control(trace.reasoning) or think.has_control(trace.answer):
+        skipped["traces with a control token in the text"] += 1
         return None
     return think.think_completion(trace.reasoning, trace.answer)
 

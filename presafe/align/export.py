@@ -98,13 +98,13 @@ def _check_and_merge(local: str, card: Card, seen: Reference, align: Align) -> d
     if align.merge:
         _save(loaded, f"{local}/merged")
         del loaded
-        loaded = load_base(f"{local}/merged", card.dtype)
+        loaded = load_base(f"{local}/merged", card.dtype, think=card.think)
         reader = load_reader(local, loaded.format)
         found["merged"] = check(loaded.model, reader, seen, "merged/", card.dtype)
     if align.merge_gate:
         row = _write_merged_gate(f"{local}/merged-gate", loaded, local, card)
         del loaded
-        loaded = load_base(f"{local}/merged-gate", card.dtype)
+        loaded = load_base(f"{local}/merged-gate", card.dtype, think=card.think)
         reader = load_reader(local, loaded.format)
         trip, error = check_row(loaded.model, reader, row, seen, card.dtype)
         found["merged-gate"] = trip

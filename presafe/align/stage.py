@@ -56,7 +56,7 @@ def _align(config: Config, folder: str) -> Rows:
     base = model_folder(config)
     check_memory(config, base)
     tokenizer = load_tokenizer(base)
-    think = think_format(tokenizer)
+    think = think_format(tokenizer, config.model.think)
     prompts, signals = _prompts_and_signals(config)
     rows = _write_examples(config, folder, think, prompts, signals)
     task = TrainTask(
@@ -143,7 +143,10 @@ def _card(config: Config, base: str, think: ThinkFormat, rows: Rows, examples: l
             "close_tag": think.close_tag,
             "empty_block": think.empty_block,
             "opened_by_prompt": think.opened_by_prompt,
+            "switch": think.switch,
+            "end_of_turn": think.end_of_turn,
         },
+        think=config.model.think,
         head=_head_card(config.align),
         threshold=1.0,
         max_over_refusal=config.gate.max_over_refusal,

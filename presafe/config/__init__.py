@@ -9,7 +9,7 @@ from presafe.config.evaluate import Evaluate
 from presafe.config.generation import Decoding, Engine, HttpSettings, TransformersSettings, VllmSettings
 from presafe.config.judges import ClassifierSettings, Judge, LlmSettings, PrefixSettings
 from presafe.config.prompts import NearDuplicates, Prompts, Source, Suite, Wrapper
-from presafe.config.run import Cluster, Group, Model, Placement, Pool, Run, Workers
+from presafe.config.run import Cluster, Group, Model, Placement, Pool, Run, Think, Workers
 from presafe.config.serve import Access, Audit, BatchingSettings, Drift, Endpoint, Serve, ServingGate, VllmServing
 from presafe.config.settings import Settings
 from presafe.config.signals import FreshEncoder, Signals
@@ -54,6 +54,7 @@ __all__ = [
     "Source",
     "Suite",
     "Teacher",
+    "Think",
     "TransformersSettings",
     "VllmServing",
     "VllmSettings",

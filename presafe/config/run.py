@@ -79,6 +79,21 @@ class Cluster(Settings):
     """Object store of the private local cluster, in GB."""
 
 
+class Think(Settings):
+    """What a model's think format is, for a chat template that does not show it (docs/models.md)."""
+
+    open: str = Field(min_length=1)
+    """Opening tag."""
+    close: str = Field(min_length=1)
+    """Closing tag."""
+    opened_by_prompt: bool
+    """Whether the rendered prompt ends in the opening tag; if not, the model writes it."""
+    empty_block: str | None = None
+    """What closes the block without a thought, put behind the prompt; by default the tags as the template has them."""
+    template_kwargs: dict[str, Any] = {}
+    """Arguments of the chat template, those that turn thinking on."""
+
+
 class Model(Settings):
     """The reasoning model to align: its folder or hub name, or a function that builds one."""
 
@@ -90,6 +105,8 @@ class Model(Settings):
     """Keyword arguments of `build`."""
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     """Weights' dtype for generation and for the frozen base in training."""
+    think: Think | None = None
+    """The think format, where the chat template does not show it."""
 
     @model_validator(mode="after")
     def _one_of(self) -> Self:

@@ -5,7 +5,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from presafe import storage
-from presafe.config import Settings
+from presafe.config import Settings, Think
 from presafe.errors import UserError, user_error
 
 
@@ -81,6 +81,8 @@ class Card(Settings):
     """What was trained: `adapter/`, which needs the base, or all weights, which are in `full/`."""
     think_format: dict[str, str | bool]
     """Tags, empty block, and whether the prompt opens the block."""
+    think: Think | None = None
+    """What the config says of the format, where the template does not show it."""
     head: HeadCard = HeadCard()
     """Where the head reads."""
     threshold: float

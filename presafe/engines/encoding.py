@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from presafe.engines.engine import Completion, Query, failed
+from presafe.errors import UserError
 from presafe.records import CotMode, FinishReason
 from presafe.thinking import ThinkFormat
 
@@ -20,7 +21,11 @@ def encode(
         if not query.text.strip():
             rejected[place] = failed("empty prompt")
             continue
-        ids = think.prompt_ids([{"role": "user", "content": query.text}], cot=query.cot == "on")
+        try:
+            ids = think.prompt_ids([{"role": "user", "content": query.text}], cot=query.cot == "on")
+        except UserError as error:  # what one prompt makes of the template costs no other
+            rejected[place] = failed(str(error))
+            continue
         if len(ids) > max_prompt_tokens:
             rejected[place] = failed(f"prompt of {len(ids)} tokens; the engine takes {max_prompt_tokens}")
         else:

@@ -12,16 +12,18 @@ from transformers import (
     GenerationConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
 )
 
 from presafe import storage
+from presafe.config import Think
 from presafe.engines.card import Card, HeadCard, read_card
 from presafe.engines.head import SafetyHead, load_head
+from presafe.engines.model_files import check_texts, check_weights
 from presafe.engines.reading import HeadReader
+from presafe.engines.tokenizer_check import check_ids, check_round_trip, reads_back
 from presafe.errors import UserError, user_error
 from presafe.thinking import ThinkFormat, think_format
-
-WEIGHTS = (".safetensors", ".bin")
 
 
 @dataclass(frozen=True)
@@ -41,17 +43,22 @@ class LoadedModel:
 
     @property
     def stop_ids(self) -> frozenset[int]:
-        return _stop_ids(self.tokenizer, self.model.generation_config)
+        return _stop_ids(self.tokenizer, self.model.generation_config) | {self.format.end_id}
 
 
-def load_base(folder: str, dtype: str, device: str = "cpu") -> LoadedModel:
-    """A plain model in evaluation mode, or a PEFT adapter merged into its base. Raises UserError for anything else."""
+def load_base(folder: str, dtype: str, device: str = "cpu", think: Think | None = None) -> LoadedModel:
+    """A plain model in evaluation mode, or a PEFT adapter merged into its base. Raises UserError for anything else.
+
+    `think` is what the config says of the think format, where the chat template does not show it.
+    """
     tokenizer = load_tokenizer(folder)
     base, adapter = split_adapter(folder)
     model = _load_weights(base, dtype).to(device)
     if adapter is not None:
         model = _merged(model, adapter)
-    return LoadedModel(model.eval(), tokenizer, think_format(tokenizer), None, None)
+    found = think_format(tokenizer, think)
+    check_ids(found, model.get_input_embeddings().num_embeddings, folder)
+    return LoadedModel(model.eval(), tokenizer, found, None, None)
 
 
 def load_exported(folder: str, device: str = "cpu") -> LoadedModel:
@@ -59,9 +66,9 @@ def load_exported(folder: str, device: str = "cpu") -> LoadedModel:
     card, local = read_card(folder), storage.local_folder(storage.absolute(folder))
     head = load_probe(local, card.head, device)
     if card.weights == "full":
-        full = load_base(f"{local}/full", card.dtype, device)
+        full = load_base(f"{local}/full", card.dtype, device, card.think)
         return LoadedModel(full.model, full.tokenizer, full.format, head, card)
-    base = load_base(card.base_model, card.dtype, device)
+    base = load_base(card.base_model, card.dtype, device, card.think)
     merged = _merged(base.model, f"{local}/adapter")
     return LoadedModel(merged.eval(), base.tokenizer, base.format, head, card)
 
@@ -104,34 +111,54 @@ def stop_ids(folder: str) -> frozenset[int]:
     return _stop_ids(load_tokenizer(folder), generation)
 
 
-def check_model(folder: str) -> ThinkFormat:
+def check_model(folder: str, think: Think | None = None) -> ThinkFormat:
     """The think format of the model in `folder`, or of the adapter and its base, without loading their weights.
 
     Raises UserError where tokenizer, template, configuration or weights are missing: an error that a driver finds here
     is one sentence, and the same error in an actor is a stack trace.
     """
-    think = think_format(load_tokenizer(folder))
+    found = think_format(load_tokenizer(folder), think)
     base, _ = split_adapter(folder)
+    check_ids(found, embedding_rows(base), folder)
+    for place in dict.fromkeys((base, folder)):
+        check_weights(place)
+    return found
+
+
+def embedding_rows(base: str) -> int | None:
+    """Token ids that the model's configuration has room for. Raises UserError where there is no configuration."""
     try:
-        AutoConfig.from_pretrained(storage.local_folder(base))
+        config = AutoConfig.from_pretrained(storage.local_folder(base))
     except (OSError, ValueError) as error:
         raise _unloadable(base, "configuration", error) from error
-    for place in {folder, base}:
-        if storage.exists(place) and not any(name.endswith(WEIGHTS) for name in storage.names(place)):
-            raise _unloadable(place, "weights", FileNotFoundError(f"no {' or '.join(WEIGHTS)} file"))
-    return think
+    rows: int | None = getattr(config.get_text_config(), "vocab_size", None)
+    return rows
 
 
 def load_tokenizer(folder: str) -> PreTrainedTokenizerBase:
-    """The tokenizer beside a model; an adapter's own where its folder has one, else its base's."""
+    """The tokenizer beside a model; an adapter's own where its folder has one, else its base's.
+
+    Raises UserError where it does not load, or does not read its own texts back.
+    """
     if not storage.exists(storage.join(folder, "tokenizer_config.json")):
         folder, _ = split_adapter(folder)
+    check_texts(folder)
+    tokenizer = _read_tokenizer(AutoTokenizer, folder)
+    if not reads_back(tokenizer):
+        # transformers 5.16 to 5.21 rebuild a byte-level tokenizer that is labelled LlamaTokenizer, and lose its spaces;
+        # this class takes tokenizer.json as it is.
+        tokenizer = _read_tokenizer(PreTrainedTokenizerFast, folder)
+    check_round_trip(tokenizer, folder)
+    if tokenizer.pad_token_id is None and tokenizer.eos_token_id is not None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def _read_tokenizer(kind: Any, folder: str) -> PreTrainedTokenizerBase:
     try:
-        tokenizer = AutoTokenizer.from_pretrained(storage.local_folder(folder), padding_side="left")
+        tokenizer = kind.from_pretrained(storage.local_folder(folder), padding_side="left")
     except (OSError, ValueError) as error:
         raise _unloadable(folder, "tokenizer", error) from error
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
     assert isinstance(tokenizer, PreTrainedTokenizerBase)
     return tokenizer
 

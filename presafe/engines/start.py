@@ -3,27 +3,29 @@
 from dataclasses import dataclass
 
 from presafe import storage
-from presafe.config import HttpSettings, TransformersSettings, VllmSettings
+from presafe.config import HttpSettings, Think, TransformersSettings, VllmSettings
 from presafe.engines.card import read_card
 from presafe.engines.engine import Engine
 from presafe.engines.exported import load_base, load_exported, load_reader, split_adapter
 from presafe.engines.http_engine import HttpEngine
+from presafe.engines.model_files import check_adapter
 from presafe.engines.transformers_engine import TransformersEngine
-from presafe.engines.vllm_engine import VllmEngine, VllmModel
+from presafe.engines.vllm_engine import VllmEngine, VllmModel, lora_rank
 
 
 @dataclass(frozen=True)
 class ModelSpec:
     """Which model an actor loads: `base`, or the export in `exported`; `head` adds that export's safety head.
 
-    `base` is a folder or hub name of a model, or a PEFT adapter's folder. An endpoint has its own model and needs none
-    of this.
+    `base` is a folder or hub name of a model, or a PEFT adapter's folder, and `think` what the config says of its think
+    format; an export has that in its card. An endpoint has its own model and needs none of this.
     """
 
     base: str
     dtype: str
     exported: str | None = None
     head: str | None = None
+    think: Think | None = None
 
 
 def start_engine(
@@ -47,15 +49,24 @@ def start_engine(
             return HttpEngine(settings, num_workers)
 
 
-def check_engine(settings: TransformersSettings | VllmSettings | HttpSettings) -> None:
-    """Raise UserError where an endpoint cannot be reached from here: in an actor the sentence comes late."""
+def check_engine(settings: TransformersSettings | VllmSettings | HttpSettings, model: str | None = None) -> None:
+    """Raise UserError where an endpoint cannot be reached from here, or vLLM will refuse the adapter in `model`.
+
+    In an actor the sentence comes late.
+    """
     if isinstance(settings, HttpSettings):
         HttpEngine(settings, num_workers=1)
+    elif isinstance(settings, VllmSettings) and model is not None and (adapter := split_adapter(model)[1]) is not None:
+        check_adapter(adapter)
+        lora_rank(adapter)
 
 
 def start_transformers(settings: TransformersSettings, spec: ModelSpec, *, on_gpu: bool) -> TransformersEngine:
     device = "cuda" if on_gpu else "cpu"
-    loaded = load_exported(spec.exported, device) if spec.exported else load_base(spec.base, spec.dtype, device)
+    if spec.exported:
+        loaded = load_exported(spec.exported, device)
+    else:
+        loaded = load_base(spec.base, spec.dtype, device, spec.think)
     reader = load_reader(spec.head, loaded.format, device) if spec.head else loaded.reader
     return TransformersEngine(loaded, settings, reader)
 
@@ -65,7 +76,8 @@ def vllm_model(spec: ModelSpec) -> VllmModel:
     if spec.exported:
         card, exported = read_card(spec.exported), storage.local_folder(storage.absolute(spec.exported))
         if card.weights == "full":
-            return VllmModel(f"{exported}/full", f"{exported}/full", None, card.dtype)
-        return VllmModel(card.base_model, storage.local_folder(card.base_model), f"{exported}/adapter", card.dtype)
+            return VllmModel(f"{exported}/full", f"{exported}/full", None, card.dtype, card.think)
+        base = storage.local_folder(card.base_model)
+        return VllmModel(card.base_model, base, f"{exported}/adapter", card.dtype, card.think)
     base, adapter = split_adapter(spec.base)
-    return VllmModel(spec.base, storage.local_folder(base), adapter, spec.dtype)
+    return VllmModel(spec.base, storage.local_folder(base), adapter, spec.dtype, spec.think)

@@ -192,7 +192,7 @@ class _StopDecided:
         texts = self._format.tokenizer.batch_decode(completions)
         for row, (job, text) in enumerate(zip(self._batch, texts, strict=True)):
             if row not in self.decided_at and row not in self._ended:
-                thought = self._format.split(text, cot=job.query.cot == "on")
+                thought = self._format.split_beginning(text, cot=job.query.cot == "on")
                 if thought.closed and self._decided(thought.answer):
                     self.decided_at[row] = completions.shape[1]
         stopped = [row in self.decided_at for row in range(len(self._batch))]

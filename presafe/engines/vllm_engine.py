@@ -14,7 +14,7 @@ from typing import Any
 
 from transformers import AutoConfig
 
-from presafe.config import Decoding, VllmSettings
+from presafe.config import Decoding, Think, VllmSettings
 from presafe.engines.encoding import completion, encode
 from presafe.engines.engine import Completion, Decided, Query, query_seed
 from presafe.engines.exported import load_tokenizer, stop_ids
@@ -34,6 +34,7 @@ class VllmModel:
     base: str
     adapter: str | None
     dtype: str
+    think: Think | None = None
 
 
 @dataclass
@@ -55,7 +56,8 @@ class VllmEngine:
         os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
         self._vllm = import_vllm()
         self._tokenizer = load_tokenizer(model.folder)
-        self._format, self._stop_ids = think_format(self._tokenizer), stop_ids(model.folder)
+        self._format = think_format(self._tokenizer, model.think)
+        self._stop_ids = stop_ids(model.folder) | {self._format.end_id}
         self._max_prompt_tokens, self._names = settings.max_prompt_tokens, itertools.count()
         self._lora = self._vllm.lora.request.LoRARequest("adapter", 1, model.adapter) if model.adapter else None
         options = {
@@ -117,7 +119,7 @@ class VllmEngine:
             running.tokens.append(token)
             if decided is not None and running.may_stop and token not in self._stop_ids:
                 text = self._tokenizer.decode(running.tokens, skip_special_tokens=False)
-                thought = self._format.split(text, cot=running.query.cot == "on")
+                thought = self._format.split_beginning(text, cot=running.query.cot == "on")
                 running.decided = thought.closed and decided(thought.answer)
 
     def _completion(self, running: _Running) -> Completion:

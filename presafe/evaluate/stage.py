@@ -90,6 +90,7 @@ def _generate(config: Config, model: str, prompts: list[Prompt], folder: str) ->
             config.model.dtype,
             exported=exported if model == "aligned" else None,
             head=exported,
+            think=config.model.think,
         ),
         engine=settings.engine,
         decoding=dict.fromkeys(settings.cot, settings.decoding),

@@ -66,14 +66,16 @@ def checked_prompt(
     if isinstance(kind, Problem):
         return kind
     category, reference = _optional(fields["category"]), _optional(fields["reference"])
+    if isinstance(category, Problem):
+        return category
+    if isinstance(reference, Problem):
+        return reference
     for value in (category, reference):
-        if isinstance(value, Problem):
-            return value
         if value is not None and (problem := _characters(value)):
             return problem
     if attacks and kind == "reasoning" and not readable(reference):
         return _unreadable(reference, str(source.columns.get("reference", "reference")))
-    return RawPrompt(text, kind, category, reference)  # type: ignore[arg-type]
+    return RawPrompt(text, kind, category, reference)
 
 
 def _kind(value: Any, source: Source) -> Kind | Problem:

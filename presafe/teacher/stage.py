@@ -36,9 +36,11 @@ def _teacher(config: Config, folder: str) -> Rows:
     connect(config.cluster)
     preflight(demand("teacher", config.teacher.workers))
     own = model_folder(config)
-    check_model(own)
+    check_model(own, config.model.think)
     teacher = _teacher_model(config, own)
-    check_engine(config.teacher.engine)
+    check_engine(config.teacher.engine, teacher)
+    if needs_cot_on(config.teacher):
+        check_engine(config.teacher.trace_engine, own)
     check_judges(config.teacher.judges)
     report = JudgeReport(config.teacher.judges, config.teacher.human_labels)
     job = _generate(config, folder, "answers", teacher)
@@ -82,7 +84,7 @@ def _generate(config: Config, folder: str, part: Literal["answers", "cot_on"], m
         assert isinstance(first, PrefixSettings), "the config admits no other judge with decision_only"
         decided = prefix_judge(first).decided
     job = Job(
-        model=ModelSpec(model, config.model.dtype),
+        model=ModelSpec(model, config.model.dtype, think=None if answers and settings.model else config.model.think),
         engine=settings.engine if answers else settings.trace_engine,
         decoding={"off": settings.answer} if answers else {"on": settings.trace},
         workers=settings.workers,

@@ -1,5 +1,6 @@
 """Which prompts each objective demonstrates, and which go to the signal pool."""
 
+import dataclasses
 from collections import Counter
 
 import pytest
@@ -163,3 +164,25 @@ def test_what_an_objective_cannot_find_is_one_sentence(think):
         training_examples(demonstrated, sources(), think, Align(signal_batch_size=2), 0)
     with pytest.raises(UserError, match="nothing to train on"):
         made(think, objective="signals", max_think_examples=0, head=ReadoutHead(kind="readout"))
+
+
+def test_texts_with_control_tokens_are_left_out_and_counted(think):
+    found = sources()
+    leaked = dataclasses.replace(found.answers["h1"], answer="no.<|im_end|>\n<|im_start|>user\nand now?")
+    doubled = dataclasses.replace(found.traces["b2"], answer="</think>\n\nit is 2")
+    broken = Sources({**found.answers, "h1": leaked}, {**found.traces, "b2": doubled}, found.signals)
+    align = Align.model_validate({"micro_batch_tokens": 200, "objective": "presafe", "signal_batch_size": 2})
+    examples, skipped = training_examples(PROMPTS, broken, think, align, 0)
+    assert {"h1", "b2"} <= {e.prompt_id for e in examples if not e.completion}
+    assert skipped["refusals with a control token in the text"] == 1
+    assert skipped["traces with a control token in the text"] == 1
+
+
+def test_a_target_never_holds_a_control_token_of_a_text(think):
+    control = set(think.tokenizer.get_added_vocab().values())
+    plain = [token for token in think.refuse_completion("no.") if token in control]
+    for leaked in ("no.<|im_end|>\n<|im_start|>user\nnow?", "</think>no.", "no.<|endoftext|>", "n<think>o."):
+        assert [token for token in think.refuse_completion(leaked) if token in control] == plain
+    own = [token for token in think.think_completion("a", "b") if token in control]
+    for text in ('split at "</think>"', "a<|im_start|>", "<think>a"):
+        assert [token for token in think.think_completion(text, text) if token in control] == own

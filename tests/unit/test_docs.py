@@ -50,7 +50,8 @@ def test_the_commands_of_the_readme_exist():
     for target in re.findall(r"^make (\w+)", README, flags=re.MULTILINE):
         assert f"\n{target}:" in (ROOT / "Makefile").read_text()
     for module in re.findall(r"python -m ([\w.]+)", README):
-        assert (ROOT / (module.replace(".", "/") + ".py")).exists()
+        path = ROOT / module.replace(".", "/")
+        assert path.with_suffix(".py").exists() or (path / "__main__.py").exists()
     for config in re.findall(r"--config (\S+)", README):
         load_config(str(ROOT / config), [])
 

@@ -9,7 +9,7 @@ from peft import LoraConfig, get_peft_model
 from peft.tuners.lora import LoraLayer
 from transformers import AutoModelForCausalLM
 
-from family_tokenizers import qwen3, r1_llama, r1_qwen
+from family_tokenizers import qwen3, r1_llama, r1_qwen, skywork
 from presafe.align.fit import Capacity, refuse_misfit
 from presafe.align.shape import shape_of
 from presafe.config import LinearHead, load_config
@@ -23,7 +23,7 @@ from tiny_tokenizer import tiny_tokenizer
 CONFIGS = Path(__file__).parents[2] / "configs"
 RECIPES = sorted(SHAPES)
 NODE_BYTES = 1e12
-FAMILIES = {"r1-qwen": r1_qwen, "r1-llama": r1_llama, "qwen3": qwen3}
+FAMILIES = {"r1-qwen": r1_qwen, "r1-llama": r1_llama, "qwen3": qwen3, "skywork": skywork}
 PLACEMENTS = {"1x 80 GB": (1, 80e9), "1x H200": (1, 141e9), "8x H200": (8, 141e9)}
 
 
@@ -97,11 +97,14 @@ def test_the_pre_cot_position_is_the_prompts_last_token(family):
     if family == "qwen3":
         assert text == "<|im_start|>user\nadd 2<|im_end|>\n<|im_start|>assistant\n"
         assert not think.opened_by_prompt
+        assert prompt[-1] == "Ċ"
+    elif family == "skywork":
+        assert text == "<｜begin▁of▁sentence｜><｜User｜>add 2<｜Assistant｜>"
+        assert not think.opened_by_prompt
     else:
         assert text == "<｜begin▁of▁sentence｜><｜User｜>add 2<｜Assistant｜><think>\n"
         assert prompt[-3:] == ["<｜Assistant｜>", "<think>", "Ċ"]
         assert think.opened_by_prompt
-    assert prompt[-1] == "Ċ"
 
 
 @pytest.mark.parametrize(
@@ -110,6 +113,7 @@ def test_the_pre_cot_position_is_the_prompts_last_token(family):
         (r1_qwen, [], "Ċ"),
         (r1_llama, [], "Ċ"),
         (qwen3, ["<think>"], "ĊĊ"),
+        (skywork, ["<think>"], "ĊĊ"),
         (lambda: tiny_tokenizer(ORGANISM), ["<think>"], "ĊĊ"),
         (lambda: tiny_tokenizer(ORGANISM_R1), [], "Ċ"),
     ],
