@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
-from presafe.thinking import NESTED_TAGS
+from presafe.thinking.control import NESTED_TAGS
 
 Messages = list[dict[str, Any]]
 

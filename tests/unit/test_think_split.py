@@ -7,7 +7,7 @@ import pytest
 from family_templates import FAMILIES
 from family_tokenizers import with_template
 from presafe.config import PrefixSettings
-from presafe.judges import prefix_judge
+from presafe.judges.prefixes import prefix_judge
 from presafe.thinking import think_format
 
 REFUSAL = "I cannot help with that."
