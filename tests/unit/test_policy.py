@@ -133,7 +133,7 @@ def test_the_interval_of_a_difference_covers_it_in_95_of_100_draws():
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("attack_success: {'*': 0.1}", "attack_success: Extra inputs"),
+        ("attack_success: {'*': 0.1}", "attack_success: unknown key, did you mean attack_success_rate"),
         ("attack_success_rate: {'*': 0.1}", "over_refusal_rate: Field required"),
         ("{attack_success_rate: {}, over_refusal_rate: {}, reasoning_drop: {}}", "every run would pass"),
         ("{attack_success_rate: {'*': 10}, over_refusal_rate: {}, reasoning_drop: {}}", "less than 1"),
