@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable
 from types import FrameType
-from typing import Any
 
 import ray
 from ray import serve
@@ -18,6 +17,7 @@ from ray._private.ray_logging import stdout_deduplicator
 from ray.exceptions import GetTimeoutError, RayError
 from ray.serve.context import _get_global_client
 
+from presafe import private_cluster
 from serve.checks import is_private
 from serve.processes import is_running, kill_descendants
 
@@ -68,7 +68,7 @@ class ClusterWatch:
 
     def __init__(self) -> None:
         stdout_deduplicator.skip_re = re.compile("|".join(TOLD_HERE))
-        self._node = _private_node()
+        self._node, self._folder = ray._private.worker._global_node, private_cluster.folder() or ""
         self._controller = _get_global_client()._controller
         self._controller_pid = ray.get(self._controller.get_pid.remote(), timeout=ANSWER_S)
 
@@ -90,7 +90,7 @@ class ClusterWatch:
         end = time.monotonic() + SHUTDOWN_S
         while is_running(self._controller_pid) and time.monotonic() < end:  # it ends itself as the last one
             time.sleep(LOOK_S)
-        timer = _limit_exit(0, self._node.get_temp_dir_path())
+        timer = _limit_exit(0, self._folder)
         ray.shutdown(wait_for_processes=True)
         timer.cancel()
 
@@ -122,14 +122,14 @@ def give_up(exit_code: int) -> None:
 
     Ray's own way to end would wait for processes that are gone, and a Python that ends without it crashes.
     """
-    node = _private_node()
+    folder = private_cluster.folder()
     if not is_private():
         return
     Signals.ignore()
     kill_descendants()
-    if node is not None:
-        shutil.rmtree(node.get_temp_dir_path(), ignore_errors=True)
-        _limit_exit(exit_code, node.get_temp_dir_path())
+    if folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)
+        _limit_exit(exit_code, folder)
         atexit.unregister(ray._private.worker.shutdown)
         atexit._run_exitfuncs()
         sys.stdout.flush()
@@ -137,12 +137,12 @@ def give_up(exit_code: int) -> None:
         os._exit(exit_code)
 
 
-def _limit_exit(code: int, temp: str) -> threading.Timer:
+def _limit_exit(code: int, folder: str) -> threading.Timer:
     """End this process in EXIT_S seconds in any case, without a process or a temporary folder left behind."""
 
     def end() -> None:
         kill_descendants()
-        shutil.rmtree(temp, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
         sys.stdout.flush()
         os._exit(code)
 
@@ -150,8 +150,3 @@ def _limit_exit(code: int, temp: str) -> threading.Timer:
     timer.daemon = True
     timer.start()
     return timer
-
-
-def _private_node() -> Any:
-    """The processes that this driver started; Ray puts another object there at every connection."""
-    return ray._private.worker._global_node

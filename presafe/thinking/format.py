@@ -154,7 +154,7 @@ class ThinkFormat:
     def _control_pattern(self) -> re.Pattern[str]:
         """What no message may hold: control tokens, think tags, and the texts that this template takes for a switch."""
         template = self.tokenizer.get_chat_template()
-        switches = [text for text in SOFT_SWITCHES if text in template]
+        switches = [text for text in SOFT_SWITCHES if re.search(rf"(?<!<){text}\b", template)]  # not in `</think>`
         return any_of({*self._control_tokens, self.open_tag, self.close_tag, *switches})
 
     @cached_property

@@ -192,7 +192,8 @@ def test_sigterm_lets_streams_end_and_refuses_new_requests_and_the_operator_was_
     assert process.left() == []
     assert "the last good API keys stay in force" in process.log
     (log,) = (tmp_path / "audit").iterdir()
-    assert len([line for line in log.read_text().split("\n") if '"finish_reason":"length"' in line]) == STREAMS
+    whole = [line for line in log.read_text().split("\n") if f'"completion_tokens":{STREAM_TOKENS}' in line]
+    assert len(whole) == STREAMS
     assert ENDLESS not in process.log + process.output
 
 

@@ -184,9 +184,10 @@ def test_the_escapes_of_json_are_undone_before_tags_are_broken(rendered: ThinkFo
 
 
 def test_a_look_alike_that_a_tokenizer_takes_for_a_tag_is_refused() -> None:
-    think = think_format(train_tokenizer([Dialogue("a prompt", "a thought", "an answer")], 300, "qwen3"))
-    think.tokenizer.backend_tokenizer.normalizer = normalizers.NFKC()
-    think.tokenizer.add_tokens([AddedToken("<tool>", special=False, normalized=True)])
+    tokenizer = train_tokenizer([Dialogue("a prompt", "a thought", "an answer")], 300, "qwen3")
+    tokenizer.backend_tokenizer.normalizer = normalizers.NFKC()
+    tokenizer.add_tokens([AddedToken("<tool>", special=False, normalized=True)])
+    think = think_format(tokenizer)
     assert control_ids(think, user("<tool>")) == control_ids(think, user("x"))
     with pytest.raises(UserError, match="a control token after neutralising"):
         think.prompt_ids(user("\uff1ctool\uff1e"))
