@@ -19,7 +19,7 @@ from serve.app import ServeArgs, build
 from serve.checks import check_address, log_folder
 from serve.operator_log import OperatorLog
 from serve.processes import adopt_orphans
-from serve.stopping import LOOK_S, ClusterLostError, ClusterWatch, Signals, drain, give_up
+from serve.stopping import LOOK_S, ClusterWatch, Signals, drain, give_up
 
 APPLICATION = "presafe"
 QUIET = LoggingConfig(log_level="WARNING", enable_access_log=False)
@@ -47,8 +47,6 @@ def serve_model(model: str, settings: Serve) -> None:
     except KeyboardInterrupt:
         exit_code = 0
         print("presafe: ended at once", file=sys.stderr)
-    except ClusterLostError:  # it has been told
-        pass
     except (UserError, RuntimeError) as error:
         exit_code = 2 if isinstance(error, UserError) else 1
         print(f"presafe: {error}", file=sys.stderr)
@@ -61,28 +59,23 @@ def serve_model(model: str, settings: Serve) -> None:
 
 
 def _serve(args: ServeArgs, settings: Serve, signals: Signals, log: OperatorLog) -> None:
-    launch(args, settings.host, settings.port, meanwhile=log.follow)
-    log.tell(f"presafe: warnings and errors are told here and in {log.path}")
-    watch = ClusterWatch()
-
-    def look() -> None:
-        watch.check()
-        log.follow()
-
-    signals.serving = True
+    watch = ClusterWatch(log.tell)
+    watch.start()
     try:
+        launch(args, settings.host, settings.port, meanwhile=log.follow)
+        watch.watch_controller()
+        log.tell(f"presafe: warnings and errors are told here and in {log.path}")
+        signals.serving = True
         while not signals.asked:
-            look()
+            log.follow()
             time.sleep(LOOK_S)
         log.tell(f"presafe: stopping; new requests are refused, running ones have {settings.drain_s:g} s to end")
-        if not drain(settings.drain_s, look):
+        if not drain(settings.drain_s, log.follow):
             log.tell(f"presafe: requests that still run after {settings.drain_s:g} s are cut off")
         watch.shut_down()
         signals.ignore()
-    except ClusterLostError as error:
-        log.tell(f"presafe: {error}; the endpoint has ended")
-        raise
     finally:
+        watch.stop()
         log.close()
 
 

@@ -10,15 +10,16 @@ import threading
 import time
 from collections.abc import Callable
 from types import FrameType
+from typing import Any
 
 import ray
 from ray import serve
+from ray._private import worker
 from ray._private.ray_logging import stdout_deduplicator
 from ray.exceptions import GetTimeoutError, RayError
 from ray.serve.context import _get_global_client
 
 from presafe import private_cluster
-from serve.checks import is_private
 from serve.processes import is_running, kill_descendants
 
 LOOK_S = 0.2
@@ -36,10 +37,6 @@ TOLD_HERE = (
     "ServeController.* failed",
 )
 """What Ray would print of a cluster's end, in many lines."""
-
-
-class ClusterLostError(RuntimeError):
-    """A process that nobody restarts has ended."""
 
 
 class Signals:
@@ -63,36 +60,60 @@ class Signals:
         self.asked = True
 
 
-class ClusterWatch:
-    """Looks whether what the endpoint stands on still runs. Replicas and proxies are Serve's to restart."""
+class ClusterWatch(threading.Thread):
+    """Ends this process with a sentence and code 1 where one ends that its private cluster stands on.
 
-    def __init__(self) -> None:
+    A thread of its own, since a call to a cluster that is gone may never come back. Replicas and proxies are Serve's to
+    restart, and a cluster that was joined is its operator's.
+    """
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        """`tell` is told of the loss."""
+        super().__init__(daemon=True)
         stdout_deduplicator.skip_re = re.compile("|".join(TOLD_HERE))
-        self._node, self._folder = ray._private.worker._global_node, private_cluster.folder() or ""
-        self._controller = _get_global_client()._controller
-        self._controller_pid = ray.get(self._controller.get_pid.remote(), timeout=ANSWER_S)
+        self._tell, self._over = tell, threading.Event()
+        self._node, self._folder = worker._global_node, private_cluster.folder()
+        self._controller_pid: int | None = None
 
-    def check(self) -> None:
-        """Raise ClusterLostError where a process of a private cluster has ended."""
-        if not is_private():
-            return
-        for kind, process in self._node.dead_processes():
-            raise ClusterLostError(f"the private cluster lost its {kind} (exit code {process.poll()})")
-        if not is_running(self._controller_pid):
-            raise ClusterLostError("the private cluster lost its Serve controller")
+    def watch_controller(self) -> None:
+        """Serve has started: its controller belongs to it."""
+        self._controller_pid = ray.get(_controller().get_pid.remote(), timeout=ANSWER_S)
+
+    def run(self) -> None:
+        while self._folder is not None and not self._over.wait(LOOK_S):
+            if lost := self._lost():
+                self._tell(f"presafe: the private cluster lost its {lost}; the endpoint has ended")
+                _end(1, self._folder)
+
+    def stop(self) -> None:
+        """What ends from now on is meant to."""
+        self._over.set()
+        self.join()
 
     def shut_down(self) -> None:
         """End Serve in order, so that replicas write what they have left, and then the private cluster."""
-        if not is_private():
+        if self._folder is None:
             serve.shutdown()
             return
-        ray.get(self._controller.graceful_shutdown.remote(wait=False), timeout=ANSWER_S)
+        self.stop()
+        ray.get(_controller().graceful_shutdown.remote(wait=False), timeout=ANSWER_S)
         end = time.monotonic() + SHUTDOWN_S
-        while is_running(self._controller_pid) and time.monotonic() < end:  # it ends itself as the last one
+        while self._lost() is None and time.monotonic() < end:  # the controller ends itself as the last one
             time.sleep(LOOK_S)
         timer = _limit_exit(0, self._folder)
         ray.shutdown(wait_for_processes=True)
         timer.cancel()
+
+    def _lost(self) -> str | None:
+        for kind, process in self._node.dead_processes():
+            return f"{kind} (exit code {process.poll()})"
+        if self._controller_pid is not None and not is_running(self._controller_pid):
+            return "Serve controller"
+        return None
+
+
+def _controller() -> Any:
+    return _get_global_client()._controller
 
 
 def drain(seconds: float, meanwhile: Callable[[], None]) -> bool:
@@ -123,30 +144,28 @@ def give_up(exit_code: int) -> None:
     Ray's own way to end would wait for processes that are gone, and a Python that ends without it crashes.
     """
     folder = private_cluster.folder()
-    if not is_private():
+    if folder is None:
         return
     Signals.ignore()
     kill_descendants()
-    if folder is not None:
-        shutil.rmtree(folder, ignore_errors=True)
-        _limit_exit(exit_code, folder)
-        atexit.unregister(ray._private.worker.shutdown)
-        atexit._run_exitfuncs()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(exit_code)
+    _limit_exit(exit_code, folder)
+    atexit.unregister(worker.shutdown)
+    atexit._run_exitfuncs()
+    _end(exit_code, folder)
 
 
 def _limit_exit(code: int, folder: str) -> threading.Timer:
     """End this process in EXIT_S seconds in any case, without a process or a temporary folder left behind."""
-
-    def end() -> None:
-        kill_descendants()
-        shutil.rmtree(folder, ignore_errors=True)
-        sys.stdout.flush()
-        os._exit(code)
-
-    timer = threading.Timer(EXIT_S, end)
+    timer = threading.Timer(EXIT_S, _end, (code, folder))
     timer.daemon = True
     timer.start()
     return timer
+
+
+def _end(code: int, folder: str) -> None:
+    """End this process here and now, without a process or the cluster's folder left behind."""
+    kill_descendants()
+    shutil.rmtree(folder, ignore_errors=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
