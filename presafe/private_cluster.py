@@ -32,7 +32,7 @@ def start(
     wanted; it listens on ports of its own, and brings Ray's job agent along.
     """
     folder = tempfile.mkdtemp(prefix="ray-")  # short, as the paths of sockets are
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    atexit.register(end, folder)
     use_new_token(folder)
     params = RayParams(
         node_ip_address=LOOPBACK,
@@ -55,6 +55,12 @@ def start(
     )
     worker._global_node = node  # from here on ray.shutdown ends it, like one of ray.init's own
     return node
+
+
+def end(folder: str) -> None:
+    """End the cluster in this order: its processes would write into its folder again."""
+    ray.shutdown(wait_for_processes=True)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def folder() -> str | None:

@@ -149,7 +149,8 @@ def give_up(exit_code: int) -> None:
     Signals.ignore()
     kill_descendants()
     _limit_exit(exit_code, folder)
-    atexit.unregister(worker.shutdown)
+    for ordinary in (worker.shutdown, private_cluster.end):
+        atexit.unregister(ordinary)
     atexit._run_exitfuncs()
     _end(exit_code, folder)
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 
 from open_ports import Intruder, entries, listeners
@@ -54,4 +55,13 @@ def test_a_cluster_that_passes_metrics_on_lets_nobody_in_either():
     own = {(host, port) for name, host, port in listeners(os.getpid()) if name.startswith(("ray::", "gcs", "raylet"))}
     assert {host for host, _ in own} == {"127.0.0.1"}
     token = Path(os.environ["RAY_AUTH_TOKEN_PATH"]).read_text()
-    assert any("/api/job_agent/jobs/" in entries(host, port, token) for host, port in own)
+    with_token = {port for _, port in own if _status(port, {"Authorization": f"Bearer {token}"}) == 404}
+    assert [port for port in with_token if _status(port, {}) == 401], "no port is the agent's"
+
+
+def _status(port: int, headers: dict[str, str]) -> int | None:
+    """Of an address that is none; None where no HTTP is spoken."""
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/none", headers=headers, timeout=5).status_code
+    except httpx.HTTPError:
+        return None

@@ -52,13 +52,16 @@ def answers(folder: str, name: str = "answers") -> dict[tuple[str, int], Teacher
     return {(row.prompt_id, row.sample): row for row in rows}
 
 
-def test_a_demonstrated_refusal_is_whole_and_the_other_samples_stop_where_they_are_decided(folder):
+def test_a_refusal_is_whole_whether_or_not_it_is_demonstrated(folder):
     found = answers(folder)
     whole, early = found["harmful", 0], found["harmful", 1]
     assert (whole.answer, whole.finish_reason, whole.decision) == (REFUSAL, "stop", "refuse")
-    assert (early.finish_reason, early.decision) == ("decided", "refuse")
-    assert REFUSAL.startswith(early.answer)
-    assert early.num_tokens < whole.num_tokens / 2
+    assert (early.answer, early.finish_reason, early.decision) == (REFUSAL, "stop", "refuse"), (
+        "help may follow a refusal"
+    )
+    helped = found["benign", 1]
+    assert (helped.finish_reason, helped.decision) == ("decided", "comply")
+    assert helped.num_tokens < found["benign", 0].num_tokens
     assert whole.judge == "prefixes"
 
 
