@@ -30,6 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if parsed.verb == "inspect":
             import_module("presafe.align.inspection").run_inspect(parsed.model)
             return
+        if parsed.verb == "init":
+            write_first_config(parsed.model, {"harmful": parsed.harmful, "benign": parsed.benign}, parsed.output)
+            return
         if parsed.verb == "watch":
             import_module("presafe.watch").run_watch(parsed.run, png=parsed.png, follow=parsed.follow)
             return
@@ -75,6 +78,11 @@ def command_line() -> argparse.ArgumentParser:
     serve.add_argument("settings", nargs="*", metavar="key=value", help="settings of the config's section `serve`")
     inspect = verbs.add_parser("inspect", help="print the think format, LoRA targets and recipe of a model")
     inspect.add_argument("model", help="model folder, hub name, or folder of a tokenizer")
+    init = verbs.add_parser("init", help="write a first config for a model and two files of prompts")
+    init.add_argument("model", help="model folder or hub name")
+    init.add_argument("--harmful", required=True, metavar="FILE", help="prompts to refuse")
+    init.add_argument("--benign", required=True, metavar="FILE", help="prompts to answer")
+    init.add_argument("--output", default="config.yaml", metavar="FILE", help="by default config.yaml; must be new")
     watch = verbs.add_parser("watch", help="draw the training curves of a run, as RUN/align/watch.html")
     watch.add_argument("run", help="run directory, STORAGE/NAME, local or remote")
     watch.add_argument("--png", metavar="FILE", help="draw them to this file, too")
@@ -82,6 +90,15 @@ def command_line() -> argparse.ArgumentParser:
     _add_promote_arguments(verbs.add_parser("promote", help="deploy a run's model if its report meets a policy"))
     _add_key_arguments(verbs.add_parser("key", help="make, list and revoke API keys of the endpoint"))
     return parser
+
+
+def write_first_config(model: str, files: dict[str, str], output: str) -> None:
+    """Look at the files, by kind of prompt, and at the model, then write the config."""
+    new_config = import_module("presafe.new_config")
+    new_config.check_absent(output)
+    looks = {kind: import_module("presafe.prompts.first_look").look_at(file, kind) for kind, file in files.items()}
+    dtype, align = import_module("presafe.align.placement").placed(model)
+    new_config.write_config(output, model, files, looks, dtype, align)
 
 
 def stage_job(stage: str) -> None:

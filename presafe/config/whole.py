@@ -1,5 +1,10 @@
-"""The whole configuration, and how it is read: a YAML file plus dotted overrides (`align.lora.r=16`)."""
+"""The whole configuration, and how it is read: a YAML file plus dotted overrides (`align.lora.r=16`).
 
+A file that begins with `base: FILE`, beside it or by path, says only what differs from that one: sections are merged
+key by key, every other value, lists too, is replaced. A base has none of its own.
+"""
+
+import posixpath
 from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any, Self, TypeVar, get_args
@@ -74,7 +79,19 @@ def _without_placement(value: Any) -> Any:
 
 def load_config(path: str, overrides: list[str]) -> Config:
     """Read a YAML file and apply dotted overrides. Raises UserError with every wrong key and value named."""
-    return validated(Config, read_yaml(path, "configs/"), overrides)
+    values = read_yaml(path, "configs/")
+    if (base := values.pop("base", None)) is not None:
+        values = _merged(read_yaml(posixpath.join(posixpath.dirname(path), str(base)), "configs/"), values)
+    return validated(Config, values, overrides)
+
+
+def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """`base` with `changes`, key by key in sections."""
+    merged = dict(base)
+    for key, value in changes.items():
+        below = merged.get(key)
+        merged[key] = _merged(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return merged
 
 
 def read_yaml(path: str, examples: str) -> dict[str, Any]:

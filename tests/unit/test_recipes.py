@@ -39,7 +39,25 @@ def overrides(recipe: str, placement: str) -> list[str]:
 
 
 def test_every_shipped_recipe_has_a_published_shape():
-    assert {file.stem for file in CONFIGS.glob("*.yaml")} == {*SHAPES, "demo"}
+    assert {file.stem for file in CONFIGS.glob("*.yaml")} == {*SHAPES, "demo", "_real-model"}
+
+
+def test_a_file_with_a_base_says_only_what_differs(tmp_path):
+    (tmp_path / "base.yaml").write_text(
+        "{run: {seed: 3, name: below}, model: {path: a/b}, align: {steps: 5, lora: {r: 4, alpha: 8}},"
+        " prompts: {sources: [{name: s, function: m:f}, {name: t, function: m:f}], suites: [{name: e, function: m:f}]}}"
+    )
+    (tmp_path / "own.yaml").write_text(
+        "{base: base.yaml, run: {name: own}, align: {lora: {r: 16}}, prompts: {sources: [{name: u, function: m:f}]}}"
+    )
+    config = load_config(str(tmp_path / "own.yaml"), ["align.steps=6"])
+    assert (config.run.name, config.run.seed, config.align.steps) == ("own", 3, 6)
+    assert config.align.lora is not None
+    assert (config.align.lora.r, config.align.lora.alpha) == (16, 8)
+    assert [source.name for source in config.prompts.sources] == ["u"]
+    (tmp_path / "own.yaml").write_text("base: none.yaml")
+    with pytest.raises(UserError, match=r"no file .*none\.yaml"):
+        load_config(str(tmp_path / "own.yaml"), [])
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

@@ -1,0 +1,65 @@
+"""What `presafe init` writes: the smallest config for one's own model and two files of prompts."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from presafe.config import Config
+from presafe.errors import user_error
+
+Look = tuple[str, int]
+"""Text column of a file, and how many prompts it has."""
+
+HEADING = """\
+# Written by `presafe init`. The first tenth of each file is an evaluation suite; the stage `prompts` leaves those rows
+# out of training. Replace the suites by held-out sets of your own where you have them.
+"""
+
+
+def check_absent(output: str) -> None:
+    """Raise UserError where there is a file already."""
+    if Path(output).exists():
+        raise user_error(found=f"{output}, which is there", needed="a new file", change="give another --output")
+
+
+def write_config(
+    output: str, model: str, files: dict[str, str], looks: dict[str, Look], dtype: str, align: dict[str, Any]
+) -> None:
+    """Write the config and print what to run next. `files` and `looks` are by kind of prompt."""
+    path = os.path.abspath(model) if Path(model).exists() else model
+    gpus = align.get("workers", {}).get("num_workers", 0)
+    rows = {kind: _rows(kind, files[kind], looks[kind][0]) for kind in files}
+    training = sum(count - _suite_size(count) for _, count in looks.values())
+    values: dict[str, Any] = {
+        "run": {"name": Path(output).stem},
+        "model": {"path": path, "dtype": dtype},
+        "prompts": {
+            "sources": list(rows.values()),
+            "suites": [row | {"limit": _suite_size(looks[kind][1])} for kind, row in rows.items()],
+            "classifier_prompts": max(1, min(1500, training // 4)),
+            "validation_prompts": max(1, min(300, training // 8)),
+        },
+        "align": align,
+    }
+    if gpus:
+        one = {"num_gpus": 1}
+        values |= {"teacher": {"workers": one | {"num_workers": gpus}}, "signals": {"workers": one}}
+        values |= {"evaluate": {"workers": one | {"num_workers": gpus}}, "serve": {"workers": one}}
+    Config.model_validate(values)
+    with open(output, "x", encoding="utf-8") as file:
+        file.write(HEADING + yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+    print(f"wrote {output}; next:")
+    print(f"  presafe run --config {output} --dry-run      # the whole config, and what it asks of the machine")
+    print(f"  presafe align --plan --config {output}       # what the training needs")
+    print(f"  presafe run --config {output}                # all stages, then the table")
+
+
+def _rows(kind: str, file: str, column: str) -> dict[str, Any]:
+    columns = {} if column == "text" else {"columns": {"text": column}}
+    return {"name": kind, "kind": kind, "path": file if "://" in file else os.path.abspath(file), **columns}
+
+
+def _suite_size(count: int) -> int:
+    return max(1, count // 10)
