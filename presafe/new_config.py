@@ -1,6 +1,7 @@
 """What `presafe init` writes: the smallest config for one's own model and two files of prompts."""
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ from presafe.errors import user_error
 Look = tuple[str, int]
 """Text column of a file, and how many prompts it has."""
 
+FEWEST = 20
+"""Prompts of a kind; fewer leave nothing to train on beside the suite."""
+
 HEADING = """\
 # Written by `presafe init`. The first tenth of each file is an evaluation suite; the stage `prompts` leaves those rows
 # out of training. Replace the suites by held-out sets of your own where you have them.
@@ -19,15 +23,24 @@ HEADING = """\
 
 
 def check_absent(output: str) -> None:
-    """Raise UserError where there is a file already."""
+    """Raise UserError where there is a file already, no folder for it, or no name for a run."""
     if Path(output).exists():
         raise user_error(found=f"{output}, which is there", needed="a new file", change="give another --output")
+    if not Path(output).parent.is_dir() or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", Path(output).stem):
+        raise user_error(
+            found=f"--output {output}",
+            needed="a file in a folder that is there, with a name (which the run gets) of letters, digits, dots, dashes",
+            change="give another --output",
+        )
 
 
 def write_config(
     output: str, model: str, files: dict[str, str], looks: dict[str, Look], dtype: str, align: dict[str, Any]
 ) -> None:
     """Write the config and print what to run next. `files` and `looks` are by kind of prompt."""
+    for kind, (_, count) in looks.items():
+        if count < FEWEST:
+            raise user_error(found=f"{count} {kind} prompts", needed=f"at least {FEWEST}", change="give a longer file")
     path = os.path.abspath(model) if Path(model).exists() else model
     gpus = align.get("workers", {}).get("num_workers", 0)
     rows = {kind: _rows(kind, files[kind], looks[kind][0]) for kind in files}

@@ -120,6 +120,7 @@ def start(model: str, settings: Endpoint) -> Replica:
             threshold,
             settings.reveal_probability,
             settings.refusal_finish_reason,
+            settings.refusal_field,
         ),
         None if card is None else card.head.kind,
         max_prompt_tokens,

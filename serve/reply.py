@@ -16,7 +16,7 @@ from presafe.config import ServingGate
 from presafe.gate import Path, PathTaken
 from serve.completion import Decided, Event, Finished
 from serve.engine import EndReason
-from serve.text import Text
+from serve.text import Channel, Text
 
 Choices = tuple[int, Event]
 """An event of the completion with this index."""
@@ -48,6 +48,8 @@ class Served:
     """Whether clients see probability and threshold."""
     refusal_finish_reason: Literal["stop", "content_filter"] = "stop"
     """Of a whole refusal."""
+    refusal_field: bool = True
+    """Whether a refusal in the endpoint's own words is in `refusal`, too."""
 
     @property
     def shown_threshold(self) -> float | None:
@@ -97,7 +99,7 @@ class Reply:
                 case Decided():
                     self._note(event)
                 case Text(channel, text):
-                    for name in FIELDS[channel]:
+                    for name in self._fields(channel):
                         message[name] = (message[name] or "") + text
                 case Finished(reason):
                     self._finished.append(event)
@@ -120,7 +122,7 @@ class Reply:
                 self._note(event)
                 return self._chunk(index, {"role": "assistant", "content": ""}, **self._presafe, **extra)
             case Text(channel, text):
-                return self._chunk(index, dict.fromkeys(FIELDS[channel], text), **extra)
+                return self._chunk(index, dict.fromkeys(self._fields(channel), text), **extra)
             case Finished(reason):
                 self._finished.append(event)
                 return self._chunk(index, {}, finish_reason=self._finish_reason(reason), **self._presafe, **extra)
@@ -134,6 +136,9 @@ class Reply:
         choices = [{"index": index, "delta": delta, "finish_reason": finish_reason}]
         body = {**self._common, "object": "chat.completion.chunk", "choices": choices, **extra}
         return ChatCompletionChunk.model_validate(body).to_json(indent=None)
+
+    def _fields(self, channel: Channel) -> tuple[str, ...]:
+        return FIELDS[channel] if self._served.refusal_field else FIELDS[channel][:1]
 
     def _finish_reason(self, reason: EndReason) -> str:
         refused = self._presafe["presafe"]["path"] == "refuse"

@@ -138,6 +138,9 @@ class Endpoint(Settings):
     refusal_finish_reason: Literal["stop", "content_filter"] = "stop"
     """What clients are told as the `finish_reason` of a whole refusal; `content_filter` is OpenAI's word for an answer
     that was withheld, and some clients raise an error on it."""
+    refusal_field: bool = True
+    """Whether a refusal in the endpoint's own words stands in OpenAI's `message.refusal` beside `content`. Some clients
+    show both (the Vercel AI SDK), or raise an error (pydantic-ai): set it to false for them."""
     reveal_probability: bool = True
     """Whether clients see the probability and the threshold. An attacker can climb along them."""
     unaligned: bool = False

@@ -57,3 +57,18 @@ def test_what_fits_is_placed_on_all_gpus_and_too_little_memory_is_refused(tmp_pa
     assert (dtype, roomy["zero_stage"], roomy["workers"]["num_workers"]) == ("bfloat16", 0, 2)
     with pytest.raises(UserError, match="on each GPU"):
         settings_for(folder, 1, 1e8)
+
+
+@pytest.mark.parametrize("output", ["no folder/mine.yaml", "my config.yaml"])
+def test_an_output_that_cannot_be_is_told(tmp_path, capsys, output):
+    files = ["--harmful", prompts(tmp_path / "a.csv", "text"), "--benign", prompts(tmp_path / "b.csv", "text")]
+    with pytest.raises(SystemExit) as ended:
+        main(["init", str(tmp_path), *files, "--output", str(tmp_path / output)])
+    assert ended.value.code == 2
+    assert "found --output" in capsys.readouterr().err
+
+
+def test_a_few_prompts_are_too_few(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        start(tmp_path, prompts(tmp_path / "a.csv", "text", 3), prompts(tmp_path / "b.csv", "text"))
+    assert "found 3 harmful prompts" in capsys.readouterr().err

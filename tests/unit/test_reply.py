@@ -77,3 +77,9 @@ def test_the_headers_name_the_path_that_was_taken() -> None:
     for events, path, gate in ((GATE, "refuse", "refuse"), (ANSWERED, "answer", "refuse"), (THOUGHT, "think", "think")):
         headers = Reply(SERVED, 3).headers(events[0])
         assert (headers["x-presafe-path"], headers["x-presafe-gate-path"]) == (path, gate)
+
+
+def test_without_its_own_field_a_refusal_is_content_alone() -> None:
+    plain = Served("presafe", "on", 0.5, reveal=True, refusal_field=False)
+    assert choice(GATE, plain)["message"]["refusal"] is None
+    assert choice(GATE, plain)["message"]["content"] == "No, thanks."
