@@ -29,7 +29,7 @@ def check_absent(output: str) -> None:
     if not Path(output).parent.is_dir() or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", Path(output).stem):
         raise user_error(
             found=f"--output {output}",
-            needed="a file in a folder that is there, with a name (which the run gets) of letters, digits, dots, dashes",
+            needed="a file in a folder that is there, with a name (it names the run) of letters, digits, dots, dashes",
             change="give another --output",
         )
 
