@@ -92,7 +92,8 @@ class Replica:
             f"This model's maximum context length is {self.max_model_len} tokens, at most {self.max_prompt_tokens} of "
             f"them for messages. However, {found}. Please reduce the length of the messages"
         )
-        message += "." if param == "messages" else " or completion."
+        message += "" if param == "messages" else " or completion"
+        message += " (context_length_exceeded)."  # LangChain looks for the code in what openai's error says
         return ApiError(400, message, param=param, code="context_length_exceeded")
 
 

@@ -216,7 +216,7 @@ def test_a_context_that_is_too_long_is_told_in_openais_words(served: Any) -> Non
             served.client().chat.completions.create(model="presafe", messages=user(text))
         said = caught.value.body["message"]  # type: ignore[index]
         assert said.startswith(f"This model's maximum context length is {longest} tokens")
-        assert said.endswith("Please reduce the length of the messages.")
+        assert said.endswith("Please reduce the length of the messages (context_length_exceeded).")
         assert caught.value.code == "context_length_exceeded"
 
 
