@@ -37,10 +37,16 @@ GRPC = [
     "/ray.rpc.CoreWorkerService/GetCoreWorkerStats",
     "/ray.rpc.ReporterService/GetTraceback",
     "/ray.rpc.RayletDriver/ClusterInfo",
+    "/ray.serve.ASGIService/HandleRequest",
 ]
-"""Of GCS, raylet, object manager, workers, agent and Ray's client server."""
-CLOSED = {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.UNAVAILABLE}
-"""No token, no such service, and no gRPC at all."""
+"""Of GCS, raylet, object manager, workers, agent, Ray's client server and Ray Serve's replicas."""
+CLOSED = {
+    grpc.StatusCode.UNAUTHENTICATED,
+    grpc.StatusCode.UNIMPLEMENTED,
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+}
+"""No token, no such service, no gRPC at all, and a process that is too busy or gone."""
 WAIT_S = 20.0
 
 
@@ -86,10 +92,8 @@ def _http_entries(host: str, port: int, headers: dict[str, str]) -> list[str]:
                 metrics = response.getheader("Content-Type", "").startswith("text/plain; version=")
                 if response.status not in (401, 403, 404, 405) and not metrics:  # Prometheus' exporter shows no more
                     open_paths.append(path)
-            except ConnectionRefusedError:
-                return []
-            except (http.client.HTTPException, OSError):
-                pass  # it speaks something else
+            except (http.client.HTTPException, OSError):  # refused, or it speaks something else
+                return open_paths
             finally:
                 connection.close()
     return open_paths
