@@ -59,9 +59,6 @@ def test_a_refusal_is_whole_whether_or_not_it_is_demonstrated(folder):
     assert (early.answer, early.finish_reason, early.decision) == (REFUSAL, "stop", "refuse"), (
         "help may follow a refusal"
     )
-    helped = found["benign", 1]
-    assert (helped.finish_reason, helped.decision) == ("decided", "comply")
-    assert helped.num_tokens < found["benign", 0].num_tokens
     assert whole.judge == "prefixes"
 
 
