@@ -1,4 +1,4 @@
-"""A Ray cluster of this process alone: it listens on loopback only, and asks everybody for a token of its own.
+"""A Ray cluster of this process alone: its processes listen on loopback, and ask everybody for a token of its own.
 
 `ray.init(address="local")` listens on every address of the machine: it takes 127.0.0.1 for the machine's own address.
 So the node is made here, by Ray's own class (private API, hence the pin). docs/security.md says what listens.
@@ -23,9 +23,7 @@ from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-d
 LOOPBACK = "127.0.0.1"
 
 
-def start(
-    *, num_cpus: int, object_store_memory: int, runtime_env: Mapping[str, Any], metrics: bool, system_config: Any = None
-) -> Node:
+def start(*, num_cpus: int, object_store_memory: int, runtime_env: Mapping[str, Any], metrics: bool) -> Node:
     """Start a cluster and join it; `ray.shutdown`, or the end of this process, ends it and removes its files.
 
     `object_store_memory` is in bytes. `metrics` says whether Ray's agent, which passes on the metrics of Ray Serve, is
@@ -45,7 +43,6 @@ def start(
         max_worker_port=0,
         no_monitor=True,  # it would only log what it would scale
         include_log_monitor=False,
-        _system_config=system_config,
     )
     with contextlib.nullcontext() if metrics else _agent_without_servers():
         node = _NodeWithoutDashboard(params, head=True, shutdown_at_exit=False, spawn_reaper=True)

@@ -50,9 +50,8 @@ def serve_model(model: str, settings: Serve) -> None:
     except (UserError, RuntimeError) as error:
         exit_code = 2 if isinstance(error, UserError) else 1
         print(f"presafe: {error}", file=sys.stderr)
-    except Exception:
+    except Exception:  # noqa: BLE001 - told here: give_up ends this process before Python would
         traceback.print_exc()
-        raise
     finally:
         give_up(exit_code)
     raise SystemExit(exit_code)
