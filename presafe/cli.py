@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if parsed.verb == "serve":
             settings = load_serve(parsed.settings)
             import_module("serve.checks").check(parsed.model, settings)  # in a second: what is behind it takes longer
-            import_module("serve.launch").serve_model(parsed.model, settings)
+            import_module("serve.command").serve_model(parsed.model, settings)
             return
         if parsed.verb == "inspect":
             import_module("presafe.align.inspection").run_inspect(parsed.model)

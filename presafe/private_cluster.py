@@ -11,7 +11,8 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import ray
@@ -23,11 +24,12 @@ from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-d
 LOOPBACK = "127.0.0.1"
 
 
-def start(*, num_cpus: int, object_store_memory: int, runtime_env: Mapping[str, Any], metrics: bool) -> Node:
+def start(*, num_cpus: int, object_store_memory: int, metrics: bool, meanwhile: Callable[[], None]) -> Node:
     """Start a cluster and join it; `ray.shutdown`, or the end of this process, ends it and removes its files.
 
-    `object_store_memory` is in bytes. `metrics` says whether Ray's agent, which passes on the metrics of Ray Serve, is
-    wanted; it listens on ports of its own, and brings Ray's job agent along.
+    Its processes inherit this one's environment. `object_store_memory` is in bytes. `metrics` says whether Ray's agent
+    is wanted, which passes on the metrics of Ray Serve; it listens on ports of its own, and brings Ray's job agent
+    along. `meanwhile` is called once, while the processes start.
     """
     folder = tempfile.mkdtemp(prefix="ray-")  # short, as the paths of sockets are
     atexit.register(end, folder)
@@ -44,12 +46,13 @@ def start(*, num_cpus: int, object_store_memory: int, runtime_env: Mapping[str, 
         no_monitor=True,  # it would only log what it would scale
         include_log_monitor=False,
     )
-    with contextlib.nullcontext() if metrics else _agent_without_servers():
-        node = _NodeWithoutDashboard(params, head=True, shutdown_at_exit=False, spawn_reaper=True)
-    worker._global_node = node  # by its address Ray knows that 127.0.0.1 is meant
-    ray.init(
-        address=node.gcs_address, runtime_env=dict(runtime_env), logging_level=logging.WARNING, log_to_driver=False
-    )
+    with ThreadPoolExecutor(1) as thread:  # of the two the node is this thread's: Linux ends it with what started it
+        other = thread.submit(meanwhile)
+        with contextlib.nullcontext() if metrics else _agent_without_servers():
+            node = _NodeWithoutDashboard(params, head=True, shutdown_at_exit=False, spawn_reaper=True)
+        worker._global_node = node  # by its address Ray knows that 127.0.0.1 is meant
+        other.result()
+    ray.init(address=node.gcs_address, logging_level=logging.WARNING, log_to_driver=False)
     worker._global_node = node  # from here on ray.shutdown ends it, like one of ray.init's own
     return node
 

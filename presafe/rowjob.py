@@ -5,6 +5,7 @@ missing. The unit of loss is the block: without the repartition, Ray reads small
 nothing before the end.
 """
 
+import logging
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -37,20 +38,27 @@ class RowJob:
     again: pc.Expression | None = None
 
 
+def quiet_data() -> DataContext:
+    """Ray Data's settings in this process, without its own progress bars: a stage shows one of its own."""
+    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)  # it warns that its bars are off
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    return context
+
+
 def run_rows(inputs: str, output: str, job: RowJob, actor: type, *arguments: Any) -> str:
     """Run `actor(*arguments)` over the Parquet rows at `inputs`; returns `output`, the folder of its rows.
 
     The actor gets Arrow tables of a block and returns one row for each of theirs, with the same `id_column` and the
     tokens it cost as `num_tokens`. The order of rows is the order in which blocks were done. Raises AssertionError
-    where a row is lost or doubled, and
-    UserError where an actor raised one: a wrong URL or key, say.
+    where a row is lost or doubled, and UserError where an actor raised one: a wrong URL or key, say.
     """
     storage.make_folder(output)
     if job.again is not None:
         take_back(output, job.checkpoint, job.id_column, job.again)
     wanted = storage.fingerprint(inputs, job.id_column)
     actors = min(pool_size(job.workers), max(1, math.ceil(wanted[0] / job.rows_per_block)))
-    context = DataContext.get_current()
+    context = quiet_data()
     context.checkpoint_config = CheckpointConfig(
         id_column=job.id_column, checkpoint_path=job.checkpoint, delete_checkpoint_on_success=False
     )

@@ -13,9 +13,7 @@ from typing import Any
 import ray
 from ray._private.ray_logging import stdout_deduplicator
 from ray._private.state import state as cluster_state
-from ray.data import DataContext
 from ray.exceptions import AuthenticationError, RayError, UserCodeException
-from ray.train import ScalingConfig, TrainingFailedError
 
 from presafe import private_cluster, storage
 from presafe.config import Cluster, Config, Group, Placement, Pool, Workers
@@ -43,7 +41,7 @@ LOCAL_ENV = {
     **SERVE_ENV,
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_BACKEND_LOG_LEVEL": "fatal",
-    "RAY_prestart_worker_first_driver": "0",  # it starts a process a CPU, without WORKER_ENV, that nothing here can use
+    "RAY_prestart_worker_first_driver": "0",  # it starts a process a CPU, of which a stage uses few
     "RAY_SERVE_PROXY_MIN_DRAINING_PERIOD_S": "0.5",  # no balancer in front has to learn of it
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30",  # at 5 s busy cores restart the proxy over and over
 }
@@ -89,37 +87,39 @@ def demands(config: Config) -> list[Demand]:
     return [demand(stage, getattr(config, stage).workers) for stage in stages]
 
 
-def connect(cluster: Cluster, *, metrics: bool = False) -> None:
+def connect(cluster: Cluster, *, metrics: bool = False, meanwhile: Callable[[], None] = lambda: None) -> None:
     """Join the configured cluster, or start a private local one that ends with this process.
 
-    A private one passes metrics on only where `metrics` asks for it. Workers' output stays in Ray's own logs: a stage
-    shows its progress, and a failure comes back as an exception.
+    A private one passes metrics on only where `metrics` asks for it. `meanwhile` is called once, while that one starts.
+    Workers' output stays in Ray's own logs: a stage shows its progress, and a failure comes back as an exception.
     """
     if ray.is_initialized():
+        meanwhile()
         return
     for library in ("ray.data", "ray.train"):
         logging.getLogger(library).setLevel(logging.WARNING)
-    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)  # it warns that its bars are off
-    DataContext.get_current().enable_progress_bars = False
     address = cluster.address or os.environ.get("RAY_ADDRESS")
-    runtime_env = {"env_vars": WORKER_ENV}
     for name, value in TRAIN_ENV.items():
         os.environ.setdefault(name, value)
     if address and address != "local":
-        _join(address, runtime_env)
+        meanwhile()
+        _join(address)
         return
     for name, value in LOCAL_ENV.items():
         os.environ.setdefault(name, value)
+    # By inheritance: a runtime environment would have each worker wait for Ray's agent, which takes seconds to start.
+    os.environ |= WORKER_ENV | LOOPBACK_ENV
     stdout_deduplicator.skip_re = re.compile("PYTHON worker processes have been started")  # more than cores: intended
     private_cluster.start(
         num_cpus=cluster.local_cpus,
         object_store_memory=int(cluster.object_store_gb * 1e9),
-        runtime_env={"env_vars": {**WORKER_ENV, **LOOPBACK_ENV}},
         metrics=metrics,
+        meanwhile=meanwhile,
     )
 
 
-def _join(address: str, runtime_env: dict[str, Any]) -> None:
+def _join(address: str) -> None:
+    runtime_env = {"env_vars": WORKER_ENV}
     try:
         ray.init(address=address, runtime_env=runtime_env, logging_level=logging.WARNING, log_to_driver=False)
     except (ConnectionError, AuthenticationError) as error:  # a cluster does not say which
@@ -129,20 +129,6 @@ def _join(address: str, runtime_env: dict[str, Any]) -> None:
             change="start it; set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH to a file with its token; or unset "
             "cluster.address and RAY_ADDRESS for a private local cluster",
         ) from error
-
-
-RESIZE_INTERVAL_S = 60.0
-"""How often an elastic group looks for nodes that came: a larger group starts from the last checkpoint."""
-
-
-def scaling(workers: Workers | Group) -> ScalingConfig:
-    """A Ray Train group of `workers`."""
-    return ScalingConfig(
-        elastic_resize_monitor_interval_s=RESIZE_INTERVAL_S,
-        num_workers=workers.num_workers,
-        use_gpu=workers.num_gpus > 0,
-        resources_per_worker={"CPU": workers.num_cpus, "GPU": workers.num_gpus},
-    )
 
 
 def check_storage(config: Config) -> None:
@@ -182,11 +168,14 @@ def _capacity(resource: str) -> float:
 
 
 @contextmanager
-def user_errors() -> Iterator[None]:
-    """Raise an actor's or worker's UserError as it was: Ray wraps it, or has only its text where it died of it."""
+def user_errors(*wrappers: type[Exception]) -> Iterator[None]:
+    """Raise an actor's or worker's UserError as it was: Ray wraps it, or has only its text where it died of it.
+
+    `wrappers` are exceptions of a library above Ray's core that wrap it, too.
+    """
     try:
         yield
-    except (RayError, UserCodeException, TrainingFailedError) as error:
+    except (RayError, UserCodeException, *wrappers) as error:
         if told := re.findall(rf"{UserError.__module__}\.UserError: (.+)", f"{error}\n{error.__cause__}"):
             raise UserError(told[-1]) from error
         raise

@@ -1,5 +1,6 @@
-"""Answers in OpenAI's shape, built with openai's own types, each with a `presafe` object."""
+"""Answers in OpenAI's shape, each with a `presafe` object."""
 
+import json
 import math
 import time
 import uuid
@@ -7,9 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from openai.types import CompletionUsage
-from openai.types.chat import ChatCompletion, ChatCompletionChunk
-from openai.types.completion_usage import CompletionTokensDetails
 from pydantic import BaseModel
 
 from presafe.config import ServingGate
@@ -112,7 +110,7 @@ class Reply:
             "usage": self._usage(),
             **self._presafe,
         }
-        return ChatCompletion.model_validate(body).to_json(indent=None)
+        return _json(body)
 
     def chunk(self, index: int, event: Event, *, include_usage: bool) -> str:
         """The chunk, as JSON, that tells a streaming client of one event."""
@@ -130,12 +128,12 @@ class Reply:
     def usage_chunk(self) -> str:
         """The last chunk of a stream that asked for the tokens."""
         body = {**self._common, "object": "chat.completion.chunk", "choices": [], **self._presafe}
-        return ChatCompletionChunk.model_validate({**body, "usage": self._usage()}).to_json(indent=None)
+        return _json({**body, "usage": self._usage()})
 
     def _chunk(self, index: int, delta: dict[str, str], *, finish_reason: str | None = None, **extra: Any) -> str:
         choices = [{"index": index, "delta": delta, "finish_reason": finish_reason}]
         body = {**self._common, "object": "chat.completion.chunk", "choices": choices, **extra}
-        return ChatCompletionChunk.model_validate(body).to_json(indent=None)
+        return _json(body)
 
     def _fields(self, channel: Channel) -> tuple[str, ...]:
         return FIELDS[channel] if self._served.refusal_field else FIELDS[channel][:1]
@@ -147,12 +145,17 @@ class Reply:
     def _note(self, decided: Decided) -> None:
         self._presafe = {"presafe": self._served.presafe(decided).model_dump(mode="json")}
 
-    def _usage(self) -> CompletionUsage:
+    def _usage(self) -> dict[str, Any]:
         completion = sum(finished.completion_tokens for finished in self._finished)
-        reasoning = sum(finished.reasoning_tokens for finished in self._finished)
-        return CompletionUsage(
-            prompt_tokens=self._prompt_tokens,
-            completion_tokens=completion,
-            total_tokens=self._prompt_tokens + completion,
-            completion_tokens_details=CompletionTokensDetails(reasoning_tokens=reasoning),
-        )
+        return {
+            "prompt_tokens": self._prompt_tokens,
+            "completion_tokens": completion,
+            "total_tokens": self._prompt_tokens + completion,
+            "completion_tokens_details": {
+                "reasoning_tokens": sum(finished.reasoning_tokens for finished in self._finished)
+            },
+        }
+
+
+def _json(body: dict[str, Any]) -> str:
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":"))

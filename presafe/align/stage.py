@@ -4,7 +4,7 @@ import logging
 import math
 from functools import partial
 
-from ray.train import CheckpointConfig, FailureConfig, RunConfig
+from ray.train import CheckpointConfig, FailureConfig, RunConfig, TrainingFailedError
 from ray.train.torch import TorchTrainer
 
 from presafe import storage
@@ -24,11 +24,11 @@ from presafe.engines.exported import load_tokenizer
 from presafe.errors import UserError
 from presafe.progress import progress, steps_done
 from presafe.records import Example, Prompt, Signal, TeacherAnswer, Trace
-from presafe.rendezvous import torch_config
-from presafe.runtime import connect, demand, model_folder, preflight, scaling, user_errors
+from presafe.runtime import connect, demand, model_folder, preflight, user_errors
 from presafe.stages import Rows, content_hash, run_stage, versions
 from presafe.thinking import ThinkFormat, think_format
 from presafe.tracking import check_tracker
+from presafe.training_group import scaling, torch_config
 
 logger = logging.getLogger("presafe")
 
@@ -85,7 +85,7 @@ def _align(config: Config, folder: str) -> Rows:
         ),
     )
     bar = progress(steps_done(task.file("progress.json")), config.align.steps, "align", "steps", rated=False)
-    with bar, user_errors():
+    with bar, user_errors(TrainingFailedError):
         stopped = trainer.fit().return_value
     if stopped is not None:
         _forget(folder, task.checkpoints)

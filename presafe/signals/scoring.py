@@ -11,6 +11,7 @@ from transformers import AutoModelForSequenceClassification
 from presafe import storage
 from presafe.config import Workers
 from presafe.records import to_table
+from presafe.rowjob import quiet_data
 from presafe.signals.classifier import EncoderSpec, classifier_tokenizer, logits
 
 
@@ -28,6 +29,7 @@ def score_prompts(prompts: str, classifier: str, output: str, spec: EncoderSpec,
     Texts stream through the actors; the driver holds ids and logits alone.
     """
     storage.remove(output)
+    quiet_data()
     dataset = (
         ray.data.read_parquet(prompts, columns=["prompt_id", "text"])
         .repartition(target_num_rows_per_block=1024)

@@ -17,12 +17,11 @@ from transformers import PreTrainedTokenizerBase
 from presafe import storage
 from presafe.config import Signals
 from presafe.progress import StepReporter, progress, steps_done
-from presafe.rendezvous import torch_config
-from presafe.runtime import scaling
 from presafe.schedule import warmup_cosine
 from presafe.signals.classifier import EncoderSpec, classifier_tokenizer, new_classifier
 from presafe.signals.loss import ClassWeights, Labelled, balanced, rank_loss
 from presafe.signals.noise import vocabulary_pieces, with_noise
+from presafe.training_group import scaling, torch_config
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from serve.completion import Decided, Event, Finished
 from serve.reply import Reply, Served
@@ -83,3 +84,17 @@ def test_without_its_own_field_a_refusal_is_content_alone() -> None:
     plain = Served("presafe", "on", 0.5, reveal=True, refusal_field=False)
     assert choice(GATE, plain)["message"]["refusal"] is None
     assert choice(GATE, plain)["message"]["content"] == "No, thanks."
+
+
+@pytest.mark.parametrize("events", [GATE, MODELS, ANSWERED, THOUGHT, CUT])
+def test_openais_own_types_read_every_body(events: list[Event]) -> None:
+    whole = ChatCompletion.model_validate_json(
+        Reply(SERVED, 3).completion([(0, event) for event in events]), strict=True
+    )
+    reply = Reply(SERVED, 3)
+    bodies = [reply.chunk(0, event, include_usage=True) for event in events] + [reply.usage_chunk()]
+    streamed = [ChatCompletionChunk.model_validate_json(body, strict=True) for body in bodies]
+    assert streamed[-1].usage == whole.usage
+    assert whole.usage is not None
+    assert whole.usage.total_tokens == 3 + whole.usage.completion_tokens
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in streamed[:-1]) == whole.choices[0].message.content

@@ -1,4 +1,4 @@
-"""How the ranks of a training group find each other: over the network, or through a file in a private cluster."""
+"""A Ray Train group: what its ranks ask for, and how they find each other."""
 
 import os
 import uuid
@@ -6,16 +6,33 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
+from ray.train import ScalingConfig
 from ray.train.torch import TorchConfig
 from ray.train.torch.config import _set_torch_distributed_env_vars, _setup_torch_process_group, _TorchBackend
 
 from presafe import private_cluster
+from presafe.config import Group, Workers
 
 DEFAULT_TIMEOUT_S = 1800
+RESIZE_INTERVAL_S = 60.0
+"""How often an elastic group looks for nodes that came: a larger group starts from the last checkpoint."""
+
+
+def scaling(workers: Workers | Group) -> ScalingConfig:
+    """The size of a group of `workers`."""
+    return ScalingConfig(
+        elastic_resize_monitor_interval_s=RESIZE_INTERVAL_S,
+        num_workers=workers.num_workers,
+        use_gpu=workers.num_gpus > 0,
+        resources_per_worker={"CPU": workers.num_cpus, "GPU": workers.num_gpus},
+    )
 
 
 def torch_config(timeout_s: int = DEFAULT_TIMEOUT_S) -> TorchConfig:
-    """For a TorchTrainer on the connected cluster; a collective operation may take `timeout_s` seconds."""
+    """How ranks find each other on the connected cluster: over the network, or through a file in a private one.
+
+    A collective operation may take `timeout_s` seconds.
+    """
     folder = private_cluster.folder()
     return TorchConfig(timeout_s=timeout_s) if folder is None else _FileConfig(timeout_s=timeout_s, folder=folder)
 

@@ -1,0 +1,85 @@
+"""`presafe serve`: joins or starts Ray, serves, and ends as it was told to."""
+
+import os
+import sys
+import time
+import traceback
+
+from ray._private import worker
+
+from presafe.config import Cluster, Serve
+from presafe.errors import UserError
+from presafe.runtime import connect, demand, preflight
+from serve.checks import log_folder
+from serve.operator_log import OperatorLog
+from serve.processes import adopt_orphans
+from serve.stopping import Signals, give_up
+
+
+def serve_model(model: str, settings: Serve) -> None:
+    """`presafe serve MODEL key=value ...`, with arguments that `serve.checks` has seen: serve until a signal.
+
+    Ends this process: with code 0 after a signal, 2 for what is wrong all the same, 1 where it could not start or its
+    cluster is lost.
+    """
+    signals = Signals()
+    signals.install()
+    adopt_orphans()
+    exit_code = 1
+    try:
+        connect(Cluster(), metrics=True, meanwhile=_import_the_rest)
+        signals.install()  # Ray has put its own in their place
+        preflight(demand("serve", settings.workers))
+        _serve(model, settings, signals)
+        exit_code = 0
+    except KeyboardInterrupt:
+        exit_code = 0
+        print("presafe: ended at once", file=sys.stderr)
+    except (UserError, RuntimeError) as error:
+        exit_code = 2 if isinstance(error, UserError) else 1
+        print(f"presafe: {error}", file=sys.stderr)
+    except Exception:  # noqa: BLE001 - told here: give_up ends this process before Python would
+        traceback.print_exc()
+    finally:
+        give_up(exit_code)
+    raise SystemExit(exit_code)
+
+
+def _import_the_rest() -> None:
+    """The endpoint's code, which takes as long to import as a cluster to start."""
+    import serve.cluster_watch
+    import serve.launch  # noqa: F401
+
+
+def _serve(model: str, settings: Serve, signals: Signals) -> None:
+    from serve.app import ServeArgs
+    from serve.cluster_watch import LOOK_S, ClusterWatch, drain
+    from serve.launch import launch
+
+    args = ServeArgs(model=model, **settings.model_dump(exclude={"host", "port", "log_folder"}))
+    log = _operator_log(settings)
+    watch = ClusterWatch(log.tell)
+    watch.start()
+    try:
+        launch(args, settings.host, settings.port, meanwhile=log.follow)
+        watch.watch_controller()
+        log.tell(f"presafe: warnings and errors are told here and in {log.path}")
+        signals.serving = True
+        while not signals.asked:
+            log.follow()
+            time.sleep(LOOK_S)
+        log.tell(f"presafe: stopping; new requests are refused, running ones have {settings.drain_s:g} s to end")
+        if not drain(settings.drain_s, log.follow):
+            log.tell(f"presafe: requests that still run after {settings.drain_s:g} s are cut off")
+        watch.shut_down()
+        signals.ignore()
+    finally:
+        watch.stop()
+        log.close()
+
+
+def _operator_log(settings: Serve) -> OperatorLog:
+    logs = worker._global_node.get_logs_dir_path()
+    return OperatorLog(
+        os.path.join(log_folder(settings), f"serve-{settings.port}.log"), followed=os.path.join(logs, "serve")
+    )
