@@ -3,6 +3,7 @@
 Who deploys imports neither torch nor what answers requests: that is the replica's, serve/routes.py.
 """
 
+import gc
 from typing import Any
 
 from ray import serve
@@ -50,9 +51,14 @@ class Endpoint:
     """One replica: a model on its engine, and OpenAI's protocol in front of it."""
 
     def __init__(self, settings: ServeArgs) -> None:
+        # What is loaded here stays. Collections would look through it again and again, now and beside every request.
+        gc.disable()
         from serve.routes import Routes
 
         self._routes = Routes(settings)
+        gc.collect()
+        gc.freeze()
+        gc.enable()
 
     def __serve_build_asgi_app__(self) -> Any:
         """Ray Serve takes the replica's addresses from here."""

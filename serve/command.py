@@ -13,7 +13,7 @@ from presafe.runtime import connect, demand, preflight
 from serve.checks import log_folder
 from serve.operator_log import OperatorLog
 from serve.processes import adopt_orphans
-from serve.stopping import Signals, give_up
+from serve.stopping import LOOK_S, ClusterWatch, Signals, give_up
 
 
 def serve_model(model: str, settings: Serve) -> None:
@@ -25,12 +25,14 @@ def serve_model(model: str, settings: Serve) -> None:
     signals = Signals()
     signals.install()
     adopt_orphans()
+    watch = ClusterWatch(lambda text: print(text, file=sys.stderr))
+    watch.start()
     exit_code = 1
     try:
         connect(Cluster(), metrics=True, meanwhile=_import_the_rest)
         signals.install()  # Ray has put its own in their place
         preflight(demand("serve", settings.workers))
-        _serve(model, settings, signals)
+        _serve(model, settings, signals, watch)
         exit_code = 0
     except KeyboardInterrupt:
         exit_code = 0
@@ -41,28 +43,28 @@ def serve_model(model: str, settings: Serve) -> None:
     except Exception:  # noqa: BLE001 - told here: give_up ends this process before Python would
         traceback.print_exc()
     finally:
+        watch.stop()
         give_up(exit_code)
     raise SystemExit(exit_code)
 
 
 def _import_the_rest() -> None:
     """The endpoint's code, which takes as long to import as a cluster to start."""
-    import serve.cluster_watch
+    import serve.draining
     import serve.launch  # noqa: F401
 
 
-def _serve(model: str, settings: Serve, signals: Signals) -> None:
+def _serve(model: str, settings: Serve, signals: Signals, watch: ClusterWatch) -> None:
     from serve.app import ServeArgs
-    from serve.cluster_watch import LOOK_S, ClusterWatch, drain
+    from serve.draining import controller_pid, drain, shut_down
     from serve.launch import launch
 
-    args = ServeArgs(model=model, **settings.model_dump(exclude={"host", "port", "log_folder"}))
     log = _operator_log(settings)
-    watch = ClusterWatch(log.tell)
-    watch.start()
+    watch.tell = log.tell
     try:
+        args = ServeArgs(model=model, **settings.model_dump(exclude={"host", "port", "log_folder"}))
         launch(args, settings.host, settings.port, meanwhile=log.follow)
-        watch.watch_controller()
+        watch.watch_controller(controller_pid())
         log.tell(f"presafe: warnings and errors are told here and in {log.path}")
         signals.serving = True
         while not signals.asked:
@@ -71,10 +73,9 @@ def _serve(model: str, settings: Serve, signals: Signals) -> None:
         log.tell(f"presafe: stopping; new requests are refused, running ones have {settings.drain_s:g} s to end")
         if not drain(settings.drain_s, log.follow):
             log.tell(f"presafe: requests that still run after {settings.drain_s:g} s are cut off")
-        watch.shut_down()
+        shut_down(watch)
         signals.ignore()
     finally:
-        watch.stop()
         log.close()
 
 

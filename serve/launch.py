@@ -15,7 +15,7 @@ from ray.serve.schema import LoggingConfig
 from presafe.errors import UserError
 from serve.app import ServeArgs, build
 from serve.checks import check_address
-from serve.cluster_watch import LOOK_S
+from serve.stopping import LOOK_S
 
 APPLICATION = "presafe"
 QUIET = LoggingConfig(log_level="WARNING", enable_access_log=False)

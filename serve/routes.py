@@ -1,7 +1,6 @@
 """What a replica answers at each of its addresses."""
 
 import asyncio
-import gc
 import time
 from contextlib import AsyncExitStack, aclosing
 from typing import Any
@@ -36,9 +35,6 @@ class Routes:
         self._observer = Observer(settings, self._replica.served, serve.get_replica_context().replica_tag)
         shares = settings.workers.num_workers if scaling is None else scaling.max_replicas
         self._door = Door(settings.access, shares, self._observer.metrics.prepared)
-        # What is loaded now stays: a collection that looked through all of it would hold up every request for 0.1 s.
-        gc.collect()
-        gc.freeze()
 
     def asgi_app(self) -> FastAPI:
         """The application of these addresses."""

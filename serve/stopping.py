@@ -2,19 +2,30 @@
 
 import atexit
 import os
+import re
 import shutil
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from types import FrameType
 
 from ray._private import worker
+from ray._private.ray_logging import stdout_deduplicator
 
 from presafe import private_cluster
-from serve.processes import kill_descendants
+from serve.processes import is_running, kill_descendants
 
+LOOK_S = 0.2
+"""How often the state of the cluster and the operator's log are looked at."""
 EXIT_S = 8.0
 """How long Ray may take to end its own processes, and this one to exit."""
+TOLD_HERE = (
+    "PYTHON worker processes have been started",  # more than cores: intended
+    "Raylet is terminated",
+    "ServeController.* failed",
+)
+"""What Ray would print of a cluster's end, in many lines."""
 
 
 class Signals:
@@ -36,6 +47,44 @@ class Signals:
         if self.asked or not self.serving:
             raise KeyboardInterrupt
         self.asked = True
+
+
+class ClusterWatch(threading.Thread):
+    """Ends this process with a sentence and code 1 where one ends that its private cluster stands on.
+
+    A thread of its own, since a call to a cluster that is gone may never come back: joining one that is about to be
+    included. Replicas and proxies are Serve's to restart, and a cluster that was joined is its operator's.
+    """
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        """`tell` is told of the loss."""
+        super().__init__(daemon=True)
+        stdout_deduplicator.skip_re = re.compile("|".join(TOLD_HERE))
+        self.tell, self._over = tell, threading.Event()
+        self._controller_pid: int | None = None
+
+    def watch_controller(self, pid: int) -> None:
+        """Serve has started: its controller belongs to it."""
+        self._controller_pid = pid
+
+    def run(self) -> None:
+        while not self._over.wait(LOOK_S):
+            if (folder := private_cluster.folder()) is not None and (lost := self.lost()):
+                self.tell(f"presafe: the private cluster lost its {lost}; the endpoint has ended")
+                end(1, folder)
+
+    def stop(self) -> None:
+        """What ends from now on is meant to."""
+        self._over.set()
+        self.join()
+
+    def lost(self) -> str | None:
+        """What has ended of the private cluster."""
+        for kind, process in worker._global_node.dead_processes():
+            return f"{kind} (exit code {process.poll()})"
+        if self._controller_pid is not None and not is_running(self._controller_pid):
+            return "Serve controller"
+        return None
 
 
 def give_up(exit_code: int) -> None:

@@ -40,6 +40,16 @@ class ServeProcess:
         """The operator's log."""
         return next((self.folder / "state").glob("presafe/serve-*.log")).read_text()
 
+    def look(self) -> None:
+        """Note what it has started by now."""
+        found = psutil.Process(self.process.pid).children(recursive=True)
+        self.started.extend(process for process in found if process not in self.started)
+
+    def has(self, title: str) -> bool:
+        """Whether it has started, by now, a process whose command line has this text."""
+        self.look()
+        return any(title in _title(process) for process in self.started)
+
     def find(self, title: str) -> psutil.Process:
         """The one process that it started whose command line has this text."""
         (found,) = (process for process in self.started if title in _title(process))
@@ -66,6 +76,15 @@ class ServeProcess:
 @contextmanager
 def serving(folder: Path, model: str, *settings: str) -> Iterator[ServeProcess]:
     """Started and ready; killed at the end where it still runs."""
+    with starting(folder, model, *settings) as served:
+        served.wait_until(lambda: _is_ready(served.url))
+        served.look()
+        yield served
+
+
+@contextmanager
+def starting(folder: Path, model: str, *settings: str) -> Iterator[ServeProcess]:
+    """Started, and nothing more; killed at the end where it still runs."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     temporary = tempfile.mkdtemp(prefix="serve-")  # below `folder` it would be too long for the names of Ray's sockets
@@ -81,8 +100,6 @@ def serving(folder: Path, model: str, *settings: str) -> Iterator[ServeProcess]:
         )
     served = ServeProcess(process, f"http://127.0.0.1:{port}", folder, temporary, [])
     try:
-        served.wait_until(lambda: _is_ready(served.url))
-        served.started.extend(psutil.Process(process.pid).children(recursive=True))
         yield served
     finally:
         if process.poll() is None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from serve_process import ServeProcess, serving
+from serve_process import ServeProcess, serving, starting
 from tiny_reasoner import ENDLESS, TinyExport, export_tiny_reasoner, user
 
 
@@ -33,6 +33,15 @@ def test_a_killed_part_of_the_cluster_ends_it_with_a_sentence(served: ServeProce
         f"presafe: the private cluster lost its {name} (exit code -9); the endpoint has ended\n"
     )
     assert served.left() == []
+
+
+def test_a_cluster_that_is_lost_before_it_serves_ends_it_with_a_sentence(export: TinyExport, tmp_path: Path) -> None:
+    with starting(tmp_path, export.folder) as served:
+        served.wait_until(lambda: served.has("ray::ServeController"))
+        served.find("raylet/raylet").send_signal(signal.SIGKILL)
+        assert served.ended() == 1
+        assert "presafe: the private cluster lost its raylet (exit code -9); the endpoint has ended\n" in served.output
+        assert served.left() == []
 
 
 def test_a_killed_proxy_comes_back_and_a_killed_controller_ends_it(served: ServeProcess) -> None:
