@@ -1,4 +1,4 @@
-"""`make bench-serve [ONLY=gate,paths,endpoint,peer,load]`: what decision and endpoint cost; a result file a part.
+"""`make bench-serve [ONLY=gate,paths,endpoint,peer,load,stall]`: what decision and endpoint cost; a result file a part.
 
 A model of 94M random weights (serve_model.py), one thread for each server, greedy completions that never end by
 themselves. Both sides of a ratio run in turns. The other side of `peer` is `transformers serve`, which does not decide.
@@ -20,6 +20,7 @@ from benchmarks.ratio import PAIRS, Metric, cpu_seconds, median_of, save
 from benchmarks.serve_crowd import crowd
 from benchmarks.serve_load import Load, Server, presafe_server, run_load, transformers_server
 from benchmarks.serve_model import CONTEXT, prompts, save_model
+from benchmarks.serve_stall import stall
 from presafe.config import BatchingSettings
 from presafe.engines.exported import LoadedModel, load_exported
 from serve.attention import attend_by_sequence
@@ -190,6 +191,7 @@ PARTS: dict[str, Callable[[], list[Metric]]] = {
     "endpoint": endpoint,
     "peer": peer,
     "load": crowd,
+    "stall": stall,
 }
 
 

@@ -10,8 +10,8 @@ import logging
 import os
 import secrets
 import shutil
-import socket
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -23,8 +23,8 @@ from ray._private.parameter import RayParams
 from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
 LOOPBACK = "127.0.0.1"
-AGENTS_PORTS = ("dashboard_agent_listen_port", "metrics_agent_port", "metrics_export_port", "runtime_env_agent_port")
-"""Where these are not known, a node is not there before its agents are, seconds later."""
+REGISTRATION_S = 30.0
+"""After it, Ray's own wait begins, with its own error."""
 
 
 def start(*, num_cpus: int, object_store_memory: int, metrics: bool, meanwhile: Callable[[], None]) -> Node:
@@ -43,11 +43,11 @@ def start(*, num_cpus: int, object_store_memory: int, metrics: bool, meanwhile: 
         object_store_memory=object_store_memory,
         temp_dir=os.path.join(folder, "ray"),  # Ray opens it to all users; the folder around it is this user's alone
         include_dashboard=False,
+        dashboard_agent_listen_port=0,  # any free one: the default is one for all clusters of a machine
         min_worker_port=0,
         max_worker_port=0,
         no_monitor=True,  # it would only log what it would scale
         include_log_monitor=False,
-        **dict(zip(AGENTS_PORTS, _free_ports(len(AGENTS_PORTS)), strict=True)),
     )
     with ThreadPoolExecutor(1) as thread:  # of the two the node is this thread's: Linux ends it with what started it
         other = thread.submit(meanwhile)
@@ -86,14 +86,16 @@ def use_new_token(folder: str) -> None:
     AuthenticationTokenLoader.instance().reset_cache()
 
 
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as held:
-        return [held.enter_context(socket.create_server((LOOPBACK, 0))).getsockname()[1] for _ in range(count)]
-
-
 class _NodeWithoutDashboard(Node):  # type: ignore[misc]
     def start_api_server(self, **_: Any) -> None:
         """Nothing here asks it, and it takes seconds to start."""
+
+    def start_ray_processes(self) -> None:
+        """Start the raylet and wait until it has registered: Ray itself would look once a second."""
+        super().start_ray_processes()
+        end = time.monotonic() + REGISTRATION_S
+        while not self.get_gcs_client().get_all_node_info() and time.monotonic() < end:
+            time.sleep(0.02)
 
 
 @contextlib.contextmanager

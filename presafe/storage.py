@@ -13,8 +13,6 @@ from typing import Any, TypeVar
 
 import fsspec
 import pyarrow as pa
-import pyarrow.dataset as pds
-import pyarrow.parquet as pq
 
 from presafe.errors import UserError, user_error
 from presafe.records import schema, to_table
@@ -136,6 +134,8 @@ def write_json(url: str, value: Any) -> None:
 
 def write_rows(url: str, rows: Iterable[Any], record: type) -> int:
     """Write instances of `record` as one Parquet file with the record's schema, a chunk at a time; returns how many."""
+    import pyarrow.parquet as pq  # see _dataset
+
     fs, path = _open(url)
     fs.makedirs(posixpath.dirname(path), exist_ok=True)
     partial = f"{path}.{os.getpid()}.partial"
@@ -150,8 +150,7 @@ def write_rows(url: str, rows: Iterable[Any], record: type) -> int:
 
 def read_table(url: str, columns: list[str] | None = None) -> pa.Table:
     """The Parquet file or folder of Parquet files at `url`, as one table."""
-    fs, path = _open(url)
-    return pds.dataset(path, filesystem=fs, format="parquet").to_table(columns=columns)
+    return _dataset(url).to_table(columns=columns)
 
 
 def read_rows(url: str, record: type[Row]) -> list[Row]:
@@ -162,8 +161,7 @@ def read_rows(url: str, record: type[Row]) -> list[Row]:
 
 def stream_rows(url: str, record: type[Row]) -> Iterator[Row]:
     """The same as `read_rows`, a chunk at a time."""
-    fs, path = _open(url)
-    batches = pds.dataset(path, filesystem=fs, format="parquet").to_batches(
+    batches = _dataset(url).to_batches(
         columns=schema(record).names, batch_size=CHUNK, batch_readahead=1, fragment_readahead=1
     )
     for batch in batches:
@@ -175,9 +173,8 @@ def fingerprint(url: str, column: str) -> tuple[int, int]:
 
     `column` holds strings. The hash is the sum of 64 bits of each id's SHA-256.
     """
-    fs, path = _open(url)
     count = total = 0
-    for batch in pds.dataset(path, filesystem=fs, format="parquet").to_batches(columns=[column], batch_size=CHUNK):
+    for batch in _dataset(url).to_batches(columns=[column], batch_size=CHUNK):
         for value in batch.column(0).to_pylist():
             count, total = count + 1, total + int.from_bytes(hashlib.sha256(value.encode()).digest()[:8], "big")
     return count, total % 2**64
@@ -226,6 +223,13 @@ def local_folder(url: str) -> str:
     target = tempfile.mkdtemp(prefix="presafe-model-")
     fs.get(path.rstrip("/") + "/", target + "/", recursive=True)
     return target
+
+
+def _dataset(url: str) -> Any:
+    import pyarrow.dataset as pds  # it imports pandas, and the endpoint reads no rows
+
+    fs, path = _open(url)
+    return pds.dataset(path, filesystem=fs, format="parquet")
 
 
 def _open(url: str) -> tuple[Any, str]:

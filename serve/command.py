@@ -61,14 +61,18 @@ def _serve(model: str, settings: Serve, signals: Signals, watch: ClusterWatch) -
 
     log = _operator_log(settings)
     watch.tell = log.tell
+
+    def goes_on() -> bool:
+        log.follow()
+        return not signals.asked
+
     try:
         args = ServeArgs(model=model, **settings.model_dump(exclude={"host", "port", "log_folder"}))
-        launch(args, settings.host, settings.port, meanwhile=log.follow)
+        signals.serving = True  # a replica may answer before it is known here that it does
+        launch(args, settings.host, settings.port, goes_on)
         watch.watch_controller(controller_pid())
         log.tell(f"presafe: warnings and errors are told here and in {log.path}")
-        signals.serving = True
-        while not signals.asked:
-            log.follow()
+        while goes_on():
             time.sleep(LOOK_S)
         log.tell(f"presafe: stopping; new requests are refused, running ones have {settings.drain_s:g} s to end")
         if not drain(settings.drain_s, log.follow):

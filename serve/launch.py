@@ -21,11 +21,11 @@ APPLICATION = "presafe"
 QUIET = LoggingConfig(log_level="WARNING", enable_access_log=False)
 
 
-def launch(args: ServeArgs, host: str, port: int, meanwhile: Callable[[], None] = lambda: None) -> None:
+def launch(args: ServeArgs, host: str, port: int, goes_on: Callable[[], bool] = lambda: True) -> None:
     """Serve a model on http://HOST:PORT and print how to ask it.
 
     Raises UserError where the port is taken, the model is none, or a replica says that a setting is wrong; RuntimeError
-    where a replica cannot start. `meanwhile` is called again and again until it has.
+    where a replica cannot start. `goes_on` is asked again and again while one starts: False ends the wait.
     """
     check_address(host, port)
     application = build(args.model_dump(mode="json"))
@@ -34,13 +34,17 @@ def launch(args: ServeArgs, host: str, port: int, meanwhile: Callable[[], None] 
     _, proxies = _create_controller_and_proxy_refs(
         HTTPOptions(host=host, port=port), None, QUIET, None, ControllerOptions()
     )
-    _run(application, meanwhile)
+    if not _run(application, goes_on):
+        return
     ray.get(proxies, timeout=HTTP_PROXY_TIMEOUT)
     print(_usage(f"http://{host}:{port}", args.served_name), flush=True)
 
 
-def _run(application: serve.Application, meanwhile: Callable[[], None]) -> None:
-    """Deploy. Serve's own waiting starts a replica that fails again and again, and then says that it did not why."""
+def _run(application: serve.Application, goes_on: Callable[[], bool]) -> bool:
+    """Deploy, and say whether it runs.
+
+    Serve's own waiting starts a replica that fails again and again, and then says that it did not why.
+    """
     target = serve.RunTarget(application, name=APPLICATION, route_prefix="/", logging_config=QUIET)
     serve.run_many([target], wait_for_applications_running=False)
     while (status := serve.status().applications[APPLICATION]).status != "RUNNING":
@@ -51,8 +55,10 @@ def _run(application: serve.Application, meanwhile: Callable[[], None]) -> None:
         if status.status == "DEPLOY_FAILED":
             serve.shutdown()
             raise RuntimeError(told or status.message)
-        meanwhile()
+        if not goes_on():
+            return False
         time.sleep(LOOK_S)
+    return True
 
 
 def _usage(url: str, model: str) -> str:
