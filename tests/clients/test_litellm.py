@@ -41,6 +41,6 @@ def test_errors_are_its_own(endpoint: Endpoint, stream: bool) -> None:
     with pytest.raises(litellm.ContextWindowExceededError):
         complete(endpoint, too_long(), stream=stream)
     with pytest.raises(litellm.NotFoundError):
-        complete(endpoint, endpoint.facts.benign, "gpt-5", stream=stream)
+        complete(endpoint, endpoint.facts.benign, "another", stream=stream)
     with pytest.raises(litellm.BadRequestError, match="top_p"):
         complete(endpoint, endpoint.facts.benign, top_p=2, stream=stream)

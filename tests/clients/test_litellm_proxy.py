@@ -1,6 +1,7 @@
 """OpenAI's client behind LiteLLM's proxy, which asks `presafe serve`."""
 
 import json
+import secrets
 from collections.abc import Iterator
 
 import openai
@@ -20,10 +21,12 @@ def proxied(endpoint: Endpoint, tmp_path_factory: pytest.TempPathFactory) -> Ite
     asked = {"model": "openai/presafe", "api_base": f"{endpoint.url}/v1", "api_key": "none"}
     config = folder / "config.yaml"  # JSON is YAML, too
     config.write_text(json.dumps({"model_list": [{"model_name": "presafe", "litellm_params": asked}]}))
+    key = f"sk-{secrets.token_hex(32)}"  # it starts with none that is weak
     url = f"http://127.0.0.1:{(port := free_port())}"
     command = [str(PROXY), "--config", str(config), "--host", "127.0.0.1", "--port", str(port)]
-    with running(command, f"{url}/health/liveliness", folder / "log", LITELLM_LOCAL_MODEL_COST_MAP="True"):
-        yield Endpoint(url, endpoint.facts).client()
+    offline = {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+    with running(command, f"{url}/health/liveliness", folder / "log", LITELLM_MASTER_KEY=key, **offline):
+        yield Endpoint(url, endpoint.facts).client(api_key=key)
 
 
 def test_a_completion_comes_through_unchanged(proxied: openai.OpenAI, endpoint: Endpoint) -> None:

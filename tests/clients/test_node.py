@@ -34,7 +34,7 @@ def test_a_context_too_long_is_the_clients_own_error(endpoint: Endpoint, client:
 @pytest.mark.parametrize(("client", "error"), [("openai", "NotFoundError"), ("ai_sdk", "APICallError")])
 @pytest.mark.parametrize("ask", ["chat", "stream"])
 def test_another_model_is_the_clients_own_error(endpoint: Endpoint, client: str, error: str, ask: str) -> None:
-    failed = said(client, ask, endpoint, endpoint.facts.benign, "gpt-5")
+    failed = said(client, ask, endpoint, endpoint.facts.benign, "another")
     assert (failed["error"], failed["status"]) == (error, 404)
 
 

@@ -9,7 +9,8 @@ from clients.endpoint import Endpoint, too_long
 pytest.importorskip("pydantic_ai", reason="pydantic-ai is not installed: make test-clients")
 
 from pydantic_ai import ModelHTTPError
-from pydantic_ai.messages import ThinkingPart
+from pydantic_ai.direct import model_request_sync
+from pydantic_ai.messages import ModelRequest, ThinkingPart
 
 from clients.agents import agent
 
@@ -37,7 +38,8 @@ def test_a_refusal_of_the_models_is_an_answer(endpoint: Endpoint) -> None:
 
 def test_a_second_turn(endpoint: Endpoint) -> None:
     first = agent(endpoint).run_sync(endpoint.facts.benign)
-    second = agent(endpoint).run_sync(endpoint.facts.benign, message_history=first.new_messages())
+    turns = [*first.new_messages(), ModelRequest.user_text_prompt(endpoint.facts.benign)]
+    second = model_request_sync(agent(endpoint).model, turns, model_settings={"max_tokens": 50})
     assert second.usage.input_tokens > first.usage.input_tokens
 
 
@@ -46,5 +48,5 @@ def test_errors_are_its_own(endpoint: Endpoint) -> None:
         agent(endpoint).run_sync(too_long())
     assert raised.value.status_code == 400
     with pytest.raises(ModelHTTPError) as raised:
-        agent(endpoint, "gpt-5").run_sync(endpoint.facts.benign)
+        agent(endpoint, "another").run_sync(endpoint.facts.benign)
     assert raised.value.status_code == 404
