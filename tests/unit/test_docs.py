@@ -105,3 +105,13 @@ def test_the_serving_page_names_every_field_error_and_metric():
         assert f"`{error}`" in SERVING, error
     for metric in re.findall(r'"presafe_(\w+)"', (ROOT / "serve" / "metrics.py").read_text()):
         assert re.search(rf"`{metric}[`{{]", SERVING), metric
+
+
+def test_the_serving_page_names_the_versions_of_its_clients():
+    rows = SERVING.split("## Clients")[1].split("\n## ")[0].split("|---|---|---|")[1]
+    pinned = "\n".join((ROOT / f"constraints-{name}.txt").read_text() for name in ("clients", "litellm"))
+    pinned += (ROOT / "tests" / "clients" / "node" / "package.json").read_text()
+    versions = re.findall(r"\d+\.\d+\.\d+", rows)
+    assert len(versions) > 5
+    for version in versions:
+        assert re.search(rf'(==|: "){re.escape(version)}("|$)', pinned, flags=re.MULTILINE), version
