@@ -14,7 +14,7 @@ from serve.protocol import ChatRequest
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 README = (ROOT / "README.md").read_text()
-TREE = README.split("## What is where")[1]
+TREE = (ROOT / "docs" / "architecture.md").read_text()
 SERVING = (ROOT / "docs" / "serving.md").read_text()
 SECURITY = (ROOT / "docs" / "security.md").read_text().split("## Nothing skips the decision")[1].split("\n## ")[0]
 
