@@ -121,7 +121,12 @@ def run_one(config: Config, stage: str, *, force: bool) -> None:
 
 
 def run_pipeline(config: Config, *, force: bool) -> None:
-    """Run every stage in this process's cluster, then print the result."""
+    """Run every stage in this process's cluster, then print the result.
+
+    The encoder of stage `signals`, by default one of a hub, is looked at before the teacher spends hours.
+    """
+    if force or not config.run_directory.finished("signals"):
+        import_module("presafe.signals.classifier").check_named_encoder(config.signals)
     for stage in STAGES:
         run_one(config, stage, force=force)
     import_module("presafe.evaluate.summary").print_summary(config)

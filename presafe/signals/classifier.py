@@ -65,6 +65,12 @@ def check_encoder(spec: EncoderSpec) -> None:
         )
 
 
+def check_named_encoder(settings: Signals) -> None:
+    """The same for settings that name an encoder of its own, before there is a model."""
+    if settings.encoder != OWN_MODEL:
+        check_encoder(EncoderSpec(settings.encoder, "", settings.max_tokens))
+
+
 def new_classifier(spec: EncoderSpec) -> Any:
     """An untrained classifier with one logit, in float32."""
     tokenizer = classifier_tokenizer(spec)

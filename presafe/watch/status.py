@@ -89,7 +89,7 @@ def _rows(url: str) -> list[Row]:
                 raise user_error(
                     found=f"{url}, whose line {number} is not JSON ({error})",
                     needed="the file as it was written",
-                    change="run the alignment again: it writes the file anew",
+                    change="remove that line",
                 ) from error
     return rows
 
