@@ -54,7 +54,7 @@ def check_encoder(spec: EncoderSpec) -> None:
         raise user_error(
             found=f"no loadable encoder at {spec.encoder} ({str(error).strip().splitlines()[0]})",
             needed="a Hugging Face model with its tokenizer",
-            change="correct signals.encoder; `model` is a copy of the model to align, where there is no hub",
+            change="correct signals.encoder, or set it to `model`, a copy of the model to align, where there is no hub",
         ) from error
     limit: int = config.to_dict().get("max_position_embeddings") or spec.max_tokens
     if spec.max_tokens > limit:
