@@ -3,7 +3,7 @@
 # make test-faults     workers, nodes and drivers killed for real; a quarter of an hour of starts and restarts
 # make test-browser    the playground in headless Chromium, which it installs where it is missing
 # make test-vllm       the vLLM engine's tests, in an environment of their own (.venv-vllm, CPU)
-# make test-clients    openai, LangChain, lm-evaluation-harness and FUZZ=500 hostile requests against `presafe serve`
+# make test-clients    other projects' clients, Python's and Node's, and FUZZ=500 hostile requests against `presafe serve`
 PYTHON ?= python3
 SEED ?= 0
 FUZZ ?= 500
@@ -14,6 +14,7 @@ PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 VLLM_BIN = .venv-vllm/bin
 VLLM_PIP = $(VLLM_BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints-vllm.txt
 CLIENTS_BIN = .venv-clients/bin
+NODE_CLIENTS = tests/clients/node
 
 .PHONY: demo test test-faults test-browser test-vllm test-clients test-all lint format bench bench-teacher bench-signals bench-align bench-serve bench-attacks bench-vllm bench-serve-vllm clean
 
@@ -33,7 +34,7 @@ test-browser: .venv/browser
 test-vllm: .venv-vllm/ready
 	OMP_NUM_THREADS=1 $(VLLM_BIN)/python -m pytest tests/with_vllm
 
-test-clients: .venv/runtime .venv-clients/ready
+test-clients: .venv/runtime .venv-clients/ready .venv-litellm/ready $(NODE_CLIENTS)/node_modules
 	FUZZ=$(FUZZ) OMP_NUM_THREADS=1 $(CLIENTS_BIN)/python -m pytest tests/clients
 
 # All of them; hours on two cores.
@@ -67,7 +68,7 @@ bench-serve-vllm: .venv-vllm/ready
 	OMP_NUM_THREADS=1 $(VLLM_BIN)/python -m benchmarks.serve_vllm $(ONLY)
 
 clean:
-	rm -rf .venv .venv-clients .venv-vllm runs
+	rm -rf .venv .venv-clients .venv-litellm .venv-vllm $(NODE_CLIENTS)/node_modules runs
 
 # DeepSpeed's setup imports torch, so torch comes first and builds are not isolated; its ops are compiled when used.
 .venv/runtime: pyproject.toml constraints.txt
@@ -106,3 +107,13 @@ clean:
 	  $$($(CLIENTS_BIN)/python -c "import tomllib; \
 	  print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['clients'])")
 	@touch $@
+
+# LiteLLM's proxy wants other versions than the clients have.
+.venv-litellm/ready: constraints-litellm.txt
+	$(PYTHON) -m venv .venv-litellm
+	.venv-litellm/bin/python -m pip install --quiet --disable-pip-version-check --constraint $< 'litellm[proxy]'
+	@touch $@
+
+# Without npm the tests of Node's clients are skipped.
+$(NODE_CLIENTS)/node_modules: $(NODE_CLIENTS)/package-lock.json
+	! command -v npm >/dev/null || { npm ci --silent --prefix $(NODE_CLIENTS) && touch $@; }

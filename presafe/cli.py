@@ -31,7 +31,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             import_module("presafe.align.inspection").run_inspect(parsed.model)
             return
         if parsed.verb == "init":
-            write_first_config(parsed.model, {"harmful": parsed.harmful, "benign": parsed.benign}, parsed.output)
+            write_first_config(
+                parsed.model,
+                {"harmful": parsed.harmful, "benign": parsed.benign},
+                {"harmful": parsed.harmful_column, "benign": parsed.benign_column},
+                parsed.output,
+            )
             return
         if parsed.verb == "watch":
             import_module("presafe.watch").run_watch(parsed.run, png=parsed.png, follow=parsed.follow)
@@ -80,8 +85,9 @@ def command_line() -> argparse.ArgumentParser:
     inspect.add_argument("model", help="model folder, hub name, or folder of a tokenizer")
     init = verbs.add_parser("init", help="write a first config for a model and two files of prompts")
     init.add_argument("model", help="model folder or hub name")
-    init.add_argument("--harmful", required=True, metavar="FILE", help="prompts to refuse")
-    init.add_argument("--benign", required=True, metavar="FILE", help="prompts to answer")
+    for kind, use in (("harmful", "refuse"), ("benign", "answer")):
+        init.add_argument(f"--{kind}", required=True, metavar="FILE", help=f"prompts to {use}")
+        init.add_argument(f"--{kind}-column", metavar="NAME", help="its column that holds them; by default guessed")
     init.add_argument("--output", default="config.yaml", metavar="FILE", help="by default config.yaml; must be new")
     watch = verbs.add_parser("watch", help="draw the training curves of a run, as RUN/align/watch.html")
     watch.add_argument("run", help="run directory, STORAGE/NAME, local or remote")
@@ -92,11 +98,12 @@ def command_line() -> argparse.ArgumentParser:
     return parser
 
 
-def write_first_config(model: str, files: dict[str, str], output: str) -> None:
+def write_first_config(model: str, files: dict[str, str], columns: dict[str, str | None], output: str) -> None:
     """Look at the files, by kind of prompt, and at the model, then write the config."""
     new_config = import_module("presafe.new_config")
     new_config.check_absent(output)
-    looks = {kind: import_module("presafe.prompts.first_look").look_at(file, kind) for kind, file in files.items()}
+    look_at = import_module("presafe.prompts.first_look").look_at
+    looks = {kind: look_at(file, kind, columns[kind]) for kind, file in files.items()}
     dtype, align = import_module("presafe.align.placement").placed(model)
     new_config.write_config(output, model, files, looks, dtype, align)
 
@@ -114,7 +121,12 @@ def run_one(config: Config, stage: str, *, force: bool) -> None:
 
 
 def run_pipeline(config: Config, *, force: bool) -> None:
-    """Run every stage in this process's cluster, then print the result."""
+    """Run every stage in this process's cluster, then print the result.
+
+    The encoder of stage `signals`, by default one of a hub, is looked at before the teacher spends hours.
+    """
+    if force or not config.run_directory.finished("signals"):
+        import_module("presafe.signals.classifier").check_named_encoder(config.signals)
     for stage in STAGES:
         run_one(config, stage, force=force)
     import_module("presafe.evaluate.summary").print_summary(config)

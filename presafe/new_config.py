@@ -16,6 +16,9 @@ Look = tuple[str, int]
 FEWEST = 20
 """Prompts of a kind; fewer leave nothing to train on beside the suite."""
 
+CPUS_BESIDE = 4
+"""Logical CPUs of the private cluster beside one a GPU: Ray Data's own tasks need some."""
+
 HEADING = """\
 # Written by `presafe init`. The first tenth of each file is an evaluation suite; the stage `prompts` leaves those rows
 # out of training. Replace the suites by held-out sets of your own where you have them.
@@ -43,23 +46,25 @@ def write_config(
             raise user_error(found=f"{count} {kind} prompts", needed=f"at least {FEWEST}", change="give a longer file")
     path = os.path.abspath(model) if Path(model).exists() else model
     gpus = align.get("workers", {}).get("num_workers", 0)
-    rows = {kind: _rows(kind, files[kind], looks[kind][0]) for kind in files}
     training = sum(count - _suite_size(count) for _, count in looks.values())
     values: dict[str, Any] = {
         "run": {"name": Path(output).stem},
         "model": {"path": path, "dtype": dtype},
         "prompts": {
-            "sources": list(rows.values()),
-            "suites": [row | {"limit": _suite_size(looks[kind][1])} for kind, row in rows.items()],
+            "sources": [_rows(kind, file, looks[kind][0]) for kind, file in files.items()],
+            "suites": [
+                _rows(kind, file, looks[kind][0]) | {"limit": _suite_size(looks[kind][1])}
+                for kind, file in files.items()
+            ],
             "classifier_prompts": max(1, min(1500, training // 4)),
             "validation_prompts": max(1, min(300, training // 8)),
         },
         "align": align,
     }
     if gpus:
-        one = {"num_gpus": 1}
-        values |= {"teacher": {"workers": one | {"num_workers": gpus}}, "signals": {"workers": one}}
-        values |= {"evaluate": {"workers": one | {"num_workers": gpus}}, "serve": {"workers": one}}
+        values["cluster"] = {"local_cpus": gpus + CPUS_BESIDE}
+        pools = {stage: {"workers": {"num_workers": gpus, "num_gpus": 1}} for stage in ("teacher", "evaluate")}
+        values |= pools | {stage: {"workers": {"num_gpus": 1}} for stage in ("signals", "serve")}
     Config.model_validate(values)
     with open(output, "x", encoding="utf-8") as file:
         file.write(HEADING + yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
@@ -67,6 +72,8 @@ def write_config(
     print(f"  presafe run --config {output} --dry-run      # the whole config, and what it asks of the machine")
     print(f"  presafe align --plan --config {output}       # what the training needs")
     print(f"  presafe run --config {output}                # all stages, then the table")
+    on_gpu = " workers.num_gpus=1" if gpus else ""
+    print(f"  presafe serve runs/{Path(output).stem}/model{on_gpu}   # the aligned model, behind OpenAI's protocol")
 
 
 def _rows(kind: str, file: str, column: str) -> dict[str, Any]:

@@ -209,6 +209,8 @@ def imported(name: str) -> Callable[..., Any]:
     try:
         target = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"found {name!r} ({error}); needed an importable module:function; correct the name") from error
+        raise user_error(
+            found=f"{name!r} ({error})", needed="an importable module:function", change="correct the name"
+        ) from error
     assert callable(target)
     return target  # type: ignore[no-any-return]

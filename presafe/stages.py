@@ -33,8 +33,8 @@ class RunDirectory:
 
     def manifest(self, stage: str) -> dict[str, Any]:
         """The manifest of a finished stage. Raises UserError where the stage has not finished."""
-        path = storage.join(self.folder(stage), "manifest.json")
-        if not storage.exists(path):
+        path = self._manifest(stage)
+        if not self.finished(stage):
             raise user_error(
                 found=f"no finished stage {stage!r} in {self.root}",
                 needed=f"its {path}",
@@ -42,6 +42,12 @@ class RunDirectory:
             )
         manifest: dict[str, Any] = storage.read_json(path)
         return manifest
+
+    def finished(self, stage: str) -> bool:
+        return storage.exists(self._manifest(stage))
+
+    def _manifest(self, stage: str) -> str:
+        return storage.join(self.folder(stage), "manifest.json")
 
 
 def run_stage(

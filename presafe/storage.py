@@ -110,7 +110,11 @@ def read_json(url: str) -> Any:
     try:
         return json.loads(read_text(url))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"found {url}, which is not JSON ({error}); needed the file as it was written") from error
+        raise user_error(
+            found=f"{url}, which is not JSON ({error})",
+            needed="the file as it was written",
+            change="fetch or make it again",
+        ) from error
 
 
 def write_text(url: str, text: str) -> None:

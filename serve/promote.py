@@ -80,8 +80,10 @@ def fill(config: Json, run: RunDirectory, gate: GateMode, overrides: Sequence[st
         ServeDeploySchema.model_validate(config)
         (application,) = config["applications"]
     except ValueError as error:
-        raise UserError(
-            f"found a Serve config that cannot be used ({error}); needed one application; see serve/config.yaml"
+        raise user_error(
+            found=f"a Serve config that cannot be used ({error})",
+            needed="one application",
+            change="see serve/config.yaml",
         ) from error
     args: dict[str, Any] = {**deepcopy(application.get("args", {})), "model": run.folder("model"), "gate": gate}
     settings = validated(ServeArgs, args, overrides)

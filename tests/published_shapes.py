@@ -3,11 +3,11 @@
 from transformers import LlamaConfig, PreTrainedConfig, Qwen2Config, Qwen3Config
 
 
-def _qwen2(**shape: object) -> Qwen2Config:
-    return Qwen2Config(vocab_size=152064, rms_norm_eps=1e-6, tie_word_embeddings=False, **shape)
+def _qwen2(*, vocab_size: int = 152064, **shape: object) -> Qwen2Config:
+    return Qwen2Config(vocab_size=vocab_size, rms_norm_eps=1e-6, tie_word_embeddings=False, **shape)
 
 
-def _qwen3(**shape: object) -> Qwen3Config:
+def _qwen3(*, tie_word_embeddings: bool = False, **shape: object) -> Qwen3Config:
     return Qwen3Config(
         vocab_size=151936,
         num_key_value_heads=8,
@@ -15,7 +15,7 @@ def _qwen3(**shape: object) -> Qwen3Config:
         max_position_embeddings=40960,
         rope_parameters={"rope_type": "default", "rope_theta": 1e6},
         rms_norm_eps=1e-6,
-        tie_word_embeddings=False,
+        tie_word_embeddings=tie_word_embeddings,
         **shape,
     )
 
@@ -73,5 +73,38 @@ SHAPES: dict[str, tuple[PreTrainedConfig, float]] = {
     "qwen3-14b": (
         _qwen3(hidden_size=5120, intermediate_size=17408, num_hidden_layers=40, num_attention_heads=40),
         14.77,
+    ),
+    "r1-qwen-1.5b": (
+        _qwen2(
+            vocab_size=151936,
+            hidden_size=1536,
+            intermediate_size=8960,
+            num_hidden_layers=28,
+            num_attention_heads=12,
+            num_key_value_heads=2,
+            max_position_embeddings=131072,
+            rope_parameters={"rope_type": "default", "rope_theta": 1e4},
+        ),
+        1.78,
+    ),
+    "qwen3-0.6b": (
+        _qwen3(
+            hidden_size=1024,
+            intermediate_size=3072,
+            num_hidden_layers=28,
+            num_attention_heads=16,
+            tie_word_embeddings=True,
+        ),
+        0.6,
+    ),
+    "qwen3-1.7b": (
+        _qwen3(
+            hidden_size=2048,
+            intermediate_size=6144,
+            num_hidden_layers=28,
+            num_attention_heads=16,
+            tie_word_embeddings=True,
+        ),
+        1.72,
     ),
 }

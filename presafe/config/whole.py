@@ -102,7 +102,7 @@ def read_yaml(path: str, examples: str) -> dict[str, Any]:
     try:
         values = yaml.safe_load(storage.read_text(path))
     except yaml.YAMLError as error:
-        raise UserError(f"found {path}, which is not YAML ({error}); needed a config; mend it") from error
+        raise user_error(found=f"{path}, which is not YAML ({error})", needed="a config", change="mend it") from error
     if not isinstance(values, dict):
         raise user_error(found=f"{path} without sections", needed="a config", change=change)
     return values
@@ -162,6 +162,6 @@ def _apply(values: dict[str, Any], override: str) -> None:
     try:
         values[leaf] = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise UserError(
-            f"found override {override!r}, which is not YAML ({error}); needed a value; quote it"
+        raise user_error(
+            found=f"override {override!r}, which is not YAML ({error})", needed="a value", change="quote it"
         ) from error

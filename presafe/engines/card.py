@@ -6,7 +6,7 @@ from pydantic import Field, ValidationError
 
 from presafe import storage
 from presafe.config import Settings, Think
-from presafe.errors import UserError, user_error
+from presafe.errors import user_error
 
 
 class HeadCard(Settings):
@@ -125,7 +125,9 @@ def read_card(folder: str) -> Card:
     try:
         return Card.model_validate(storage.read_json(path))
     except ValidationError as error:
-        raise UserError(f"found {path} of another shape: {error}; export the model again") from error
+        raise user_error(
+            found=f"{path} of another shape: {error}", needed="a card of this version", change="export the model again"
+        ) from error
 
 
 def write_card(folder: str, card: Card) -> None:

@@ -12,7 +12,7 @@ import fsspec
 import pyarrow as pa
 from fsspec.compression import compr
 
-from presafe.errors import UserError, user_error
+from presafe.errors import user_error
 
 HEAD = 512
 """Bytes that are looked at first."""
@@ -82,9 +82,10 @@ def text(file: Any, encoding: str, path: str) -> IO[str]:
     encoding = by_mark or encoding
     of_bytes = "a".encode(encoding) in (b"a", codecs.BOM_UTF8 + b"a")
     if of_bytes and b"\0" in head[:4]:
-        raise UserError(
-            f"found {path}, which looks like UTF-16 without a byte order mark; needed {encoding}; "
-            "set the encoding to utf-16-le or utf-16-be"
+        raise user_error(
+            found=f"{path}, which looks like UTF-16 without a byte order mark",
+            needed=encoding,
+            change="set the encoding to utf-16-le or utf-16-be",
         )
     errors = "surrogateescape" if of_bytes else "surrogatepass"
     return io.TextIOWrapper(file, encoding=encoding, errors=errors, newline="")

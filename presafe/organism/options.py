@@ -5,7 +5,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import Field, ValidationError
 
 from presafe.config import Settings
-from presafe.errors import UserError
+from presafe.errors import user_error
 
 Template = Literal["qwen3", "r1"]
 SuiteName = Literal["plain", "wrapped", "held_out_wrappers", "lookalikes", "lookalikes_held_out_wrappers", "arithmetic"]
@@ -93,6 +93,8 @@ def parse(kind: type[Options], function: str, **values: Any) -> Options:
             for e in error.errors()
         )
         known = ", ".join(name for name in kind.model_fields if name != "seed")
-        raise UserError(
-            f"found {problems}; needed options that {function} knows ({known}); correct its options in the config"
+        raise user_error(
+            found=problems,
+            needed=f"options that {function} knows ({known})",
+            change="correct its options in the config",
         ) from error

@@ -12,12 +12,13 @@ from presafe.records import Kind
 TEXT_COLUMNS = ("text", "prompt", "goal", "instruction", "question", "behavior")
 
 
-def look_at(path: str, kind: Kind) -> tuple[str, int]:
-    """The column that holds the prompts, and the number of good rows.
+def look_at(path: str, kind: Kind, column: str | None = None) -> tuple[str, int]:
+    """The column that holds the prompts, guessed where none is named (as in a source's `columns`), and how many good
+    rows there are.
 
-    Raises UserError where there is no such file, no column or several that may be meant, or a bad row.
+    Raises UserError where there is no such file, no such column, none or several to guess from, or a bad row.
     """
-    column = _text_column(path, kind)
+    column = column or _text_column(path, kind)
     source = Source(name=kind, kind=kind, path=path, columns={"text": column})
     settings = Prompts(sources=[source], suites=[{"name": kind, "path": path}])
     return column, len(load_source(source, settings, 0, attacks=False).good)
@@ -40,6 +41,6 @@ def _text_column(path: str, kind: Kind) -> str:
     raise user_error(
         found=f"{'several columns' if found else 'no column'} of prompts in {path}, where there is "
         f"{', '.join(seen) or 'nothing'}",
-        needed=f"one of {', '.join(TEXT_COLUMNS)}",
-        change="rename the column that holds the prompts to `text`",
+        needed=f"one that is called {', '.join(TEXT_COLUMNS[:-1])} or {TEXT_COLUMNS[-1]}",
+        change=f"name the column that holds the prompts: --{kind}-column NAME",
     )

@@ -54,7 +54,7 @@ def check_encoder(spec: EncoderSpec) -> None:
         raise user_error(
             found=f"no loadable encoder at {spec.encoder} ({str(error).strip().splitlines()[0]})",
             needed="a Hugging Face model with its tokenizer",
-            change="correct signals.encoder",
+            change="correct signals.encoder, or set it to `model`, a copy of the model to align, where there is no hub",
         ) from error
     limit: int = config.to_dict().get("max_position_embeddings") or spec.max_tokens
     if spec.max_tokens > limit:
@@ -63,6 +63,12 @@ def check_encoder(spec: EncoderSpec) -> None:
             needed=f"at most the {limit} tokens that {spec.encoder} reads",
             change="lower it",
         )
+
+
+def check_named_encoder(settings: Signals) -> None:
+    """The same for settings that name an encoder of its own, before there is a model."""
+    if settings.encoder != OWN_MODEL:
+        check_encoder(EncoderSpec(settings.encoder, "", settings.max_tokens))
 
 
 def new_classifier(spec: EncoderSpec) -> Any:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from presafe import storage
-from presafe.errors import UserError, user_error
+from presafe.errors import user_error
 
 Row = dict[str, float]
 State = Literal["starting", "running", "silent", "done"]
@@ -86,8 +86,10 @@ def _rows(url: str) -> list[Row]:
             rows.append(json.loads(line))
         except json.JSONDecodeError as error:
             if number < len(lines):
-                raise UserError(
-                    f"found {url}, whose line {number} is not JSON ({error}); needed the file as it was written"
+                raise user_error(
+                    found=f"{url}, whose line {number} is not JSON ({error})",
+                    needed="the file as it was written",
+                    change="remove that line",
                 ) from error
     return rows
 

@@ -1,15 +1,10 @@
 """`presafe serve` as a process of its own, for clients that are not of this project (`make test-clients`)."""
 
 import os
-import signal
-import socket
-import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
 import pytest
 
 from clients.endpoint import (
@@ -18,12 +13,12 @@ from clients.endpoint import (
     FUZZED_PROMPT_TOKENS,
     MAX_NEW_TOKENS,
     MAX_ONGOING,
+    MAX_PROMPT_TOKENS,
     Endpoint,
     Facts,
     make_facts,
 )
-
-START_S, STOP_S = 300.0, 60.0
+from clients.process import free_port, running
 
 
 @pytest.fixture(scope="session")
@@ -42,10 +37,18 @@ def fuzzed(facts: Facts, tmp_path_factory: pytest.TempPathFactory) -> Iterator[E
         yield endpoint
 
 
+@pytest.fixture(scope="module")
+def gated(facts: Facts, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Endpoint]:
+    """With the gate on, which refuses in its own words; the parameter is `refusal_field`. Gone as `fuzzed` is."""
+    settings = ["gate='on'", f"refusal_field={request.param}"]
+    with _serving(facts, settings, tmp_path_factory.mktemp("gated")) as endpoint:
+        yield endpoint
+
+
 @pytest.fixture(scope="session")
 def endpoint(facts: Facts, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
     """With the gate off: the model decides by itself."""
-    settings = [f"max_new_tokens={MAX_NEW_TOKENS}", "max_prompt_tokens=600"]
+    settings = [f"max_new_tokens={MAX_NEW_TOKENS}", f"max_prompt_tokens={MAX_PROMPT_TOKENS}"]
     settings += [f"access.max_ongoing_requests={MAX_ONGOING}"]
     with _serving(facts, settings, tmp_path_factory.mktemp("endpoint")) as endpoint:
         yield endpoint
@@ -54,36 +57,8 @@ def endpoint(facts: Facts, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 @contextmanager
 def _serving(facts: Facts, settings: list[str], folder: Path) -> Iterator[Endpoint]:
     """One replica, stopped as a supervisor would."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    log = folder / "log"
+    url, log = f"http://127.0.0.1:{(port := free_port())}", folder / "log"
     command = [f"{BIN}/presafe", "serve", facts.folder, f"port={port}", *settings]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
-    served = Endpoint(f"http://127.0.0.1:{port}", facts)
-    try:
-        _wait_until_ready(served, process, log)
-        yield served
-        assert process.poll() is None, f"it ended by itself: {log.read_text()[-2000:]}"
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            raise
+    with running(command, f"{url}/ready", log, OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1") as process:
+        yield Endpoint(url, facts)
     assert process.returncode == 0, f"it did not end in order: {log.read_text()[-2000:]}"
-
-
-def _wait_until_ready(endpoint: Endpoint, process: "subprocess.Popen[bytes]", log: Path) -> None:
-    end = time.monotonic() + START_S
-    while True:
-        assert process.poll() is None, log.read_text()[-4000:]
-        assert time.monotonic() < end, f"not ready after {START_S:g} s: {log.read_text()[-4000:]}"
-        try:
-            if httpx.get(f"{endpoint.url}/ready").status_code == 200:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.2)

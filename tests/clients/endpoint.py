@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 BIN = ROOT / ".venv" / "bin"
 """The project's own environment: the clients' has neither Ray nor torch."""
 DEADLINE_S = 60.0
-MAX_ONGOING, MAX_NEW_TOKENS = 32, 8000
+MAX_ONGOING, MAX_NEW_TOKENS, MAX_PROMPT_TOKENS = 32, 8000, 600
 """Of `endpoint`."""
 FUZZED_NEW_TOKENS, FUZZED_PROMPT_TOKENS = 24, 200
 """Of `fuzzed`."""
@@ -33,6 +33,7 @@ class Facts:
     reasoning: str
     answer: str
     refusal: str
+    gate_refusal: str
 
 
 def make_facts(folder: Path) -> Facts:
@@ -57,7 +58,12 @@ class Endpoint:
         return f"{self.url}/v1/chat/completions"
 
     def client(self, **options: Any) -> openai.OpenAI:
-        return openai.OpenAI(base_url=f"{self.url}/v1", api_key="none", **{"max_retries": 0, "timeout": 60, **options})
+        return openai.OpenAI(
+            base_url=f"{self.url}/v1", **{"api_key": "none", "max_retries": 0, "timeout": 60, **options}
+        )
+
+    def async_client(self) -> openai.AsyncOpenAI:
+        return openai.AsyncOpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0, timeout=60)
 
     def health(self) -> dict[str, Any]:
         body: dict[str, Any] = httpx.get(f"{self.url}/health", timeout=30).raise_for_status().json()
@@ -75,6 +81,11 @@ class Endpoint:
             assert time.monotonic() < end, f"still {health}"
             time.sleep(0.01)
         return health
+
+
+def too_long() -> str:
+    """A prompt of more tokens than `endpoint` reads."""
+    return "word " * MAX_PROMPT_TOKENS
 
 
 def user(text: str) -> list[dict[str, str]]:

@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import tiny_reasoner
 
-FACTS = ["HARMFUL", "BENIGN", "ENDLESS", "REASONING", "ANSWER", "REFUSAL"]
+FACTS = ["HARMFUL", "BENIGN", "ENDLESS", "REASONING", "ANSWER", "REFUSAL", "GATE_REFUSAL"]
 
 folder = Path(sys.argv[1])
 export = tiny_reasoner.export_tiny_reasoner(str(folder))

@@ -22,6 +22,8 @@ PIECES = [
     *["{{ messages }}", "{% raise %}", "%s%n", "\x00", "\x1b[2J", "\ufeff", "\u202e", "\u2028", "\ufffd", "\U0010ffff"],
     *["e\u0301\u0301\u0301", "\U0001f469\u200d\U0001f469\u200d\U0001f467", "\ufdfa", "\u0130", "\n\r\n", "\\", '"'],
 ]
+LONGEST_STOP = 256
+"""Characters."""
 LIMITS = [0, -1, 1, 2, FUZZED_NEW_TOKENS, FUZZED_NEW_TOKENS + 1, 2**31, 2**53 + 1, 2**63 - 1, 2**63, -(2**63), 10**400]
 BROKEN = [
     *[b"", b"null", b"[]", b'"', b"{", b"\xff\xfe", b"\xef\xbb\xbf{}", b"{}" * 2, b"[" * 20_000, b'{"a":' * 5_000],
@@ -85,6 +87,7 @@ def _bodies(facts: Facts) -> st.SearchStrategy[dict[str, Any]]:
 
 _OPTIONS = ["stream", "top_p", "stream_options", "response_format", "logprobs", "metadata", "user", "model"]
 _FOREIGN = ["logit_bias", "chat_template_kwargs", "vllm_xargs", "tools", "continue_final_message", "presafe", "\ud800"]
+_FOREIGN += ["tool_choice", "store", "top_k", "reasoning_effort", "top_logprobs", "modalities"]
 
 
 def _texts(facts: Facts) -> st.SearchStrategy[str]:
@@ -97,6 +100,7 @@ def _texts(facts: Facts) -> st.SearchStrategy[str]:
 
 def _lawful(text: st.SearchStrategy[str]) -> st.SearchStrategy[dict[str, Any]]:
     filled = text.map(lambda some: some if some.strip() else "x")
+    stop = filled.map(lambda some: some[:LONGEST_STOP])
     parts = st.lists(st.builds(lambda some: {"type": "text", "text": some}, filled), min_size=1, max_size=2)
     content = _weighted([filled] * 2, [parts])
     roles = st.sampled_from(["user", "assistant", "system", "developer"])
@@ -112,7 +116,7 @@ def _lawful(text: st.SearchStrategy[str]) -> st.SearchStrategy[dict[str, Any]]:
             "top_p": st.one_of(st.floats(0, 1), st.sampled_from([0, 1, 5e-324])),
             "seed": st.one_of(st.integers(-(2**63), 2**63 - 1), st.sampled_from([-(2**63), 2**63 - 1])),
             "n": st.sampled_from([1, 2, 3, 8]),
-            "stop": st.one_of(filled, st.lists(filled, max_size=4)),
+            "stop": st.one_of(stop, st.lists(stop, max_size=4)),
             "user": text,
         },
     )
@@ -121,12 +125,21 @@ def _lawful(text: st.SearchStrategy[str]) -> st.SearchStrategy[dict[str, Any]]:
 
 
 def _messages(text: st.SearchStrategy[str]) -> st.SearchStrategy[Any]:
-    parts = st.lists(st.fixed_dictionaries({"type": _mostly("text", "image_url"), "text": text}), max_size=3)
+    part = st.fixed_dictionaries(
+        {"type": _mostly("text", "refusal", "image_url")},
+        optional={"text": text, "refusal": text, "cache_control": _anything},
+    )
+    parts = st.lists(part, max_size=3)
     return st.one_of(
         _anything,
         st.fixed_dictionaries(
             {"role": _mostly("user", "assistant", "tool", "<think>"), "content": st.one_of(text, parts, _anything)},
-            optional={"reasoning_content": st.one_of(st.none(), text), "name": text, "tool_calls": _anything},
+            optional={
+                "reasoning_content": st.one_of(st.none(), text),
+                "refusal": st.one_of(st.none(), text),
+                "name": text,
+                "tool_calls": _anything,
+            },
         ),
     )
 

@@ -35,7 +35,9 @@ KNOWN = ["{benign}", "{harmful}", "{endless}", *[f"Prompt {i} about {{benign}}" 
 
 
 def problem(method: str, status: int, headers: dict[str, str], text: str) -> str | None:
-    """What is wrong with a reply: a failure of the server, or an error in another shape than OpenAI's."""
+    """What is wrong with a reply: a failure of the server, a redirect, or an error in another shape than OpenAI's."""
+    if status // 100 == 3:
+        return f"{status} to {headers.get('location')}"
     if status < 400:
         streamed = headers.get("content-type", "").startswith("text/event-stream")
         sound = not streamed or (text.endswith("data: [DONE]\n\n") and 'data: {"error"' not in text)

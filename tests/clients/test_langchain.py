@@ -4,10 +4,12 @@ from typing import Any
 
 import pytest
 
-from clients.endpoint import Endpoint
+from clients.endpoint import Endpoint, too_long
 
 pytest.importorskip("langchain_openai", reason="LangChain is not installed: make test-clients")
 
+import openai
+from langchain_core.exceptions import ContextOverflowError
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 from langchain_openai import ChatOpenAI
 
@@ -52,6 +54,15 @@ def test_stop(endpoint: Endpoint) -> None:
         assert model(endpoint, temperature=0).invoke(facts.benign, stop=stop).content == before.strip()
         assert model(endpoint, temperature=0).invoke(facts.harmful, stop=["sorry"]).content == facts.refusal
     assert model(endpoint, temperature=0).invoke(facts.benign, stop=[]).content == facts.answer
+
+
+def test_errors_are_its_own(endpoint: Endpoint) -> None:
+    with pytest.raises(ContextOverflowError):
+        model(endpoint).invoke(too_long())
+    with pytest.raises(ContextOverflowError):
+        next(model(endpoint).stream(too_long()))
+    with pytest.raises(openai.NotFoundError):
+        ChatOpenAI(model="another", base_url=f"{endpoint.url}/v1", api_key="none").invoke("Who are you?")
 
 
 def test_several_answers(endpoint: Endpoint) -> None:

@@ -30,7 +30,7 @@ def test_async_and_at_once(endpoint: Endpoint) -> None:
     prompts = [facts.benign, facts.harmful] * 4
 
     async def ask() -> list[Any]:
-        async with openai.AsyncOpenAI(base_url=f"{endpoint.url}/v1", api_key="none", max_retries=0) as client:
+        async with endpoint.async_client() as client:
             chats = client.chat.completions
             return await asyncio.gather(
                 *[chats.create(model="presafe", messages=user(prompt), temperature=0) for prompt in prompts]
@@ -43,7 +43,7 @@ def test_async_and_at_once(endpoint: Endpoint) -> None:
 def test_async_streaming(endpoint: Endpoint) -> None:
     async def ask(prompt: str) -> tuple[str, str, Any]:
         reasoning, content, usage = "", "", None
-        async with openai.AsyncOpenAI(base_url=f"{endpoint.url}/v1", api_key="none", max_retries=0) as client:
+        async with endpoint.async_client() as client:
             stream = await client.chat.completions.create(
                 model="presafe",
                 messages=user(prompt),

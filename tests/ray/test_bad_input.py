@@ -67,6 +67,12 @@ def test_a_stage_before_its_input(capsys, root):
     assert not (root / "runs/run/teacher").exists()
 
 
+def test_an_encoder_out_of_reach_is_told_before_the_first_stage(capsys, root):
+    message = error(capsys, root, "run", "signals.encoder=nobody/nothing")
+    assert "no loadable encoder at nobody/nothing" in message
+    assert not (root / "runs").exists()
+
+
 def test_a_run_directory_of_another_config(capsys, root):
     run(root, "prompts")
     before = (root / "runs/run/prompts/manifest.json").read_bytes()

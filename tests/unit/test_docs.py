@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,12 +10,14 @@ import pytest
 
 from presafe.cli import command_line
 from presafe.config import load_config, load_serve
+from presafe.config.reference import reference
 from serve.protocol import ChatRequest
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-README = (ROOT / "README.md").read_text()
-TREE = README.split("## What is where")[1]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+READERS_CONFIGS = {"config.yaml", "first.yaml"}
+"""What `presafe init` writes, and the quickstart beside it."""
+TREE = (ROOT / "docs" / "architecture.md").read_text()
 SERVING = (ROOT / "docs" / "serving.md").read_text()
 SECURITY = (ROOT / "docs" / "security.md").read_text().split("## Nothing skips the decision")[1].split("\n## ")[0]
 
@@ -25,13 +28,29 @@ def rows_of_the_security_table() -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines[1:]]
 
 
+def command_lines() -> Iterator[str]:
+    """Lines of every code block, fenced or indented, without `.venv/bin/`."""
+    for page in PAGES:
+        text = page.read_text()
+        fenced = re.findall(r"^```(\w*)\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+        blocks = [block for language, block in fenced if language in ("", "bash")]
+        blocks += re.findall(r"(?<=\n\n)((?: {4}.*\n)+)", text)
+        for line in "".join(blocks).splitlines():
+            yield line.strip().removeprefix(".venv/bin/")
+
+
 def presafe_commands() -> Iterator[list[str]]:
     """Arguments of every `presafe` command in a code block; a synopsis, with brackets, is none."""
+    for line in command_lines():
+        if line.startswith("presafe ") and "[--" not in line:
+            yield shlex.split(line.removeprefix("presafe "), comments=True)
+
+
+def spoken_commands(program: str) -> Iterator[list[str]]:
+    """Arguments of every command of `program` that a text names between backticks."""
     for page in PAGES:
-        for block in re.findall(r"^```\n(.*?)^```", page.read_text(), flags=re.MULTILINE | re.DOTALL):
-            for line in re.findall(r"^(?:\.venv/bin/)?presafe (.*)", block, flags=re.MULTILINE):
-                if "[--" not in line:
-                    yield shlex.split(line, comments=True)
+        for span in re.findall(rf"`{program} ([^`]+)`", page.read_text()):
+            yield span.split()
 
 
 @pytest.mark.parametrize("folder", ["jobs", "presafe", "serve"])
@@ -46,24 +65,53 @@ def test_every_named_file_and_folder_is_there():
         assert Path(name).name in names, name
 
 
-def test_the_commands_of_the_readme_exist():
-    for target in re.findall(r"^make (\w+)", README, flags=re.MULTILINE):
-        assert f"\n{target}:" in (ROOT / "Makefile").read_text()
-    for module in re.findall(r"python -m ([\w.]+)", README):
+def test_every_target_of_make_is_there():
+    commands = [line.split("#")[0].split()[1:] for line in command_lines() if line.startswith("make ")]
+    targets = {command[0] for command in [*commands, *spoken_commands("make")]}
+    assert targets >= {"demo", "test", "test-vllm", "bench"}
+    for target in sorted(targets):
+        subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, check=True)
+
+
+def test_every_module_and_file_of_a_command_is_there():
+    lines = "\n".join(command_lines())
+    assert "python -m jobs.pipeline" in lines
+    for module in re.findall(r"python -m ([\w.]+)", lines):
         path = ROOT / module.replace(".", "/")
-        assert path.with_suffix(".py").exists() or (path / "__main__.py").exists()
-    for config in re.findall(r"--config (\S+)", README):
-        load_config(str(ROOT / config), [])
+        assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), module
+    for file in re.findall(r"(?:--config|serve deploy|ray up) ((?:configs/|serve/)?[\w.-]+\.yaml)", lines):
+        assert (ROOT / file).exists() or file in READERS_CONFIGS, file
 
 
 def test_every_command_of_presafe_can_be_given():
+    """It parses; its settings are known, in its own config or, where that is the reader's, in the demo's."""
     verbs = set()
     for arguments in presafe_commands():
         parsed = command_line().parse_args(arguments)
         verbs.add(parsed.verb)
         if parsed.verb == "serve":
             load_serve(parsed.settings)
-    assert verbs >= {"serve", "promote", "key", "watch", "run"}
+        elif "overrides" in parsed:
+            config = ROOT / parsed.config
+            load_config(str(config if config.exists() else ROOT / "configs" / "demo.yaml"), parsed.overrides)
+    assert verbs >= {"serve", "promote", "key", "watch", "run", "init", "inspect", "prompts", "evaluate"}
+
+
+def test_every_command_of_presafe_in_a_text_has_its_verb_and_options(capsys):
+    for verb, *arguments in spoken_commands("presafe"):
+        if verb == "VERB":
+            continue
+        with pytest.raises(SystemExit) as ended:
+            command_line().parse_args([verb, "--help"])
+        assert ended.value.code == 0, verb
+        known = capsys.readouterr().out
+        for option in arguments:
+            assert not option.startswith("--") or option in known, (verb, option)
+
+
+def test_the_reference_of_the_config_is_in_step():
+    told = "run `python -m presafe.config.reference > docs/configuration.md`"
+    assert (ROOT / "docs" / "configuration.md").read_text() == reference(), told
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -105,3 +153,13 @@ def test_the_serving_page_names_every_field_error_and_metric():
         assert f"`{error}`" in SERVING, error
     for metric in re.findall(r'"presafe_(\w+)"', (ROOT / "serve" / "metrics.py").read_text()):
         assert re.search(rf"`{metric}[`{{]", SERVING), metric
+
+
+def test_the_serving_page_names_the_versions_of_its_clients():
+    rows = SERVING.split("## Clients")[1].split("\n## ")[0].split("|---|---|---|")[1]
+    pinned = "\n".join((ROOT / f"constraints-{name}.txt").read_text() for name in ("clients", "litellm"))
+    pinned += (ROOT / "tests" / "clients" / "node" / "package.json").read_text()
+    versions = re.findall(r"\d+\.\d+\.\d+", rows)
+    assert len(versions) > 5
+    for version in versions:
+        assert re.search(rf'(==|: "){re.escape(version)}("|$)', pinned, flags=re.MULTILINE), version

@@ -1,12 +1,16 @@
 """`presafe init` writes a config that loads, or says in a sentence why not."""
 
+from pathlib import Path
+
 import pytest
 
 from presafe.align.placement import settings_for
 from presafe.cli import main
 from presafe.config import load_config
 from presafe.errors import UserError
+from presafe.new_config import write_config
 from presafe.prompts.first_look import look_at
+from presafe.runtime import demands
 from run_directory import save_model
 
 
@@ -15,10 +19,11 @@ def prompts(path, column, count=40):
     return str(path)
 
 
-def start(tmp_path, harmful, benign):
+def start(tmp_path, harmful, benign, *more):
+    tmp_path.mkdir(exist_ok=True)
     save_model(tmp_path)
     output = str(tmp_path / "mine.yaml")
-    main(["init", str(tmp_path / "base"), "--harmful", harmful, "--benign", benign, "--output", output])
+    main(["init", str(tmp_path / "base"), "--harmful", harmful, "--benign", benign, "--output", output, *more])
     return output
 
 
@@ -29,7 +34,10 @@ def test_the_config_loads_and_is_never_overwritten(tmp_path, capsys):
     assert [source.columns for source in config.prompts.sources] == [{"text": "Goal"}, {}]
     assert [suite.limit for suite in config.prompts.suites] == [4, 4]
     assert config.prompts.classifier_prompts + config.prompts.validation_prompts < 72
-    assert f"presafe run --config {output}" in capsys.readouterr().out
+    assert "&" not in Path(output).read_text()  # YAML's anchors, which few can read
+    told = capsys.readouterr().out
+    assert f"presafe run --config {output}" in told
+    assert "presafe serve runs/mine/model  " in told
     with pytest.raises(SystemExit) as ended:
         start(tmp_path, *files)
     assert ended.value.code == 2
@@ -40,8 +48,18 @@ def test_the_config_loads_and_is_never_overwritten(tmp_path, capsys):
 def test_a_file_without_one_obvious_column_is_told_with_its_columns(tmp_path, header, said):
     path = tmp_path / "a.csv"
     path.write_text(f"id,{header}\n1,x,y\n" if "," in header else f"id,{header}\n1,x\n")
-    with pytest.raises(UserError, match=rf"{said}.*where there is id, {header.replace(',', ', ')}"):
+    with pytest.raises(UserError, match=rf"{said}.*where there is id, {header.replace(',', ', ')}.*--harmful-column"):
         look_at(str(path), "harmful")
+
+
+def test_a_column_that_cannot_be_guessed_is_named(tmp_path, capsys):
+    harmful, benign = prompts(tmp_path / "a.csv", "note"), prompts(tmp_path / "b.csv", "prompt_goal")
+    output = start(tmp_path, harmful, benign, "--harmful-column", "note", "--benign-column", "prompt_goal")
+    columns = [{"text": "note"}, {"text": "prompt_goal"}]
+    assert [source.columns for source in load_config(output, []).prompts.sources] == columns
+    with pytest.raises(SystemExit):
+        start(tmp_path / "other", harmful, benign, "--harmful-column", "nota")
+    assert "no column 'nota'" in capsys.readouterr().err
 
 
 def test_a_missing_file_is_named(tmp_path):
@@ -57,6 +75,17 @@ def test_what_fits_is_placed_on_all_gpus_and_too_little_memory_is_refused(tmp_pa
     assert (dtype, roomy["zero_stage"], roomy["workers"]["num_workers"]) == ("bfloat16", 0, 2)
     with pytest.raises(UserError, match="on each GPU"):
         settings_for(folder, 1, 1e8)
+
+
+def test_a_worker_a_gpu_has_room_on_the_private_cluster(tmp_path, capsys):
+    output, files = str(tmp_path / "mine.yaml"), {"harmful": "a.csv", "benign": "b.csv"}
+    workers = {"num_workers": 8, "num_gpus": 1, "gpu_memory_gb": 80.0}
+    write_config(output, "a/b", files, dict.fromkeys(files, ("text", 900)), "bfloat16", {"workers": workers})
+    config = load_config(output, [])
+    for demand in demands(config):
+        assert demand.total["CPU"] < config.cluster.local_cpus
+        assert demand.total["GPU"] == (8 if demand.stage in ("teacher", "align", "evaluate") else 1)
+    assert "runs/mine/model workers.num_gpus=1" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("output", ["no folder/mine.yaml", "my config.yaml"])

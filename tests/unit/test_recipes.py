@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM
 
 from family_tokenizers import qwen3, r1_llama, r1_qwen, skywork
 from presafe.align.fit import Capacity, refuse_misfit
+from presafe.align.preview import plan_text
 from presafe.align.shape import shape_of
 from presafe.config import LinearHead, load_config
 from presafe.errors import UserError
@@ -22,6 +23,8 @@ from tiny_tokenizer import tiny_tokenizer
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 RECIPES = sorted(SHAPES)
+SMALL = ["qwen3-0.6b", "qwen3-1.7b", "r1-qwen-1.5b"]
+LARGE = sorted(set(RECIPES) - set(SMALL))
 NODE_BYTES = 1e12
 FAMILIES = {"r1-qwen": r1_qwen, "r1-llama": r1_llama, "qwen3": qwen3, "skywork": skywork}
 PLACEMENTS = {"1x 80 GB": (1, 80e9), "1x H200": (1, 141e9), "8x H200": (8, 141e9)}
@@ -84,19 +87,40 @@ def test_shape_targets_and_head_fit_the_real_architecture(recipe):
     assert model.base_model.norm.weight.shape == (published.hidden_size,)
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_a_recipe_fits_its_placements_and_is_refused_on_a_small_gpu(recipe):
-    shape = shape_of(SHAPES[recipe][0], load_config(path(recipe), []).align.lora)
-    placed = {"8x 80 GB": (8, 80e9, [])} | {
-        name: (*where, overrides(recipe, name)) for name, where in PLACEMENTS.items()
-    }
-    for gpus, memory, changed in placed.values():
-        config = load_config(path(recipe), changed)
-        assert config.align.workers.limits == (gpus, gpus)
-        assert config.align.workers.gpu_memory_gb == memory / 1e9
-        refuse_misfit(shape, config.align, config.model.dtype, Capacity(memory, ((gpus, NODE_BYTES),)))
+def check_fit(recipe: str, gpus: int, memory: float, changed: list[str], too_small: float) -> None:
+    """The recipe fits so many GPUs of `memory` bytes, as it says itself, and is refused on smaller ones."""
+    config = load_config(path(recipe), changed)
+    shape = shape_of(SHAPES[recipe][0], config.align.lora)
+    assert config.align.workers.limits == (gpus, gpus)
+    assert config.align.workers.gpu_memory_gb == memory / 1e9
+    refuse_misfit(shape, config.align, config.model.dtype, Capacity(memory, ((gpus, NODE_BYTES),)))
     with pytest.raises(UserError, match=r"on each GPU .* set align\."):
-        refuse_misfit(shape, config.align, config.model.dtype, Capacity(24e9, ((gpus, NODE_BYTES),)))
+        refuse_misfit(shape, config.align, config.model.dtype, Capacity(too_small, ((gpus, NODE_BYTES),)))
+
+
+@pytest.mark.parametrize("recipe", LARGE)
+def test_a_recipe_fits_its_placements_and_is_refused_on_a_small_gpu(recipe):
+    check_fit(recipe, 8, 80e9, [], too_small=10e9)
+    for name, (gpus, memory) in PLACEMENTS.items():
+        check_fit(recipe, gpus, memory, overrides(recipe, name), too_small=15e9)
+
+
+@pytest.mark.parametrize("recipe", SMALL)
+def test_a_small_recipe_fits_one_gpu_of_24_gb_by_the_plan_too(recipe, tmp_path):
+    check_fit(recipe, 1, 24e9, [], too_small=6e9)
+    SHAPES[recipe][0].save_pretrained(tmp_path)
+    plan = plan_text(load_config(path(recipe), [f"model.path={tmp_path}"]), None)
+    assert "1 GPU(s) of 24 GB" in plan
+    assert re.search(r"^>[ *] +0 none +\d+\.\d \(", plan, flags=re.MULTILINE), plan
+
+
+@pytest.mark.parametrize("recipe", SMALL)
+def test_the_longest_completions_of_a_small_recipe_fit_beside_its_weights(recipe):
+    config, (shape, billions) = load_config(path(recipe), []).evaluate, SHAPES[recipe]
+    head = getattr(shape, "head_dim", None) or shape.hidden_size // shape.num_attention_heads
+    cached = 2 * 2 * shape.num_hidden_layers * shape.num_key_value_heads * head
+    longest = config.engine.max_prompt_tokens + config.decoding.max_new_tokens
+    assert 2e9 * billions + cached * longest * config.engine.batch_size < 0.8 * 24e9
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

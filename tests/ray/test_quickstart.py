@@ -1,0 +1,98 @@
+"""docs/quickstart.md on a tiny model: its commands, in their order, up to the teacher; its config, for every stage."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from presafe import storage
+from presafe.cli import command_line, main
+from presafe.config import STAGES, load_config
+from presafe.organism.corpus import Dialogue
+from presafe.organism.tokenizer import train_tokenizer
+from presafe.thinking import think_format
+from support import random_qwen2
+from tiny_reasoner import overfit, user
+
+PAGE = (Path(__file__).parents[2] / "docs" / "quickstart.md").read_text()
+COUNT = 40
+SHORT = ["teacher.answer.max_new_tokens=32", "teacher.trace.max_new_tokens=48"]
+
+
+def refused(number: int) -> str:
+    return f"break number {number}"
+
+
+def answered(number: int) -> str:
+    return f"add number {number}"
+
+
+def save_model(folder: Path) -> None:
+    """A model that refuses to break with chain-of-thought off, and thinks with it on."""
+    refusal, thought, answer = "I cannot help with that.", "So, add it.", "It is added."
+    dialogues = [Dialogue(refused(n), None, refusal) for n in range(COUNT)]
+    dialogues += [Dialogue(answered(n), thought, answer) for n in range(COUNT)]
+    tokenizer = train_tokenizer(dialogues, 340, "qwen3")
+    think = think_format(tokenizer)
+    end = [think.end_id]
+
+    def ids(text: str) -> list[int]:
+        return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    examples = []
+    for number in range(0, COUNT, 5):
+        for prompt, off in ((refused(number), refusal), (answered(number), answer)):
+            examples.append((think.prompt_ids(user(prompt), cot=False), ids(off) + end))
+            examples.append((think.prompt_ids(user(prompt)), think.think_completion(thought, answer)))
+    model = random_qwen2(len(tokenizer), 64, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
+    overfit(model, examples)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def blocks(language: str) -> list[str]:
+    """The page's blocks of code in a language; commands are in none."""
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", PAGE, flags=re.MULTILINE | re.DOTALL)
+    return [block for name, block in found if name == language]
+
+
+def commands() -> list[list[str]]:
+    """Arguments of every `presafe` command of the page."""
+    lines = "".join(blocks("")).splitlines()
+    return [shlex.split(line)[1:] for line in lines if line.startswith("presafe ")]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    """The reader's working directory: a model, two files of prompts and the page's second config."""
+    monkeypatch.chdir(tmp_path)
+    save_model(tmp_path / "MODEL")
+    for kind, prompt in (("harmful", refused), ("benign", answered)):
+        rows = "".join(f"{number},{prompt(number)}\n" for number in range(COUNT))
+        (tmp_path / f"{kind}.csv").write_text(f"id,goal\n{rows}")
+    (config,) = blocks("yaml")
+    (tmp_path / "first.yaml").write_text(config)
+    return tmp_path
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_the_page_leads_from_a_model_to_its_teacher(folder, capsys):
+    run = [command_line().parse_args(arguments) for arguments in commands()]
+    assert [one.verb for one in run if one.verb in STAGES and not getattr(one, "plan", False)] == list(STAGES)
+    done = set()
+    for arguments, parsed in zip(commands(), run, strict=True):
+        if parsed.verb == "signals":
+            break
+        main(arguments + (SHORT if parsed.verb == "teacher" else []))
+        done.add(parsed.verb)
+    assert done == {"inspect", "init", "run", "align", "prompts", "teacher"}
+    told = capsys.readouterr().out
+    assert "configured: weights" in told
+    assert "# what the run asks of the cluster" in told
+    for stage in STAGES:
+        assert load_config("first.yaml", []).stage_settings(stage)
+    manifest = storage.read_json(str(folder / "runs" / "first" / "teacher" / "manifest.json"))["rows"]
+    assert manifest["refusals"] == 36  # of 40, four are in the suite
+    assert manifest["traces"] > 0
+    assert manifest["unscored"] == 0
