@@ -27,7 +27,9 @@ REGISTRATION_S = 30.0
 """After it, Ray's own wait begins, with its own error."""
 
 
-def start(*, num_cpus: int, object_store_memory: int, metrics: bool, meanwhile: Callable[[], None]) -> Node:
+def start(
+    *, num_cpus: int, object_store_memory: int, metrics: bool, meanwhile: Callable[[], None] = lambda: None
+) -> Node:
     """Start a cluster and join it; `ray.shutdown`, or the end of this process, ends it and removes its files.
 
     Its processes inherit this one's environment. `object_store_memory` is in bytes. `metrics` says whether Ray's agent

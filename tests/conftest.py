@@ -21,9 +21,7 @@ def local_ray() -> Iterator[None]:
 
     for name, value in LOCAL_ENV.items():
         os.environ.setdefault(name, value)
-    environment = {"PYTHONPATH": f"{ROOT}:{TESTS}", "TOKENIZERS_PARALLELISM": "false"}
-    private_cluster.start(
-        num_cpus=4, object_store_memory=500_000_000, runtime_env={"env_vars": environment}, metrics=True
-    )
+    os.environ |= {"PYTHONPATH": f"{ROOT}:{TESTS}", "TOKENIZERS_PARALLELISM": "false"}
+    private_cluster.start(num_cpus=4, object_store_memory=500_000_000, metrics=True)
     yield
     ray.shutdown()
