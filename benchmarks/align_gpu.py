@@ -12,14 +12,15 @@ import time
 from importlib.util import find_spec
 from typing import Any
 
+import psutil
 import torch
 from transformers import AutoModelForCausalLM, Qwen2Config
 
 from benchmarks.align_data import LORA, examples
 from benchmarks.align_ours import COLLATOR, Ours, process_group
-from benchmarks.gpu_parts import figure
+from benchmarks.gpu_parts import figure, leave_out
 from presafe.align.kernels import attention
-from presafe.align.memory import Prediction, Ranks, predict
+from presafe.align.memory import Ranks, predict
 from presafe.align.shape import shape_of
 from presafe.align.zero import sharded_loading, zero_config
 from presafe.config import Align
@@ -27,17 +28,21 @@ from presafe.config import Align
 SHAPES = {
     # hidden size, MLP, layers, heads, key-value heads, vocabulary
     "7b": (3584, 18944, 28, 28, 4, 152_064),
+    "4b": (3584, 18944, 14, 28, 4, 152_064),  # half of its layers
     "14b": (5120, 13824, 48, 40, 8, 152_064),
     "tiny": (64, 128, 2, 4, 2, 32_000),
 }
-FULL: dict[str, Any] = {"lora": None, "zero_stage": 3, "gradient_checkpointing": True}
+CHECKPOINTED = {"gradient_checkpointing": True}
+HALVED = {"gradient_checkpointing": False, "micro_batch_tokens": 4096}
+"""What 80 GB hold of a 7B without checkpointing."""
+FULL: dict[str, Any] = {**CHECKPOINTED, "lora": None, "zero_stage": 3, "offload": "optimizer"}
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
-    "7b-lora": ("7b", {"gradient_checkpointing": False}),
-    "7b-lora-checkpointed": ("7b", {"gradient_checkpointing": True}),
-    "7b-lora-trl": ("7b", {"gradient_checkpointing": False}),
-    "14b-lora": ("14b", {"gradient_checkpointing": False}),
-    "14b-lora-checkpointed": ("14b", {"gradient_checkpointing": True}),
-    "7b-full-offload": ("7b", {**FULL, "offload": "optimizer"}),
+    "7b-lora": ("7b", HALVED),
+    "7b-lora-checkpointed": ("7b", CHECKPOINTED),
+    "7b-lora-trl": ("7b", HALVED),
+    "14b-lora-checkpointed": ("14b", CHECKPOINTED),
+    "7b-full-offload": ("7b", FULL),
+    "4b-full-offload": ("4b", FULL),
     "7b-full-offload-parameters": ("7b", {**FULL, "offload": "parameters"}),
 }
 PEAK_FLOPS = {"H200": 989e12, "H100": 989e12, "A100": 312e12}
@@ -56,25 +61,44 @@ def main() -> None:
     align = Align.model_validate(
         {"lora": LORA, "zero_stage": 1, "batch_size": 4 if arguments.dry_run else BATCH, **changes}
     )
-    rates = (train_trl if arguments.case.endswith("trl") else train_ours)(config, align)
+    expected = expected_bytes(config, align)
+    for where, there in room().items():
+        if expected[where] > there:
+            leave_out(
+                f"the preflight says {expected[where] / 1e9:.1f} GB of {where}, of which {there / 1e9:.1f} are there"
+            )
+    theirs = arguments.case.endswith("trl")
+    if theirs and find_spec("trl") is None:
+        leave_out("trl is not installed")
+    rates = (train_trl if theirs else train_ours)(config, align)
     name, rate = arguments.case.replace("-", "_"), statistics.median(rates)
     figure(f"{name}_tokens_per_second", rate, "tokens/s", spread=rates)
     gpu = torch.cuda.get_device_name() if ON_GPU else "none"
     flops = (6 if align.lora is None else 4) * _matrix_parameters(config)
     for peak in (peak for known, peak in PEAK_FLOPS.items() if known in gpu):
         figure(f"{name}_mfu", 100 * flops * rate / peak, "%", spread=[100 * flops * one / peak for one in rates])
-    tell_memory(name, predicted(config, align))
+    for where, peak in peaks().items():
+        of, memory = expected[where], f"{name}_{where.replace(' ', '_')}"
+        figure(f"{memory}_peak", peak / 1e9, "GB", target=f"<= {of / 1e9:.1f}", peer="the preflight")
+        figure(f"{memory}_peak_over_predicted", peak / of, "ratio", target="<= 1", peer="the preflight")
 
 
-def tell_memory(name: str, prediction: Prediction) -> None:
-    """Peaks of the GPU, as its allocator reserved it, and of the host, each with what the preflight says."""
-    host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    peaks = {"host": (host, prediction.host_bytes)}
-    if ON_GPU:
-        peaks["gpu"] = (torch.cuda.max_memory_reserved(), prediction.device_bytes)
-    for where, (peak, expected) in peaks.items():
-        figure(f"{name}_{where}_peak", peak / 1e9, "GB", target=f"<= {expected / 1e9:.1f}", peer="the preflight")
-        figure(f"{name}_{where}_peak_over_predicted", peak / expected, "ratio", target="<= 1", peer="the preflight")
+def expected_bytes(config: Qwen2Config, align: Align) -> dict[str, float]:
+    """What the preflight says."""
+    found = predict(shape_of(config, align.lora), align, "bfloat16", Ranks(1, 1, on_gpu=ON_GPU))
+    return {"host memory": found.host_bytes, "GPU memory": found.device_bytes}
+
+
+def room() -> dict[str, float]:
+    """Bytes that this process could take."""
+    gpu = {"GPU memory": torch.cuda.get_device_properties(0).total_memory} if ON_GPU else {}
+    return {"host memory": psutil.virtual_memory().available, **gpu}
+
+
+def peaks() -> dict[str, float]:
+    """Bytes that this process took at most; of the GPU's, what its allocator reserved."""
+    gpu = {"GPU memory": torch.cuda.max_memory_reserved()} if ON_GPU else {}
+    return {"host memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, **gpu}
 
 
 def model_config(shape: str) -> Qwen2Config:
@@ -142,10 +166,6 @@ def random_model(config: Qwen2Config, implementation: str, device: str | None = 
     """In bfloat16, by default made where it is used."""
     with torch.device(device or ("cuda" if ON_GPU else "cpu")):
         return AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16, attn_implementation=implementation)
-
-
-def predicted(config: Qwen2Config, align: Align) -> Prediction:
-    return predict(shape_of(config, align.lora), align, "bfloat16", Ranks(1, 1, on_gpu=ON_GPU))
 
 
 def _matrix_parameters(config: Qwen2Config) -> int:

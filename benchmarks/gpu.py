@@ -13,7 +13,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-from importlib.util import find_spec
 from pathlib import Path
 
 from benchmarks.gpu_parts import Task, run_part
@@ -60,11 +59,10 @@ def main() -> None:
 def tasks(storage: str, *, dry_run: bool) -> dict[str, list[Task]]:
     """Of every part, the most important ones first; `storage` is that of the run of part `run`."""
 
-    def task(seconds: float, name: str, module: str, *arguments: str, missing: str | None = None) -> Task:
+    def task(seconds: float, name: str, module: str, *arguments: str) -> Task:
         command = [sys.executable, "-m", f"benchmarks.{module}", *arguments, *(["--dry-run"] if dry_run else [])]
-        return Task(name, command, seconds * (SLACK if dry_run else 1), missing)
+        return Task(name, command, seconds * (SLACK if dry_run else 1))
 
-    trl = None if find_spec("trl") else "trl is not installed"
     return {
         "run": [
             task(230, "stages", "gpu_run", "stages", storage),
@@ -74,8 +72,9 @@ def tasks(storage: str, *, dry_run: bool) -> dict[str, list[Task]]:
         "train": [
             task(60, "7B LoRA", "align_gpu", "7b-lora"),
             task(75, "14B LoRA", "align_gpu", "14b-lora-checkpointed"),
-            task(75, "7B LoRA, TRL", "align_gpu", "7b-lora-trl", missing=trl),
+            task(75, "7B LoRA, TRL", "align_gpu", "7b-lora-trl"),
             task(180, "7B in full, offload", "align_gpu", "7b-full-offload"),
+            task(180, "half of a 7B in full, offload", "align_gpu", "4b-full-offload"),
         ],
         "serve": [task(90, "7B", "serve_gpu")],
     }

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import psutil
 
@@ -17,19 +17,23 @@ from benchmarks.ratio import Metric, write_result
 
 MARK = "figure "
 """What a line of output that is a figure begins with."""
+LEFT_OUT = "left out: "
+"""What the line begins with that says why a task cannot run here, and the exit code behind it."""
+LEFT_OUT_CODE = 3
 State = Literal["waits", "runs", "done", "failed", "cut", "left out"]
+READ_S = 5.0
+"""How long what a task has printed is waited for: a process that it left behind may hold its output open."""
 ENVIRONMENT = {"PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1"}
 """Of every process: lines when they are written, and nothing of the hub."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """A process that prints figures. `seconds` is its limit, `missing` why it cannot run here."""
+    """A process that prints figures; `seconds` is its limit."""
 
     name: str
     command: Sequence[str]
     seconds: float
-    missing: str | None = None
 
 
 @dataclass
@@ -68,6 +72,12 @@ def figure(
     print(MARK + json.dumps(asdict(told), allow_nan=False), flush=True)
 
 
+def leave_out(reason: str) -> NoReturn:
+    """End this process as a task that cannot run here."""
+    print(LEFT_OUT + reason, flush=True)
+    raise SystemExit(LEFT_OUT_CODE)
+
+
 def run_part(name: str, tasks: Sequence[Task], seconds: float, folder: Path, machine: str) -> bool:
     """Run the tasks one after the other, together at most `seconds`; whether all of them came to their end.
 
@@ -85,19 +95,22 @@ def run_part(name: str, tasks: Sequence[Task], seconds: float, folder: Path, mac
 
 
 def _run(task: Task, limit: float, outcome: Outcome, record: Record) -> None:
-    if task.missing is not None or limit <= 0:
-        outcome.state, outcome.note = ("left out", task.missing) if task.missing else ("cut", "no time was left")
+    if limit <= 0:
+        outcome.state, outcome.note = "cut", "no time was left"
         return
     outcome.state, begin = "runs", time.monotonic()
     record.keep()
     process = subprocess.Popen(
         task.command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, env={**os.environ, **ENVIRONMENT}
     )
-    reader = threading.Thread(target=_read, args=(process.stdout, record), daemon=True)
+    reader = threading.Thread(target=_read, args=(process.stdout, outcome, record), daemon=True)
     reader.start()
     try:
         code = process.wait(limit)
-        outcome.state, outcome.note = ("done", "") if code == 0 else ("failed", f"exit code {code}")
+        reader.join(READ_S)
+        ends: dict[int, State] = {0: "done", LEFT_OUT_CODE: "left out"}
+        outcome.state = ends.get(code, "failed")
+        outcome.note = outcome.note or (f"exit code {code}" if code else "")
     except subprocess.TimeoutExpired:
         outcome.state, outcome.note = "cut", f"its limit is {limit:.0f} s"
     finally:  # also where this process is told to end
@@ -106,10 +119,10 @@ def _run(task: Task, limit: float, outcome: Outcome, record: Record) -> None:
         if outcome.state == "runs":
             outcome.state, outcome.note = "cut", "the whole was ended"
             record.keep()
-    reader.join(timeout=5)
+    reader.join(READ_S)
 
 
-def _read(lines: Any, record: Record) -> None:
+def _read(lines: Any, outcome: Outcome, record: Record) -> None:
     """Keep the figures among the lines, and show the others."""
     for line in lines:
         if line.startswith(MARK):
@@ -118,6 +131,8 @@ def _read(lines: Any, record: Record) -> None:
             record.keep()
             shown = f"{metric.metric:44} {metric.value:12.4g} {metric.unit:10} [{metric.low:.4g}, {metric.high:.4g}]"
             print(f"{shown} target {metric.target}", flush=True)
+        elif line.startswith(LEFT_OUT):
+            outcome.note = line.removeprefix(LEFT_OUT).strip()
         else:
             sys.stdout.write(line)
 
