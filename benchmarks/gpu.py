@@ -66,8 +66,8 @@ def tasks(storage: str, *, dry_run: bool) -> dict[str, list[Task]]:
     return {
         "run": [
             task(230, "stages", "gpu_run", "stages", storage),
-            task(60, "endpoint, gate off", "gpu_run", "endpoint", storage, "--gate", "off"),
-            task(60, "endpoint, gate on", "gpu_run", "endpoint", storage, "--gate", "on"),
+            task(80, "endpoint, gate off", "gpu_run", "endpoint", storage, "--gate", "off"),
+            task(80, "endpoint, gate on", "gpu_run", "endpoint", storage, "--gate", "on"),
         ],
         "train": [
             task(60, "7B LoRA", "align_gpu", "7b-lora"),
