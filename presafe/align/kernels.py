@@ -13,7 +13,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from presafe.config import Align
 from presafe.engines.attention import attention_by_sequence
 
-Kernel = Callable[..., torch.Tensor]
+Kernel = Callable[..., Any]
 """torch's `varlen_attn`, or one with its arguments."""
 AMPERE = (8, 0)
 """The first GPUs that FlashAttention runs on, torch's own too."""
