@@ -3,6 +3,7 @@
 # make test-faults     workers, nodes and drivers killed for real; a quarter of an hour of starts and restarts
 # make test-browser    the playground in headless Chromium, which it installs where it is missing
 # make test-vllm       the vLLM engine's tests, in an environment of their own (.venv-vllm, CPU)
+# make gpu [PART=run]  what one GPU shows, in minutes; parts: run, train, serve
 # make test-clients    other projects' clients, Python's and Node's, and FUZZ=500 hostile requests against `presafe serve`
 PYTHON ?= python3
 SEED ?= 0
@@ -16,7 +17,7 @@ VLLM_PIP = $(VLLM_BIN)/python -m pip install --quiet --disable-pip-version-check
 CLIENTS_BIN = .venv-clients/bin
 NODE_CLIENTS = tests/clients/node
 
-.PHONY: demo test test-faults test-browser test-vllm test-clients test-all lint format bench bench-teacher bench-signals bench-align bench-serve bench-attacks bench-vllm bench-serve-vllm clean
+.PHONY: demo test test-faults test-browser test-vllm test-clients test-all lint format bench bench-teacher bench-signals bench-align bench-serve bench-attacks bench-vllm bench-serve-vllm gpu clean
 
 demo: .venv/runtime
 	$(BIN)/presafe run --config configs/demo.yaml run.name=$(RUN) run.seed=$(SEED)
@@ -66,6 +67,9 @@ bench-vllm: .venv-vllm/ready
 
 bench-serve-vllm: .venv-vllm/ready
 	OMP_NUM_THREADS=1 $(VLLM_BIN)/python -m benchmarks.serve_vllm $(ONLY)
+
+gpu: .venv/bench
+	$(BIN)/python -m benchmarks.gpu $(PART) $(ARGS)
 
 clean:
 	rm -rf .venv .venv-clients .venv-litellm .venv-vllm $(NODE_CLIENTS)/node_modules runs

@@ -43,7 +43,7 @@ class Ours:
     def load(cls, base: str, data: list[Example], align: Align) -> "Ours":
         """On one thread, from a folder, in float32."""
         torch.set_num_threads(1)
-        implementation = attention(align)
+        implementation = attention(align, "float32")
         return cls(AutoModelForCausalLM.from_pretrained(base, attn_implementation=implementation), data, align)
 
     def train(self, steps: int) -> list[StepMetrics]:

@@ -50,9 +50,9 @@ class Clock(TrainerCallback):
 
 
 class Trl:
-    """SFTTrainer + PEFT over the same sequences."""
+    """SFTTrainer + PEFT over the same sequences; `base` is a model, or its folder."""
 
-    def __init__(self, base: str, data: list[Example], **changes: Any) -> None:
+    def __init__(self, base: Any, data: list[Example], **changes: Any) -> None:
         torch.set_num_threads(1)
         rows = {
             "input_ids": [e.prompt + e.completion for e in data],

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
 PAIRS = 5
@@ -48,15 +49,32 @@ def save(name: str, metrics: list[Metric]) -> None:
     """Print the table and write results/NAME.json."""
     for m in metrics:
         print(f"{m.metric:40} {m.value:6.2f}  [{m.low:.2f}, {m.high:.2f}]  target {m.target}  against {m.peer}")
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    write_result(RESULTS, name, f"{platform.machine()}, CPU only, one thread", metrics)
+
+
+def write_result(folder: Path, name: str, machine: str, metrics: Sequence[Metric], **more: Any) -> None:
+    """FOLDER/NAME.json, which is whole at any time."""
     result = {
         "name": name,
-        "commit": commit.stdout.strip(),
-        "machine": f"{platform.machine()}, CPU only, one thread",
+        "commit": commit(),
+        "machine": machine,
         "date": datetime.now(UTC).date().isoformat(),
         "metrics": [asdict(m) for m in metrics],
+        **more,
     }
-    (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")
+    partial = folder / f"{name}.json.partial"
+    partial.write_text(json.dumps(result, indent=2) + "\n")
+    partial.replace(folder / f"{name}.json")
+
+
+def commit(folder: Path = RESULTS) -> str:
+    """The short hash of the commit that `folder` belongs to, or that there is none to be read."""
+    command = ["git", "-C", str(folder), "rev-parse", "--short", "HEAD"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown: no git, or no history here"
+    return found.stdout.strip()
 
 
 def cpu_seconds(work: Callable[[], object]) -> float:

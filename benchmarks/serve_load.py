@@ -101,7 +101,8 @@ def presafe_server(model: str, *, gate: str, threshold: float, **settings: objec
     """`presafe serve`, as a user starts it; with its other settings, by their dotted names."""
     port = _free_port()
     options = {"port": port, "gate": gate, "threshold": threshold, "max_prompt_tokens": 1024, "max_new_tokens": 512}
-    command = [str(BIN / "presafe"), "serve", model, *(f"{k}={v}" for k, v in {**options, **settings}.items())]
+    named = [f"{name}={value}" for name, value in {**options, **settings}.items()]
+    command = [sys.executable, "-m", "presafe", "serve", model, *named]
     with _process(command, f"http://127.0.0.1:{port}/ready") as process:
         names = ("ray::ServeReplica", "ray::ProxyActor")
         found = [child for child in process.children(recursive=True) if _title(child).startswith(names)]

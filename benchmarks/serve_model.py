@@ -1,6 +1,7 @@
 """A model for `make bench-serve`: 94M random weights of Qwen3's shape, a vocabulary of 32k, exported with a head."""
 
 import os
+from typing import Any
 
 import torch
 from tokenizers.pre_tokenizers import ByteLevel
@@ -19,7 +20,7 @@ PROMPT_WORDS = 20
 def save_model(folder: str) -> str:
     """`folder`, with the export `model/` in it. Greedy completions of such a model never end by themselves."""
     torch.manual_seed(0)
-    tokenizer = _tokenizer()
+    tokenizer = byte_tokenizer()
     config = Qwen3Config(
         vocab_size=VOCABULARY,
         hidden_size=HIDDEN,
@@ -34,29 +35,36 @@ def save_model(folder: str) -> str:
         pad_token_id=tokenizer.pad_token_id,
     )
     model = Qwen3ForCausalLM(config)
-    silent = [tokenizer.eos_token_id, *tokenizer.convert_tokens_to_ids(list(THINK_TAGS))]
-    model.lm_head.weight.data[[*silent, *range(len(tokenizer), VOCABULARY)]] = 0  # never the most probable
+    make_endless(model, tokenizer)
     export = f"{folder}/model"
     model.save_pretrained(f"{export}/full")
     tokenizer.save_pretrained(f"{export}/full")
     head = SafetyHead(HIDDEN)
     save_head(head.linear.state_dict(), f"{export}/safety_head.safetensors")
     os.makedirs(export, exist_ok=True)
-    write_card(
-        export,
-        Card(
-            base_model="random",
-            dtype="float32",
-            weights="full",
-            think_format={},
-            threshold=0.5,
-            max_over_refusal=0.01,
-            refusal="I cannot help with that.",
-            config_hash="benchmark",
-            metrics={},
-        ),
-    )
+    write_card(export, random_card("float32"))
     return export
+
+
+def make_endless(model: Any, tokenizer: PreTrainedTokenizerBase) -> None:
+    """End of sequence, think tags and ids without a token are never the most probable: no greedy completion ends."""
+    weight = model.lm_head.weight.data
+    silent = [tokenizer.eos_token_id, *tokenizer.convert_tokens_to_ids(list(THINK_TAGS))]
+    weight[[*silent, *range(len(tokenizer), len(weight))]] = 0
+
+
+def random_card(dtype: str) -> Card:
+    return Card(
+        base_model="random",
+        dtype=dtype,
+        weights="full",
+        think_format={},
+        threshold=0.5,
+        max_over_refusal=0.01,
+        refusal="I cannot help with that.",
+        config_hash="benchmark",
+        metrics={},
+    )
 
 
 def prompts(count: int, seed: int = 0) -> list[str]:
@@ -66,7 +74,7 @@ def prompts(count: int, seed: int = 0) -> list[str]:
     return [" ".join(f"w{word}" for word in row) for row in words]
 
 
-def _tokenizer() -> PreTrainedTokenizerBase:
+def byte_tokenizer() -> PreTrainedTokenizerBase:
     """Reads bytes, and writes bytes and words."""
     words = [f"Ġw{k}" for k in range(VOCABULARY - 1000)]
     vocab = {text: index for index, text in enumerate([*sorted(ByteLevel.alphabet()), *words])}

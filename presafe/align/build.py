@@ -28,7 +28,7 @@ def head_spec(align: Align, decision_token: int) -> HeadSpec:
 def build_module(base: str, dtype: str, align: Align, spec: HeadSpec, seed: int) -> PreSafeModel:
     """`equip` of the base in the folder `base`."""
     lm: Any = AutoModelForCausalLM.from_pretrained(
-        storage.local_folder(base), dtype=getattr(torch, dtype), attn_implementation=attention(align)
+        storage.local_folder(base), dtype=getattr(torch, dtype), attn_implementation=attention(align, dtype)
     )
     return equip(lm, align, spec, seed)
 

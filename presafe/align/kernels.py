@@ -1,5 +1,8 @@
 """How the model computes: attention of packed rows, and faster kernels for a GPU where they are installed."""
 
+import inspect
+from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
@@ -10,19 +13,53 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from presafe.config import Align
 from presafe.engines.attention import attention_by_sequence
 
+Kernel = Callable[..., Any]
+"""torch's `varlen_attn`, or one with its arguments."""
+AMPERE = (8, 0)
+"""The first GPUs that FlashAttention runs on, torch's own too."""
 
-def attention(align: Align) -> str:
-    """`attn_implementation` of the model: each keeps packed sequences apart without a mask of T x T."""
-    if _wanted(align, "flash_attn"):
-        return "flash_attention_2"
+
+def attention(align: Align, dtype: str) -> str:
+    """`attn_implementation` of a model in `dtype`: each keeps packed sequences apart without a mask of T x T.
+
+    In bfloat16 on a GPU: FlashAttention where it is installed, else torch's own where this torch has it. Elsewhere, one
+    sequence after the other.
+    """
+    fast = dtype == "bfloat16" and torch.cuda.is_available() and torch.cuda.get_device_capability() >= AMPERE
+    kernel = varlen_kernel()
     AttentionInterface.register("sdpa_by_sequence", sdpa_by_sequence)
-    return "sdpa_by_sequence"
+    if kernel is not None:
+        AttentionInterface.register("varlen", partial(varlen_attention, kernel))
+    return chosen(fast, installed=_wanted(align, "flash_attn"), built_in=kernel is not None)
 
 
-def sequence_lengths(position_ids: torch.Tensor) -> list[int]:
-    """Lengths of the sequences of a packed row [1, T], whose position ids restart at 0."""
-    starts = (position_ids[0] == 0).nonzero().flatten().tolist()
-    return [end - start for start, end in zip(starts, [*starts[1:], position_ids.shape[1]], strict=True)]
+def chosen(fast: bool, *, installed: bool, built_in: bool) -> str:
+    """The implementation where the kernels can run (`fast`), and of which of the two FlashAttentions there is."""
+    if fast and installed:
+        return "flash_attention_2"
+    return "varlen" if fast and built_in else "sdpa_by_sequence"
+
+
+def varlen_kernel() -> Kernel | None:
+    """torch's own FlashAttention over packed sequences; None before torch 2.11, whose one has no window."""
+    if find_spec("torch.nn.attention.varlen") is None:
+        return None
+    from torch.nn.attention.varlen import varlen_attn
+
+    return varlen_attn if "window_size" in inspect.signature(varlen_attn).parameters else None
+
+
+def packing(position_ids: torch.Tensor) -> dict[str, Any]:
+    """What attention is told of a packed row [1, T], whose position ids restart at 0.
+
+    `lengths` of its N sequences, and by transformers' names for FlashAttention where they begin and end [N + 1], int32,
+    on the row's device, and the longest one.
+    """
+    starts = (position_ids[0] == 0).nonzero().flatten()
+    offsets = torch.nn.functional.pad(starts, (0, 1), value=position_ids.shape[1]).int()
+    lengths = offsets.diff().tolist()
+    ends, longest = dict.fromkeys(("cu_seq_lens_q", "cu_seq_lens_k"), offsets), max(lengths)
+    return {"lengths": lengths, **ends, "max_length_q": longest, "max_length_k": longest}
 
 
 def sdpa_by_sequence(
@@ -44,6 +81,47 @@ def sdpa_by_sequence(
     if lengths is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **options)  # type: ignore[no-any-return]
     return attention_by_sequence(query, key, value, lengths, lengths, **options), None
+
+
+def varlen_attention(
+    kernel: Kernel,
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    *,
+    cu_seq_lens_q: torch.Tensor | None = None,
+    max_length_q: int | None = None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    **options: Any,
+) -> tuple[torch.Tensor, None]:
+    """As `sdpa_by_sequence`, all sequences in one call of `kernel`, which knows no dropout."""
+    if query.shape[0] != 1 or cu_seq_lens_q is None or dropout:
+        options |= {"dropout": dropout, "scaling": scaling, "sliding_window": sliding_window}
+        return sdpa_by_sequence(module, query, key, value, attention_mask, **options)
+    query, key, value = (states[0].transpose(0, 1) for states in (query, key, value))
+    shared: dict[str, bool] = {}
+    if (groups := query.shape[1] // key.shape[1]) > 1:
+        if "enable_gqa" in inspect.signature(kernel).parameters:
+            shared = {"enable_gqa": True}
+        else:
+            key, value = (states.repeat_interleave(groups, dim=1) for states in (key, value))
+    found = kernel(
+        query,
+        key,
+        value,
+        cu_seq_lens_q,
+        cu_seq_lens_q,
+        max_length_q,
+        max_length_q,
+        scale=scaling,
+        window_size=(-1 if sliding_window is None else sliding_window - 1, 0),  # keys before it, keys behind it
+        **shared,
+    )
+    return found[None], None
 
 
 def use_liger(model: Any, align: Align) -> None:

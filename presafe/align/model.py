@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, kl_div, log_softmax
 
 from presafe.align.cross_entropy import FrozenOutputLoss
-from presafe.align.kernels import sequence_lengths
+from presafe.align.kernels import packing
 from presafe.engines.head import SafetyHead, decision_logits
 
 
@@ -125,7 +125,7 @@ class PreSafeModel(nn.Module):
         output = self._causal.base_model(
             input_ids=input_ids,
             position_ids=position_ids,
-            lengths=sequence_lengths(position_ids),
+            **packing(position_ids),
             use_cache=False,
             output_hidden_states=inner,
         )
@@ -160,7 +160,7 @@ class PreSafeModel(nn.Module):
         with torch.no_grad(), self.lm.disable_adapter():
             first = position_ids[:, :width]
             output = self._causal.base_model(
-                input_ids=input_ids[:, :width], position_ids=first, lengths=sequence_lengths(first), use_cache=False
+                input_ids=input_ids[:, :width], position_ids=first, **packing(first), use_cache=False
             )
             hidden = output.last_hidden_state[0].index_select(0, anchor_index)
             return _log_probabilities(self._causal.lm_head(hidden))

@@ -102,7 +102,7 @@ class Align(Settings):
     gradient_checkpointing: bool = True
     """Recompute activations in the backward pass."""
     kernels: Literal["auto", "torch"] = "auto"
-    """`auto` uses FlashAttention and Liger on a GPU where they are installed; `torch` never does."""
+    """`auto` uses FlashAttention and Liger on a GPU where they are installed; `torch` has torch's own kernels alone."""
     checkpoint_every: int = Field(50, ge=1)
     """Steps between committed checkpoints: what a crash costs at most."""
     probe_every: int = Field(20, ge=1)

@@ -42,7 +42,9 @@ def two_sequences(targets: int) -> list[Example]:
 def peak(config: PreTrainedConfig, align: Align, rows: list[Example]) -> int:
     """Most bytes alive at a time in a forward and backward pass over the packed rows, beside weights and gradients."""
     torch.manual_seed(0)
-    lm: Any = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16, attn_implementation=attention(align))
+    lm: Any = AutoModelForCausalLM.from_config(
+        config, dtype=torch.bfloat16, attn_implementation=attention(align, "bfloat16")
+    )
     module = equip(lm, align, head_spec(align, decision_token=6), seed=0)
     for parameter in trained(module):
         parameter.grad = torch.zeros_like(parameter)
