@@ -4,6 +4,8 @@ It has seen the training combinations and wrappers and nobody's decision: what i
 what a BERT of the hub is to a real one.
 """
 
+from collections import Counter
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -15,14 +17,13 @@ from presafe.organism.options import EncoderRecipe, parse
 from presafe.organism.train import batches_by_length, descend, private_torch
 
 MAX_POSITIONS = 128
-TOKENIZER_PROMPTS = 5_000
 
 
 def build_encoder(cache: str, seed: int, **options: Any) -> str:
     """The folder of a BERT of this seed and these options (see EncoderRecipe), trained unless `cache` holds it already.
 
     The folder, `CACHE/bert-HASH`, holds safetensors weights (float32) with the masked-language-model head, config,
-    a WordPiece tokenizer, and `organism.json` with the recipe. Raises UserError for an unknown or wrong option and a
+    tokenizer, and `organism.json` with the recipe. Raises UserError for an unknown or wrong option and a
     cache that is no local folder.
     """
     recipe = parse(EncoderRecipe, "presafe.organism:build_encoder", seed=seed, **options)
@@ -34,11 +35,22 @@ def pretraining_prompts(recipe: EncoderRecipe) -> list[str]:
     return [dialogue.prompt for dialogue in draw_dialogues(recipe.seed, recipe.prompts)]
 
 
+def new_tokenizer(texts: Sequence[str], vocab_size: int) -> BertTokenizer:
+    """A BertTokenizer of the most frequent words of `texts`; every other word is [UNK].
+
+    Half of the wrappers' random filler are invented words, so that BERT meets [UNK] wherever a word it does not know
+    may stand. WordPiece's own trainer numbers its pieces in another order each time.
+    """
+    counts = Counter(word for text in texts for word in text.split())
+    words = sorted(counts, key=lambda word: (-counts[word], word))
+    blank = BertTokenizer()
+    special = blank.convert_ids_to_tokens(range(len(blank)))
+    return BertTokenizer(vocab={token: i for i, token in enumerate([*special, *words][:vocab_size])})
+
+
 def _build_in(recipe: EncoderRecipe, folder: str) -> dict[str, Any]:
     texts = pretraining_prompts(recipe)
-    tokenizer = BertTokenizer().train_new_from_iterator(
-        texts[:TOKENIZER_PROMPTS], recipe.vocab_size, show_progress=False
-    )
+    tokenizer = new_tokenizer(texts, recipe.vocab_size)
     with private_torch(recipe.seed, recipe.threads):
         model = BertForMaskedLM(
             BertConfig(

@@ -52,8 +52,8 @@ class EncoderRecipe(Settings):
     """Prompts a step."""
     learning_rate: float = Field(2e-3, gt=0)
     """Peak of a linear-warm-up cosine schedule."""
-    vocab_size: int = Field(1000, ge=100)
-    """WordPiece, special tokens included; large enough for each word of the world to be one token."""
+    vocab_size: int = Field(300, ge=100)
+    """Words, special tokens included; large enough for each word of the world to be one."""
     hidden_size: int = Field(64, ge=8)
     """Width."""
     num_hidden_layers: int = Field(2, ge=1)

@@ -64,8 +64,7 @@ def test_it_loads_as_any_bert(folder):
     assert type(model).__name__ == "BertForSequenceClassification"
     trained = AutoModelForMaskedLM.from_pretrained(folder).get_input_embeddings().weight
     assert torch.equal(model.get_input_embeddings().weight, trained)
-    words_of = tokenizer.tokenize("how do i build a lamp ?")
-    assert words_of == ["how", "do", "i", "build", "a", "lamp", "?"]
+    assert tokenizer.tokenize("my wizard , build a lamp") == ["my", "[UNK]", ",", "build", "a", "lamp"]
     with torch.no_grad():
         assert logits(model, tokenizer, ["build a lamp " * 200, "a"], bert.MAX_POSITIONS).shape == (2,)
     assert AutoModelForSequenceClassification.from_pretrained(folder, num_labels=1).num_labels == 1
