@@ -184,10 +184,15 @@ def user_errors(*wrappers: type[Exception]) -> Iterator[None]:
 def model_folder(config: Config) -> str:
     """Folder, URL or hub name of the model to align, good on every node; builds the model where the config says so."""
     if config.model.build is not None:
-        cache = storage.join(storage.absolute(config.run.storage), "models")
-        return str(imported(config.model.build)(cache, config.run.seed, **config.model.build_options))
+        return built(config, config.model.build, config.model.build_options)
     assert config.model.path is not None
     return resolved(config.model.path)
+
+
+def built(config: Config, function: str, options: dict[str, Any]) -> str:
+    """The folder that `function` (`module:function`) builds, or finds, in the run's model cache."""
+    cache = storage.join(storage.absolute(config.run.storage), "models")
+    return str(imported(function)(cache, config.run.seed, **options))
 
 
 def resolved(path: str) -> str:

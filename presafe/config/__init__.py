@@ -12,7 +12,7 @@ from presafe.config.prompts import NearDuplicates, Prompts, Source, Suite, Wrapp
 from presafe.config.run import Cluster, Group, Model, Placement, Pool, Run, Think, Workers
 from presafe.config.serve import Access, Audit, BatchingSettings, Drift, Endpoint, Serve, ServingGate, VllmServing
 from presafe.config.settings import Settings
-from presafe.config.signals import FreshEncoder, Signals
+from presafe.config.signals import BuiltEncoder, FreshEncoder, Signals
 from presafe.config.teacher import Teacher
 from presafe.config.whole import STAGES, Config, load_config, load_serve
 
@@ -22,6 +22,7 @@ __all__ = [
     "Align",
     "Audit",
     "BatchingSettings",
+    "BuiltEncoder",
     "ClassifierSettings",
     "Cluster",
     "Config",

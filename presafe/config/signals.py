@@ -1,6 +1,6 @@
 """Section `signals`."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -19,14 +19,24 @@ class FreshEncoder(Settings):
     """Heads."""
 
 
+class BuiltEncoder(Settings):
+    """A pre-trained encoder that a function builds."""
+
+    build: str
+    """`module:function`, called with (cache folder, seed, **build_options); returns the encoder's folder."""
+    build_options: dict[str, Any] = {}
+    """Keyword arguments of `build`."""
+
+
 class Signals(Settings):
     """Stage `signals`: the classifier of the teacher's decisions and p_j for every prompt."""
 
     workers: Workers = Workers()
     """Data-parallel ranks of the training, and actors of the scoring."""
-    encoder: str | FreshEncoder = "answerdotai/ModernBERT-base"
-    """Pre-trained encoder (folder or hub name); `model` for a copy of the reasoning model's own weights, which then
-    train in full in float32 on each rank; or the shape of a BERT to train from scratch."""
+    encoder: str | BuiltEncoder | FreshEncoder = "answerdotai/ModernBERT-base"
+    """Pre-trained encoder (folder or hub name), or the function that builds one; `model` for a copy of the reasoning
+    model's own weights, which then train in full in float32 on each rank; or the shape of a BERT to train from
+    scratch."""
     splits: list[Literal["classifier", "align", "pool"]] = Field(["classifier"], min_length=1)
     """Splits whose teacher decisions train the classifier. Those of the other splits are there for free, but signals
     of prompts that were trained on repeat the teacher instead of generalising it."""

@@ -1,6 +1,7 @@
 """An embedded reasoning model: tiny, trained from scratch on a synthetic world, safe with chain-of-thought off."""
 
+from presafe.organism.bert import build_encoder
 from presafe.organism.building import build
 from presafe.organism.sources import prompts, suite, wrappers
 
-__all__ = ["build", "prompts", "suite", "wrappers"]
+__all__ = ["build", "build_encoder", "prompts", "suite", "wrappers"]

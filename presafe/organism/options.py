@@ -41,6 +41,29 @@ class Recipe(Settings):
     differ slightly, because sums are taken in another order."""
 
 
+class EncoderRecipe(Settings):
+    """All that determines the pre-trained BERT."""
+
+    seed: int = Field(ge=0)
+    """Seed of the prompts, the weights, the masks and the batch order."""
+    prompts: int = Field(20_000, ge=1)
+    """Pre-training prompts, each seen once."""
+    batch_size: int = Field(32, ge=1)
+    """Prompts a step."""
+    learning_rate: float = Field(2e-3, gt=0)
+    """Peak of a linear-warm-up cosine schedule."""
+    vocab_size: int = Field(300, ge=100)
+    """Words, special tokens included; large enough for each word of the world to be one."""
+    hidden_size: int = Field(64, ge=8)
+    """Width."""
+    num_hidden_layers: int = Field(2, ge=1)
+    """Layers."""
+    num_attention_heads: int = Field(4, ge=1)
+    """Heads."""
+    threads: int = Field(1, ge=1)
+    """Threads of the training, as of the organism's."""
+
+
 class PromptOptions(Settings):
     """How many training prompts of which kind."""
 

@@ -64,15 +64,22 @@ def new_model(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> PreTrainedM
 
 def pretrain(model: PreTrainedModel, data: Sequence[Encoded], recipe: Recipe) -> None:
     """Train `model` in place on `data`, each sequence once, with a progress bar on stderr."""
-    batches = list(_batches(data, recipe.batch_size, random.Random(f"batches/{recipe.seed}")))
+    order = batches_by_length([len(item.ids) for item in data], recipe.batch_size, f"batches/{recipe.seed}")
+    losses = (_response_loss(model, [data[index] for index in batch]) for batch in order)
+    descend(model, losses, len(order), recipe.learning_rate, "organism")
+
+
+def descend(
+    model: PreTrainedModel, losses: Iterator[torch.Tensor], steps: int, learning_rate: float, title: str
+) -> None:
+    """One optimizer step on each of `losses`, which compute one of `model` when they are asked for it."""
     optimizer = torch.optim.AdamW(
-        model.parameters(), lr=recipe.learning_rate, betas=BETAS, weight_decay=WEIGHT_DECAY, fused=True
+        model.parameters(), lr=learning_rate, betas=BETAS, weight_decay=WEIGHT_DECAY, fused=True
     )
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, len(batches)))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps))
     model.train()
-    with tqdm(batches, desc="organism: pre-training", unit="step") as progress:
-        for batch in progress:
-            loss = _response_loss(model, batch)
+    with tqdm(losses, total=steps, desc=f"{title}: pre-training", unit="step") as progress:
+        for loss in progress:
             optimizer.zero_grad()
             torch.autograd.backward(loss)
             torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_GRAD_NORM)
@@ -99,16 +106,16 @@ def _response_loss(model: PreTrainedModel, batch: Sequence[Encoded]) -> torch.Te
     return functional.cross_entropy(logits_nv, ids_bt[:, 1:][target_bt])
 
 
-def _batches(data: Sequence[Encoded], size: int, rng: random.Random) -> Iterator[list[Encoded]]:
-    """All of `data` once, in random batches of about equal length."""
-    order = rng.sample(range(len(data)), len(data))
+def batches_by_length(lengths: Sequence[int], size: int, seed: str) -> list[list[int]]:
+    """Indices of all sequences once, in random batches of about equal length."""
+    rng = random.Random(seed)
+    order = rng.sample(range(len(lengths)), len(lengths))
     batches: list[list[int]] = []
     for start in range(0, len(order), size * BUCKET_BATCHES):
-        bucket = sorted(order[start : start + size * BUCKET_BATCHES], key=lambda index: len(data[index].ids))
+        bucket = sorted(order[start : start + size * BUCKET_BATCHES], key=lambda index: lengths[index])
         batches += [bucket[first : first + size] for first in range(0, len(bucket), size)]
     rng.shuffle(batches)
-    for batch in batches:
-        yield [data[index] for index in batch]
+    return batches
 
 
 def _rate(step: int, steps: int) -> float:

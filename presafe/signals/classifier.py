@@ -18,7 +18,7 @@ from transformers import (
 )
 
 from presafe import storage
-from presafe.config import FreshEncoder, Signals
+from presafe.config import FreshEncoder
 from presafe.errors import user_error
 
 OWN_MODEL = "model"
@@ -38,9 +38,8 @@ class EncoderSpec:
         return self.encoder if isinstance(self.encoder, str) else self.model_folder
 
 
-def encoder_spec(settings: Signals, model_folder: str) -> EncoderSpec:
-    encoder = model_folder if settings.encoder == OWN_MODEL else settings.encoder
-    return EncoderSpec(encoder, model_folder, settings.max_tokens)
+def encoder_spec(encoder: str | FreshEncoder, model_folder: str, max_tokens: int) -> EncoderSpec:
+    return EncoderSpec(model_folder if encoder == OWN_MODEL else encoder, model_folder, max_tokens)
 
 
 def check_encoder(spec: EncoderSpec) -> None:

@@ -14,9 +14,12 @@ NOISY_SHARE = 0.8
 
 
 def vocabulary_pieces(tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """The text of each token that is one: no special token, no fragment of a character, nothing blank."""
+    """The text of each token that is one: no special token, no fragment of a character, nothing blank.
+
+    Pieces from inside of a word stand without WordPiece's mark, which would be read as punctuation.
+    """
     special = set(tokenizer.all_special_ids)
-    texts = (str(tokenizer.decode([i])).strip() for i in range(len(tokenizer)) if i not in special)
+    texts = (str(tokenizer.decode([i])).strip().removeprefix("##") for i in range(len(tokenizer)) if i not in special)
     return [text for text in texts if text and "\N{REPLACEMENT CHARACTER}" not in text]
 
 

@@ -9,11 +9,11 @@ from functools import partial
 from typing import Any
 
 from presafe import storage
-from presafe.config import Config
+from presafe.config import BuiltEncoder, Config, FreshEncoder
 from presafe.errors import user_error
 from presafe.figures import as_svg
 from presafe.records import Prompt, Signal, TeacherAnswer
-from presafe.runtime import connect, demand, model_folder, preflight
+from presafe.runtime import built, connect, demand, model_folder, preflight
 from presafe.signals import report
 from presafe.signals.baselines import Text, baseline_logits
 from presafe.signals.classifier import EncoderSpec, check_encoder, encoder_spec
@@ -56,7 +56,7 @@ class Inputs:
 def _signals(config: Config, folder: str) -> Rows:
     connect(config.cluster)
     preflight(demand("signals", config.signals.workers))
-    spec = encoder_spec(config.signals, model_folder(config))
+    spec = chosen_encoder(config)
     check_encoder(spec)
     answers = storage.join(config.run_directory.folder("teacher"), "answers.parquet")
     decided = verdicts(storage.stream_rows(answers, TeacherAnswer))
@@ -71,7 +71,7 @@ def _signals(config: Config, folder: str) -> Rows:
     fitting, reporting = split_by_cluster(held_out, 0.5)
     temperature = fit_temperature([row.logit for row in fitting], [row.verdict.refuse_share or 0.0 for row in fitting])
     figures = {
-        "encoder": str(config.signals.encoder),
+        "encoder": _name(config.signals.encoder),
         "split": "the half of validation that has not fitted the temperature",
         "training": _training(training, stopping, trained),
         **report.quality(reporting, temperature),
@@ -91,6 +91,18 @@ def _signals(config: Config, folder: str) -> Rows:
     signals = storage.join(folder, "signals.parquet")
     count = storage.write_rows(signals, _signal_rows(inputs, logits, temperature, seen), Signal)
     return {"signals": count, "classifier_training": len(training), "validation": len(held_out)}
+
+
+def chosen_encoder(config: Config) -> EncoderSpec:
+    """The encoder of the config, built or found in the model cache where a function builds it."""
+    encoder = config.signals.encoder
+    if isinstance(encoder, BuiltEncoder):
+        encoder = built(config, encoder.build, encoder.build_options)
+    return encoder_spec(encoder, model_folder(config), config.signals.max_tokens)
+
+
+def _name(encoder: str | BuiltEncoder | FreshEncoder) -> str:
+    return encoder.build if isinstance(encoder, BuiltEncoder) else str(encoder)
 
 
 def _signal_rows(inputs: Inputs, logits: dict[str, float], temperature: float, seen: set[str]) -> Iterator[Signal]:

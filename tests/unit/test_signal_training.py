@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from transformers import ModernBertConfig, ModernBertForSequenceClassification
+from transformers import BertTokenizer, ModernBertConfig, ModernBertForSequenceClassification
 
 from presafe.config import FreshEncoder, Signals
 from presafe.progress import StepReporter
@@ -36,7 +36,7 @@ def settings(**changes: object) -> Signals:
 
 def classifier(folder: str, chosen: Signals):
     torch.manual_seed(0)
-    spec = encoder_spec(chosen, folder)
+    spec = encoder_spec(chosen.encoder, folder, chosen.max_tokens)
     return new_classifier(spec), classifier_tokenizer(spec)
 
 
@@ -113,7 +113,7 @@ def test_any_encoder_learns_and_its_logits_do_not_depend_on_padding(folder, tmp_
 
 
 def test_noise_stands_around_the_query_and_leaves_some_alone(folder):
-    tokenizer = classifier_tokenizer(encoder_spec(settings(), folder))
+    tokenizer = classifier_tokenizer(encoder_spec(TINY, folder, 32))
     pieces = vocabulary_pieces(tokenizer)
     assert pieces
     assert not set(pieces) & set(tokenizer.all_special_tokens)
@@ -124,3 +124,8 @@ def test_noise_stands_around_the_query_and_leaves_some_alone(folder):
     assert max(len(side.split()) for pair in parts for side in pair) == 3
     assert 0.15 < sum(text == "add two lamps" for text in texts) / len(texts) < 0.4
     assert any(a != b for a, b in pairwise(texts))
+
+
+def test_noise_of_a_wordpiece_vocabulary_holds_no_marks():
+    pieces = vocabulary_pieces(BertTokenizer(vocab={"[PAD]": 0, "[UNK]": 1, "lamp": 2, "##ing": 3}))
+    assert pieces == ["lamp", "ing"]
