@@ -18,7 +18,7 @@ from transformers import (
 )
 
 from presafe import storage
-from presafe.config import FreshEncoder
+from presafe.config import FreshEncoder, Signals
 from presafe.errors import user_error
 
 OWN_MODEL = "model"
@@ -66,7 +66,7 @@ def check_encoder(spec: EncoderSpec) -> None:
 
 def check_named_encoder(settings: Signals) -> None:
     """The same for settings that name an encoder of its own, before there is a model."""
-    if settings.encoder != OWN_MODEL:
+    if isinstance(settings.encoder, str) and settings.encoder != OWN_MODEL:
         check_encoder(EncoderSpec(settings.encoder, "", settings.max_tokens))
 
 
