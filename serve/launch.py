@@ -10,6 +10,7 @@ from ray import serve
 from ray.serve._private.api import _create_controller_and_proxy_refs
 from ray.serve._private.constants import HTTP_PROXY_TIMEOUT
 from ray.serve.config import ControllerOptions, HTTPOptions
+from ray.serve.context import _get_global_client
 from ray.serve.schema import LoggingConfig
 
 from presafe.errors import UserError
@@ -30,14 +31,23 @@ def launch(args: ServeArgs, host: str, port: int, goes_on: Callable[[], bool] = 
     check_address(host, port)
     application = build(args.model_dump(mode="json"))
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    # serve.start would wait for the proxies before it lets the replicas start (private API, hence the pin).
-    _, proxies = _create_controller_and_proxy_refs(
-        HTTPOptions(host=host, port=port), None, QUIET, None, ControllerOptions()
-    )
+    proxies = _start_serve(HTTPOptions(host=host, port=port))
     if not _run(application, goes_on):
         return
     ray.get(proxies, timeout=HTTP_PROXY_TIMEOUT)
     print(_usage(f"http://{host}:{port}", args.served_name), flush=True)
+
+
+def _start_serve(http: HTTPOptions) -> list[ray.ObjectRef]:
+    """Start Serve where it does not run yet; returns what its proxies are waited for by.
+
+    serve.start would wait for them before it lets a replica start (private API, hence the pin).
+    """
+    if _get_global_client(raise_if_no_controller_running=False) is not None:
+        serve.start(http_options=http, logging_config=QUIET)  # it says which options come too late
+        return []
+    _, proxies = _create_controller_and_proxy_refs(http, None, QUIET, None, ControllerOptions())
+    return proxies  # type: ignore[no-any-return]
 
 
 def _run(application: serve.Application, goes_on: Callable[[], bool]) -> bool:
