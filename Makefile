@@ -7,6 +7,7 @@
 # make test-clients    other projects' clients, Python's and Node's, and FUZZ=500 hostile requests against `presafe serve`
 PYTHON ?= python3
 SEED ?= 0
+PROCESSES ?= 2
 FUZZ ?= 500
 RUN = demo-seed$(SEED)
 BIN = .venv/bin
@@ -24,7 +25,8 @@ demo: .venv/runtime
 	@ln -sfn $(RUN) runs/demo
 
 test: lint
-	$(BIN)/pytest --ignore tests/faults --ignore tests/clients --ignore tests/browser --ignore tests/serve/test_playground.py
+	$(BIN)/pytest --numprocesses $(PROCESSES) --dist loadgroup --no-loadscope-reorder \
+	  --ignore tests/faults --ignore tests/clients --ignore tests/browser --ignore tests/serve/test_playground.py
 
 test-faults: .venv/dev
 	OMP_NUM_THREADS=1 $(BIN)/pytest tests/faults

@@ -44,6 +44,7 @@ LOCAL_ENV = {
     "RAY_prestart_worker_first_driver": "0",  # it starts a process a CPU, of which a stage uses few
     "RAY_SERVE_PROXY_MIN_DRAINING_PERIOD_S": "0.5",  # no balancer in front has to learn of it
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30",  # at 5 s busy cores restart the proxy over and over
+    "RAY_USAGE_STATS_ENABLED": "0",  # nothing is reported to anyone; Ray Data alone starts an actor to collect it
 }
 """Of a private local cluster: its processes inherit them from the driver. What the user exported wins."""
 

@@ -11,6 +11,13 @@ ROOT = os.path.dirname(TESTS)
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What is run by one of several processes: a file, or a folder whose files share an endpoint."""
+    for item in items:
+        folder = os.path.relpath(item.path.parent, TESTS)
+        item.add_marker(pytest.mark.xdist_group(folder if folder == "serve" else str(item.path)))
+
+
 @pytest.fixture(scope="session")
 def local_ray() -> Iterator[None]:
     """A private Ray cluster for the whole session, ended with it."""
