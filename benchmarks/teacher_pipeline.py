@@ -13,7 +13,7 @@ import torch
 from benchmarks.ratio import PAIRS, Metric, median_of
 from benchmarks.teacher_engine import random_model
 from presafe.config import Cluster, Decoding, Pool, TransformersSettings
-from presafe.engines.engine import Completion, Decided, Engine, Query
+from presafe.engines.engine import Completion, Decided, Engine, Query, Tell, told_nobody
 from presafe.engines.job import Job, Task, run_generation, task_id
 from presafe.engines.start import ModelSpec, start_transformers
 from presafe.progress import generated
@@ -31,9 +31,14 @@ class WaitingEngine:
         self._seconds = seconds
 
     def generate(
-        self, queries: Sequence[Query], decoding: Decoding, seed: int, decided: Decided | None = None
+        self,
+        queries: Sequence[Query],
+        decoding: Decoding,
+        seed: int,
+        decided: Decided | None = None,
+        tell: Tell = told_nobody,
     ) -> list[Completion]:
-        del decoding, seed, decided
+        del decoding, seed, decided, tell
         time.sleep(self._seconds)
         return [Completion("", "an answer", "stop", 8) for _ in queries]
 

@@ -1,10 +1,12 @@
 """Progress of work that runs elsewhere on the cluster, read off the storage that the work writes to anyway."""
 
+import json
 import shutil
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import fsspec
 import pyarrow.parquet as pq
@@ -50,19 +52,27 @@ def progress(
 
 
 PLAIN = "{desc} {percentage:3.0f}% {n_fmt}/{total_fmt} {unit} [{elapsed}{postfix}]"
+STALE_S = 60.0
+"""After it, what an actor told of its block counts no longer: it may have died, and others do its rows."""
 RATED = PLAIN.replace("{postfix}", "<{remaining}, {rate_fmt}{postfix}")
 PREFIX = 60
 """Columns of a line without its note, at most."""
 
 
-def generated(folder: str) -> Look:
-    """Rows in the Parquet files of `folder`, and the tokens a second that their column `num_tokens` sums up to."""
+def generated(folder: str, running: str | None = None) -> Look:
+    """Rows in the Parquet files of `folder`, and the tokens a second that their column `num_tokens` sums up to.
+
+    The rows of a block count before its file is there where a BlockReporter of its actor writes to `running`.
+    """
     fs, path = fsspec.core.url_to_fs(folder)
     begin = time.monotonic()
     tokens: dict[str, tuple[int, int]] = {}
     found_before = set(fs.glob(f"{path}/**/*.parquet"))
+    blocks = _RunningBlocks(running) if running else None
+    most = 0
 
     def look() -> tuple[int, str]:
+        nonlocal most
         fs.invalidate_cache(path)
         for file in fs.glob(f"{path}/**/*.parquet"):
             if file not in tokens:
@@ -71,10 +81,73 @@ def generated(folder: str) -> Look:
                 except (OSError, ValueError):
                     continue  # still being written: it counts at the next look
                 tokens[file] = len(column), sum(column.to_pylist())
-        new = sum(count for file, (_, count) in tokens.items() if file not in found_before)
-        return sum(rows for rows, _ in tokens.values()), f"{new / (time.monotonic() - begin):,.0f} tokens/s"
+        rows_running, tokens_running = blocks.read() if blocks else (0, 0)
+        new = tokens_running + sum(count for file, (_, count) in tokens.items() if file not in found_before)
+        # A block that is done is in neither place for a moment, and one whose actor died begins anew.
+        most = max(most, rows_running + sum(rows for rows, _ in tokens.values()))
+        return most, f"{new / (time.monotonic() - begin):,.0f} tokens/s"
 
     return look
+
+
+class BlockReporter:
+    """Worker side: writes to a file of its own in `folder` how far the actor's block is, once an `interval` at most.
+
+    `interval` is in seconds. A storage that cannot be written to costs the report alone.
+    """
+
+    def __init__(self, folder: str, interval: float = 5.0) -> None:
+        self._url, self._interval = storage.join(folder, f"{uuid.uuid4().hex}.json"), interval
+        self._next, self._rows, self._tokens, self._written = 0.0, 0, 0, False
+
+    @contextmanager
+    def block(self) -> Iterator[None]:
+        """While its rows are at work. What is told of it ends with it: its file has it then."""
+        self._rows = self._tokens = 0
+        yield
+        if self._written:
+            self._write(0, 0)
+            self._written = False
+
+    def call(self) -> Callable[[int, int], None]:
+        """Told of rows done and tokens so far of one call of several for the block."""
+        rows_before, tokens_before = self._rows, self._tokens
+
+        def tell(rows: int, tokens: int) -> None:
+            self._rows, self._tokens = rows_before + rows, tokens_before + tokens
+            if time.monotonic() >= self._next:
+                self._write(self._rows, self._tokens)
+                self._written = True
+
+        return tell
+
+    def _write(self, rows: int, tokens: int) -> None:
+        self._next = time.monotonic() + self._interval
+        with suppress(OSError):
+            storage.write_json(self._url, {"rows": rows, "tokens": tokens})
+
+
+class _RunningBlocks:
+    """What the BlockReporters of a folder wrote. One that stays as it is for long has died, or waits."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+        self._seen: dict[str, tuple[str, float]] = {}
+
+    def read(self) -> tuple[int, int]:
+        """Rows and tokens of all."""
+        now = time.monotonic()
+        rows = tokens = 0
+        for name in storage.names(self._folder) if storage.exists(self._folder) else []:
+            if name.endswith(".json"):
+                text = storage.read_text(storage.join(self._folder, name))
+                before, since = self._seen.get(name, ("", 0.0))
+                if text != before:
+                    self._seen[name], since = (text, now), now
+                if now - since < STALE_S:
+                    said = json.loads(text)
+                    rows, tokens = rows + said["rows"], tokens + said["tokens"]
+        return rows, tokens
 
 
 def steps_done(url: str) -> Look:

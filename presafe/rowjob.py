@@ -26,7 +26,8 @@ from presafe.runtime import pool_size, user_errors
 class RowJob:
     """Which columns an actor reads, which one identifies a row, where the job runs and how many rows a crash costs.
 
-    `again` is true of rows of the output that a re-run does again.
+    `again` is true of rows of the output that a re-run does again. `running` is the folder in which actors tell of the
+    blocks that they are at (`BlockReporter`).
     """
 
     id_column: str
@@ -36,6 +37,7 @@ class RowJob:
     rows_per_block: int
     title: str
     again: pc.Expression | None = None
+    running: str | None = None
 
 
 def quiet_data() -> DataContext:
@@ -58,6 +60,8 @@ def run_rows(inputs: str, output: str, job: RowJob, actor: type, *arguments: Any
         take_back(output, job.checkpoint, job.id_column, job.again)
     wanted = storage.fingerprint(inputs, job.id_column)
     actors = min(pool_size(job.workers), max(1, math.ceil(wanted[0] / job.rows_per_block)))
+    if job.running is not None:
+        storage.remove(job.running)  # what actors told that are gone
     context = quiet_data()
     context.checkpoint_config = CheckpointConfig(
         id_column=job.id_column, checkpoint_path=job.checkpoint, delete_checkpoint_on_success=False
@@ -73,7 +77,7 @@ def run_rows(inputs: str, output: str, job: RowJob, actor: type, *arguments: Any
             num_cpus=job.workers.num_cpus,
             num_gpus=job.workers.num_gpus,
         )
-        with progress(generated(output), wanted[0], job.title, "rows"), user_errors():
+        with progress(generated(output, job.running), wanted[0], job.title, "rows"), user_errors():
             dataset.write_parquet(output)
     finally:
         context.checkpoint_config = None

@@ -11,6 +11,7 @@ ROOT = os.path.dirname(TESTS)
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What is run by one of several processes: a file, or a folder whose files share an endpoint."""
     for item in items:

@@ -11,6 +11,13 @@ from presafe.records import CotMode, FinishReason
 Decided = Callable[[str], bool]
 """Whether the beginning of an answer decides it already, whatever comes behind."""
 
+Tell = Callable[[int, int], None]
+"""Is told of a call under way, as often as an engine likes: queries done so far, and about how many tokens."""
+
+
+def told_nobody(done: int, tokens: int) -> None:
+    """Where nobody wants to be told."""
+
 
 @dataclass(frozen=True)
 class Query:
@@ -44,7 +51,12 @@ class Engine(Protocol):
     """Generates for lists of queries. A bad query gets a completion with its error and costs no other query."""
 
     def generate(
-        self, queries: Sequence[Query], decoding: Decoding, seed: int, decided: Decided | None = None
+        self,
+        queries: Sequence[Query],
+        decoding: Decoding,
+        seed: int,
+        decided: Decided | None = None,
+        tell: Tell = told_nobody,
     ) -> list[Completion]:
         """One completion a query, in order; greedy ones are the same in every engine.
 

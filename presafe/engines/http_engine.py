@@ -24,7 +24,7 @@ from tenacity import (
 )
 
 from presafe.config import Decoding, HttpSettings
-from presafe.engines.engine import Completion, Decided, Query, failed, query_seed
+from presafe.engines.engine import Completion, Decided, Query, Tell, failed, query_seed, told_nobody
 from presafe.engines.http_answer import Answer, whole_answer, with_chunk
 from presafe.engines.http_failure import LIMIT_FIELDS, RequestError, of_body, of_status
 from presafe.errors import UserError, user_error
@@ -60,16 +60,21 @@ class HttpEngine:
         self._runner.run(self._reach())
 
     def generate(
-        self, queries: Sequence[Query], decoding: Decoding, seed: int, decided: Decided | None = None
+        self,
+        queries: Sequence[Query],
+        decoding: Decoding,
+        seed: int,
+        decided: Decided | None = None,
+        tell: Tell = told_nobody,
     ) -> list[Completion]:
         """One completion a query, in order. Repeatable as far as the endpoint honours `seed`.
 
         Raises UserError where the endpoint is gone, or refuses all that it is asked.
         """
-        return self._runner.run(self._generate(queries, decoding, seed, decided))
+        return self._runner.run(self._generate(queries, decoding, seed, decided, tell))
 
     async def _generate(
-        self, queries: Sequence[Query], decoding: Decoding, seed: int, decided: Decided | None
+        self, queries: Sequence[Query], decoding: Decoding, seed: int, decided: Decided | None, tell: Tell
     ) -> list[Completion]:
         failures: list[RequestError] = []
         unconnected: list[openai.APIConnectionError] = []
@@ -96,9 +101,17 @@ class HttpEngine:
             self._answered = True
             return completion
 
+        lengths: list[int] = []
+
+        async def told(query: Query) -> Completion:
+            completion = await one(query)
+            lengths.append(completion.num_tokens)
+            tell(len(lengths), sum(lengths))
+            return completion
+
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(one(query)) for query in queries]
+                tasks = [group.create_task(told(query)) for query in queries]
         except* UserError as errors:
             raise errors.exceptions[0] from None
         # Some gateways answer 403 to a single prompt that they moderate; a key that is no good has never had an answer.

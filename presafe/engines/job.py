@@ -16,6 +16,7 @@ from presafe.config import Engine as EngineSettings
 from presafe.engines.engine import Completion, Decided, Engine, Query
 from presafe.engines.start import ModelSpec, start_engine
 from presafe.engines.transformers_engine import TransformersEngine
+from presafe.progress import BlockReporter
 from presafe.records import CotMode, FinishReason, schema, to_table
 from presafe.rowjob import RowJob, run_rows
 from presafe.runtime import pool_size
@@ -90,8 +91,9 @@ def run_generation(
         rows_per_block=job.rows_per_block,
         title=title,
         again=pc.field("error").is_valid(),
+        running=(running := storage.join(folder, "running")),
     )
-    return run_rows(inputs, output, rows, Generator, job, pool_size(job.workers), start or _configured_engine)
+    return run_rows(inputs, output, rows, Generator, job, pool_size(job.workers), start or _configured_engine, running)
 
 
 def read_generations(folder: str) -> Iterator[Generation]:
@@ -102,19 +104,20 @@ def read_generations(folder: str) -> Iterator[Generation]:
 class Generator:
     """Actor: starts the engine once, then turns batches of tasks into generations. A bad row never raises."""
 
-    def __init__(self, job: Job, num_workers: int, start: Callable[[Job, int], Engine]) -> None:
-        self._job, self._engine = job, start(job, num_workers)
+    def __init__(self, job: Job, num_workers: int, start: Callable[[Job, int], Engine], running: str) -> None:
+        self._job, self._engine, self._reporter = job, start(job, num_workers), BlockReporter(running)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         tasks = [Task(**row) for row in batch.select(schema(Task).names).to_pylist()]
         done: list[Generation] = []
-        for cot, decoding in self._job.decoding.items():
-            done += self._generate([task for task in tasks if task.cot == cot], decoding)
+        with self._reporter.block():
+            for cot, decoding in self._job.decoding.items():
+                done += self._generate([task for task in tasks if task.cot == cot], decoding)
         return to_table(done, Generation)
 
     def _generate(self, tasks: list[Task], decoding: Decoding) -> list[Generation]:
         queries = [Query(task.text, task.cot, task.sample, task.stop_early) for task in tasks]
-        completions = self._engine.generate(queries, decoding, self._job.seed, self._job.decided)
+        completions = self._engine.generate(queries, decoding, self._job.seed, self._job.decided, self._reporter.call())
         good = [k for k, completion in enumerate(completions) if completion.error is None]
         probabilities: dict[int, float] = {}
         if self._job.model.head is not None:

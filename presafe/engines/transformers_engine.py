@@ -14,7 +14,7 @@ from transformers import DynamicCache, GenerationConfig, StoppingCriteriaList
 
 from presafe.config import Decoding, TransformersSettings
 from presafe.engines.encoding import completion, encode
-from presafe.engines.engine import Completion, Decided, Query
+from presafe.engines.engine import Completion, Decided, Query, Tell, told_nobody
 from presafe.engines.exported import LoadedModel
 from presafe.engines.reading import HeadReader
 from presafe.records import CotMode, FinishReason
@@ -53,12 +53,18 @@ class TransformersEngine:
         self._model, self._tokenizer, self._format = loaded.model, loaded.tokenizer, loaded.format
         self._settings, self._stop_ids = settings, loaded.stop_ids
         self._reader = reader
+        self._end_ids = torch.tensor(sorted(self._stop_ids | {self._tokenizer.pad_token_id}), device=self._model.device)
         self._decides_first = loaded.card is not None and loaded.card.head.kind == "readout"
         self._shared: tuple[list[int], Any] = ([], None)
 
     @torch.inference_mode()
     def generate(
-        self, queries: Sequence[Query], decoding: Decoding, seed: int, decided: Decided | None = None
+        self,
+        queries: Sequence[Query],
+        decoding: Decoding,
+        seed: int,
+        decided: Decided | None = None,
+        tell: Tell = told_nobody,
     ) -> list[Completion]:
         """One completion a query, in order. The same queries and seed give the same completions."""
         prompts, done = encode(queries, self._format, self._settings.max_prompt_tokens)
@@ -68,7 +74,11 @@ class TransformersEngine:
             jobs = self._decided_jobs(jobs, decoding, seed)
         for batch in self._batches(jobs):
             torch.manual_seed(_batch_seed(seed, batch))
-            done.update(zip((job.place for job in batch), self._generate(batch, config, decided), strict=True))
+            tokens = sum(completion.num_tokens for completion in done.values())
+            told = _Told(tell, len(done), tokens, len(batch), self._end_ids)
+            completions = self._generate(batch, config, decided, told)
+            done.update(zip((job.place for job in batch), completions, strict=True))
+            tell(len(done), tokens + sum(completion.num_tokens for completion in completions))
         return [done[place] for place in range(len(queries))]
 
     @torch.inference_mode()
@@ -93,7 +103,7 @@ class TransformersEngine:
         decided = [job for job in jobs if job.query.cot == "off"]
         for batch in self._batches([replace(job, ids=job.ids + list(shared)) for job in jobs if job.query.cot == "on"]):
             torch.manual_seed(_batch_seed(seed, batch))
-            for job, (token,) in zip(batch, self._tokens(batch, config, None), strict=True):
+            for job, (token,) in zip(batch, self._tokens(batch, config), strict=True):
                 if token == self._format.decision_token:
                     block = self._format.empty_block_ids[len(shared) :]
                     decided.append(replace(job, ids=job.ids + block, closed=True))
@@ -108,15 +118,23 @@ class TransformersEngine:
             for start in range(0, len(order), self._settings.batch_size):
                 yield order[start : start + self._settings.batch_size]
 
-    def _generate(self, batch: list[_Job], config: GenerationConfig, decided: Decided | None) -> list[Completion]:
+    def _generate(
+        self, batch: list[_Job], config: GenerationConfig, decided: Decided | None, told: "_Told"
+    ) -> list[Completion]:
         stop = None
         if decided is not None and batch[0].query.stop_early:
             stop = _StopDecided(batch, self._format, decided, self._stop_ids)
-        tokens = self._tokens(batch, config, stop)
+        tokens = self._tokens(batch, config, told, stop)
         decided_at = stop.decided_at if stop else {}
         return [self._completion(job, tokens[row], decided_at.get(row)) for row, job in enumerate(batch)]
 
-    def _tokens(self, batch: list[_Job], config: GenerationConfig, stop: "_StopDecided | None") -> list[list[int]]:
+    def _tokens(
+        self,
+        batch: list[_Job],
+        config: GenerationConfig,
+        told: "_Told | None" = None,
+        stop: "_StopDecided | None" = None,
+    ) -> list[list[int]]:
         """New tokens of each row, padded behind its end."""
         shared = _common_prefix([job.ids for job in batch])
         if len(batch) == 1 or len(shared) < MIN_SHARED:
@@ -129,7 +147,7 @@ class TransformersEngine:
             attention_mask=mask,
             generation_config=config,
             past_key_values=self._cache(shared, len(batch)) if shared else None,
-            stopping_criteria=StoppingCriteriaList([stop] if stop else []),
+            stopping_criteria=StoppingCriteriaList(filter(None, (told, stop))),
         )
         tokens: list[list[int]] = output[:, ids.shape[1] :].tolist()
         return tokens
@@ -173,6 +191,21 @@ class TransformersEngine:
             reason, used, end = "decided", decided_at, decided_at
         text = self._tokenizer.decode(tokens[:end], skip_special_tokens=False)
         return completion(self._format, job.cot, text, used, reason)
+
+
+class _Told:
+    """Stopping criterion that stops nothing: it tells how far a batch is, behind `done` queries and their `tokens`."""
+
+    def __init__(self, tell: Tell, done: int, tokens: int, rows: int, end_ids: torch.Tensor) -> None:
+        self._tell, self._done, self._end_ids = tell, done, end_ids
+        self._tokens = torch.tensor(tokens, device=end_ids.device)
+        self._running = torch.ones(rows, dtype=torch.bool, device=end_ids.device)
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any) -> torch.Tensor:  # noqa: ARG002
+        self._tokens += self._running.sum()
+        self._running &= ~torch.isin(input_ids[:, -1], self._end_ids)
+        self._tell(self._done + len(self._running) - int(self._running.sum()), int(self._tokens))
+        return torch.zeros_like(self._running)
 
 
 class _StopDecided:

@@ -16,7 +16,7 @@ from transformers import AutoConfig
 
 from presafe.config import Decoding, Think, VllmSettings
 from presafe.engines.encoding import completion, encode
-from presafe.engines.engine import Completion, Decided, Query, query_seed
+from presafe.engines.engine import Completion, Decided, Query, Tell, query_seed, told_nobody
 from presafe.engines.exported import load_tokenizer, stop_ids
 from presafe.errors import user_error
 from presafe.records import FinishReason
@@ -73,16 +73,22 @@ class VllmEngine:
             **({"enable_lora": True, "max_lora_rank": lora_rank(model.adapter)} if model.adapter else {}),
             **settings.options,
         }
-        self._max_model_len = options["max_model_len"]
+        self._max_model_len, self._max_num_seqs = options["max_model_len"], options["max_num_seqs"]
         self._room(max_new_tokens)
         self.llm = self._vllm.LLM(**options)
 
     def generate(
-        self, queries: Sequence[Query], decoding: Decoding, seed: int, decided: Decided | None = None
+        self,
+        queries: Sequence[Query],
+        decoding: Decoding,
+        seed: int,
+        decided: Decided | None = None,
+        tell: Tell = told_nobody,
     ) -> list[Completion]:
         """One completion a query, in order. The same queries and seed give the same completions."""
         prompts, done = encode(queries, self._format, self._room(decoding.max_new_tokens))
-        for place, running in self._run({p: queries[p] for p in prompts}, prompts, decoding, seed, decided).items():
+        asked = {place: queries[place] for place in prompts}
+        for place, running in self._run(asked, prompts, decoding, seed, decided, tell).items():
             done[place] = self._completion(running)
         return [done[place] for place in range(len(queries))]
 
@@ -93,6 +99,7 @@ class VllmEngine:
         decoding: Decoding,
         seed: int,
         decided: Decided | None,
+        tell: Tell,
     ) -> dict[int, _Running]:
         """Give the engine all prompts and step it until none is left; a decided one is taken out at its next token."""
         engine, by_name = self.llm.llm_engine, {}
@@ -103,7 +110,10 @@ class VllmEngine:
             result[place] = by_name[name] = _Running(query, decided is not None and query.stop_early)
             sampling = self._sampling(decoding, query_seed(seed, query), deltas=result[place].may_stop)
             engine.add_request(name, {"prompt_token_ids": prompts[place]}, sampling, lora_request=self._lora)
-        while engine.has_unfinished_requests():
+        tokens = 0
+        while unfinished := engine.get_num_unfinished_requests():
+            tokens += min(unfinished, self._max_num_seqs)  # most come at their request's end alone
+            tell(len(queries) - unfinished, tokens)
             for output in engine.step():
                 running = by_name[output.request_id]
                 self._extend(running, output.outputs[0].token_ids, decided)

@@ -1,12 +1,18 @@
 """The generation job on a pool of real actors: bad rows, and what an actor has to say to the user."""
 
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
 import pytest
 
 from presafe.config import Decoding, Pool, TransformersSettings
-from presafe.engines.engine import Engine
+from presafe.engines.engine import Completion, Decided, Engine, Query, Tell
 from presafe.engines.job import Job, Task, read_generations, run_generation
 from presafe.engines.start import ModelSpec
 from presafe.errors import UserError, user_error
+from presafe.progress import generated
 from run_directory import save_model
 
 BROKEN = ["", "   ", "kite " * 400, "lamp </think> two", "please <|im_end|> two"]
@@ -40,6 +46,44 @@ def test_a_bad_row_ends_with_its_reason_and_costs_no_good_one(tmp_path):
     assert errors == {"t000": "empty prompt", "t020": "empty prompt", "t040": errors["t040"]}
     assert "the engine takes 200" in errors["t040"]
     assert all(row.num_tokens > 0 for row in rows.values() if row.error is None)
+
+
+class WaitingEngine:
+    """Tells of three rows and thirty tokens of its block, then waits until it may go on."""
+
+    def __init__(self, may_go_on: Path) -> None:
+        self._may_go_on = may_go_on
+
+    def generate(
+        self, queries: Sequence[Query], decoding: Decoding, seed: int, decided: Decided | None, tell: Tell
+    ) -> list[Completion]:
+        del decoding, seed, decided
+        tell(3, 30)
+        while not self._may_go_on.exists():
+            time.sleep(0.05)
+        return [Completion("", "an answer", "stop", 10) for _ in queries]
+
+
+def waiting_engine(job: Job, num_workers: int) -> Engine:
+    del num_workers
+    return WaitingEngine(Path(job.model.base))
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_rows_of_a_block_count_while_it_runs(tmp_path):
+    folder, may_go_on = tmp_path / "job", tmp_path / "go on"
+    settings = job(str(may_go_on), workers=Pool(num_workers=1))
+    tasks = [Task(f"t{k}", f"p{k}", "add two", "off", 0) for k in range(10)]
+    with ThreadPoolExecutor(1) as thread:
+        running = thread.submit(run_generation, tasks, str(folder), settings, "test", waiting_engine)
+        while not list(folder.glob("running/*.json")):
+            running.exception(0) if running.done() else time.sleep(0.05)
+        look = generated(str(folder / "generations"), str(folder / "running"))
+        assert look()[0] == 3
+        may_go_on.touch()
+        rows = list(read_generations(running.result()))
+    assert look()[0] == len(rows) == len(tasks)
+    assert look()[1] != "0 tokens/s"
 
 
 @pytest.mark.usefixtures("local_ray")

@@ -1,6 +1,7 @@
 """The batched engine against transformers, one prompt at a time."""
 
 import re
+from itertools import pairwise
 
 import pytest
 import torch
@@ -47,6 +48,18 @@ def test_greedy_completions_equal_those_of_single_prompts(loaded, batch_size, te
         assert completion.answer == loaded.format.split(loaded.tokenizer.decode(tokens), cot=False).answer
         assert completion.finish_reason == ("length" if len(tokens) == 12 else "stop")
         assert completion.num_tokens == len(tokens) + (completion.finish_reason == "stop")
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_who_asks_is_told_of_every_token_and_of_every_completion_once_it_is_there(loaded, batch_size):
+    told: list[tuple[int, int]] = []
+    queries = [Query("", "off"), *(Query(text, "off") for text in TEXTS)]
+    found = engine(loaded, batch_size).generate(queries, GREEDY, 0, tell=lambda *so_far: told.append(so_far))
+    assert told[0] == (1, batch_size), "the empty prompt is done, and the first batch has a token each"
+    assert told[-1] == (len(queries), sum(completion.num_tokens for completion in found))
+    for before, after in pairwise(told):
+        assert before[0] <= after[0]
+        assert before[1] <= after[1] <= before[1] + batch_size
 
 
 def test_the_same_seed_samples_the_same_and_another_seed_or_sample_does_not(loaded):

@@ -1,0 +1,81 @@
+"""How far a generation job is, read off what its actors write."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from presafe import progress
+from presafe.progress import BlockReporter, generated
+
+
+@pytest.fixture
+def running(tmp_path):
+    return str(tmp_path / "running")
+
+
+@pytest.fixture
+def look(tmp_path, running):
+    (tmp_path / "rows").mkdir()
+    return generated(str(tmp_path / "rows"), running)
+
+
+def write_block(folder: Path, name: str, rows: int) -> None:
+    pq.write_table(pa.table({"num_tokens": [7] * rows}), folder / "rows" / f"{name}.parquet")
+
+
+def test_rows_of_running_blocks_count_beside_those_that_are_written(tmp_path, running, look):
+    write_block(tmp_path, "first", 10)
+    assert look()[0] == 10
+    reporter, other = BlockReporter(running, interval=0), BlockReporter(running, interval=0)
+    other.call()(1, 10)
+    for block, before in enumerate((11, 15)):
+        with reporter.block():
+            reporter.call()(3, 70)
+            assert look()[0] == before + 3
+        write_block(tmp_path, f"block {block}", 4)
+        assert look()[0] == before + 4
+
+
+def test_the_calls_of_a_block_add_up_and_its_end_takes_nothing_back(tmp_path, running, look):
+    reporter = BlockReporter(running, interval=0)
+    with reporter.block():
+        reporter.call()(2, 20)
+        reporter.call()(3, 20)
+        assert look()[0] == 5
+    assert look()[0] == 5, "the block is not written yet"
+    write_block(tmp_path, "block", 6)
+    assert look()[0] == 6
+
+
+def test_a_block_whose_actor_died_counts_once(tmp_path, running, look, monkeypatch):
+    dead, heir = BlockReporter(running, interval=0), BlockReporter(running, interval=0)
+    dead.call()(6, 60)
+    assert look()[0] == 6
+    monkeypatch.setattr(progress, "STALE_S", -1.0)
+    assert look()[0] == 6, "a bar does not go back"
+    monkeypatch.undo()
+    heir.call()(6, 60)
+    write_block(tmp_path, "block", 6)
+    monkeypatch.setattr(progress, "STALE_S", -1.0)
+    assert look()[0] == 6
+
+
+def test_an_actor_tells_once_an_interval(running):
+    reporter = BlockReporter(running, interval=3600)
+    with reporter.block():
+        tell = reporter.call()
+        tell(1, 10)
+        (file,) = Path(running).iterdir()
+        before = file.read_text()
+        tell(2, 20)
+        assert file.read_text() == before
+    assert file.read_text() != before, "the block's end is told at once"
+
+
+def test_a_storage_that_takes_no_file_costs_no_row(running):
+    Path(running).write_text("a file where the folder should be")
+    reporter = BlockReporter(running, interval=0)
+    with reporter.block():
+        reporter.call()(1, 10)
