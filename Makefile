@@ -25,7 +25,7 @@ demo: .venv/runtime
 	@ln -sfn $(RUN) runs/demo
 
 test: lint
-	$(BIN)/pytest --numprocesses $(PROCESSES) --dist loadgroup --no-loadscope-reorder \
+	$(BIN)/pytest --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder \
 	  --ignore tests/faults --ignore tests/clients --ignore tests/browser --ignore tests/serve/test_playground.py
 
 test-faults: .venv/dev

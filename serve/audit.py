@@ -29,7 +29,7 @@ SHORTEST_HASH_KEY = 32
 class DecisionRecord(BaseModel):
     """One line: what was decided about one choice of one request, and what came of it. The schema of the log."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     time: datetime = Field(default_factory=lambda: datetime.now(UTC))
     """When the completion ended, UTC, ISO 8601."""

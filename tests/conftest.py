@@ -11,14 +11,6 @@ ROOT = os.path.dirname(TESTS)
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What is run by one of several processes: a file, or a folder whose files share an endpoint."""
-    for item in items:
-        folder = os.path.relpath(item.path.parent, TESTS)
-        item.add_marker(pytest.mark.xdist_group(folder if folder == "serve" else str(item.path)))
-
-
 @pytest.fixture(scope="session")
 def local_ray() -> Iterator[None]:
     """A private Ray cluster for the whole session, ended with it."""

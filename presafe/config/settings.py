@@ -6,9 +6,9 @@ from pydantic import BaseModel, ConfigDict, Discriminator
 
 
 class Settings(BaseModel):
-    """Base of every section: unknown keys are errors, values do not change, docstrings are descriptions."""
+    """Base of every section: unknown keys are errors, values do not change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 def by_kind(default: str) -> Discriminator:
