@@ -28,13 +28,13 @@ LFS_POINTER = b"version https://git-lfs"
 
 def check(model: str, settings: Serve) -> None:
     """Raise UserError for the first thing that is wrong with the arguments of `presafe serve`."""
-    check_address(settings.host, settings.port)
     _check_engine(settings)
     card = None if settings.unaligned else servable_card(model, settings)
     folder = weights_folder(model, card)
     _check_model(model, folder, card)
     _check_cache(settings, folder)
-    if is_private():  # on a cluster that is joined, files and hardware are those of its nodes
+    if is_private():  # on a cluster that is joined, files, ports and hardware are those of its nodes
+        check_address(settings.host, settings.port)
         _check_files(settings)
         _check_room(settings)
 

@@ -69,15 +69,15 @@ def _serve(model: str, settings: Serve, signals: Signals, watch: ClusterWatch) -
     try:
         args = ServeArgs(model=model, **settings.model_dump(exclude={"host", "port", "log_folder"}))
         signals.serving = True  # a replica may answer before it is known here that it does
-        launch(args, settings.host, settings.port, goes_on)
+        alone = launch(args, settings.host, settings.port, goes_on)
         watch.watch_controller(controller_pid())
         log.tell(f"presafe: warnings and errors are told here and in {log.path}")
         while goes_on():
             time.sleep(LOOK_S)
         log.tell(f"presafe: stopping; new requests are refused, running ones have {settings.drain_s:g} s to end")
-        if not drain(settings.drain_s, log.follow):
+        if alone and not drain(settings.drain_s, log.follow):
             log.tell(f"presafe: requests that still run after {settings.drain_s:g} s are cut off")
-        shut_down(watch)
+        shut_down(watch, alone=alone)
         signals.ignore()
     finally:
         log.close()

@@ -5,11 +5,11 @@ from collections.abc import Callable
 from typing import Any
 
 import ray
-from ray import serve
 from ray.exceptions import GetTimeoutError, RayError
 from ray.serve.context import _get_global_client
 
 from presafe import private_cluster
+from serve.launch import withdraw
 from serve.stopping import LOOK_S, ClusterWatch, limit_exit
 
 ANSWER_S = 30.0
@@ -47,12 +47,15 @@ def _drained() -> bool:
         return False
 
 
-def shut_down(watch: ClusterWatch) -> None:
-    """End Serve in order, so that replicas write what they have left, and then the private cluster."""
+def shut_down(watch: ClusterWatch, *, alone: bool) -> None:
+    """End Serve in order, so that replicas write what they have left, and then the private cluster.
+
+    On a cluster that was joined, what other applications need stays: Serve ends where it is `alone` this endpoint's.
+    """
     folder = private_cluster.folder()
     watch.stop()
     if folder is None:
-        serve.shutdown()
+        withdraw(alone=alone)
         return
     ray.get(_controller().graceful_shutdown.remote(wait=False), timeout=ANSWER_S)
     end = time.monotonic() + SHUTDOWN_S

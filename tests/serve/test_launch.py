@@ -21,9 +21,8 @@ from ray.serve.schema import ServeDeploySchema
 from presafe.config import load_serve
 from presafe.errors import UserError
 from serve.app import Endpoint, ServeArgs, build
-from serve.checks import check
+from serve.checks import check, check_address
 from serve.key_command import issue_key
-from serve.launch import launch
 from serve_process import ServeProcess, serving
 from tiny_reasoner import ENDLESS, TinyExport, user
 
@@ -33,11 +32,11 @@ STOP_S = 10.0
 """Longest time from the last stream's end to the process's."""
 
 
-def test_a_taken_port_is_a_user_error(tiny_export: TinyExport) -> None:
+def test_a_taken_port_is_a_user_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(UserError, match=f"found the address 127.0.0.1:{port}.*needed a free one.*serve.port"):
-            launch(ServeArgs(model=tiny_export.folder), "127.0.0.1", port)
+            check_address("127.0.0.1", port)
 
 
 def test_a_missing_model_is_a_user_error(tmp_path: Path) -> None:
