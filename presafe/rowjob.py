@@ -45,6 +45,8 @@ def quiet_data() -> DataContext:
     logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)  # it warns that its bars are off
     context = DataContext.get_current()
     context.enable_progress_bars = False
+    # The newer one starts four actors for each read, for the footers of Parquet files, of which a job has one.
+    context.use_datasource_v2 = False
     return context
 
 

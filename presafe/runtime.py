@@ -41,6 +41,7 @@ LOCAL_ENV = {
     **SERVE_ENV,
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_BACKEND_LOG_LEVEL": "fatal",
+    "RAY_num_workers_soft_limit": "16",  # of idle ones that stay: one a CPU is started anew again and again
     "RAY_prestart_worker_first_driver": "0",  # it starts a process a CPU, of which a stage uses few
     "RAY_SERVE_PROXY_MIN_DRAINING_PERIOD_S": "0.5",  # no balancer in front has to learn of it
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30",  # at 5 s busy cores restart the proxy over and over
