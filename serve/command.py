@@ -7,6 +7,7 @@ import traceback
 
 from ray._private import worker
 
+from presafe import private_cluster
 from presafe.config import Cluster, Serve
 from presafe.errors import UserError
 from presafe.runtime import connect, demand, preflight
@@ -71,7 +72,8 @@ def _serve(model: str, settings: Serve, signals: Signals, watch: ClusterWatch) -
         signals.serving = True  # a replica may answer before it is known here that it does
         alone = launch(args, settings.host, settings.port, goes_on)
         watch.watch_controller(controller_pid())
-        log.tell(f"presafe: warnings and errors are told here and in {log.path}")
+        told = f"told here and in {log.path}" if private_cluster.folder() else "in the logs of the cluster's nodes"
+        log.tell(f"presafe: warnings and errors are {told}")
         while goes_on():
             time.sleep(LOOK_S)
         log.tell(f"presafe: stopping; new requests are refused, running ones have {settings.drain_s:g} s to end")
@@ -84,7 +86,5 @@ def _serve(model: str, settings: Serve, signals: Signals, watch: ClusterWatch) -
 
 
 def _operator_log(settings: Serve) -> OperatorLog:
-    logs = worker._global_node.get_logs_dir_path()
-    return OperatorLog(
-        os.path.join(log_folder(settings), f"serve-{settings.port}.log"), followed=os.path.join(logs, "serve")
-    )
+    logs = os.path.join(worker._global_node.get_logs_dir_path(), "serve") if private_cluster.folder() else None
+    return OperatorLog(os.path.join(log_folder(settings), f"serve-{settings.port}.log"), followed=logs)

@@ -17,8 +17,11 @@ class OperatorLog:
     They lie in the private cluster's temporary folder, and go with it.
     """
 
-    def __init__(self, path: str, followed: str) -> None:
-        """Writes to the file at `path`, rotated; `followed` is the folder of Serve's own files, which may come yet."""
+    def __init__(self, path: str, followed: str | None) -> None:
+        """Writes to the file at `path`, rotated; `followed` is the folder of Serve's own files, which may come yet.
+
+        Nothing is followed on a cluster that was joined, whose files are on its nodes, and of all its applications.
+        """
         self.path = path
         self._followed = followed
         self._read: dict[tuple[int, int], int] = {}
@@ -33,6 +36,8 @@ class OperatorLog:
 
     def follow(self) -> None:
         """Tell what has been written since the last call."""
+        if self._followed is None:
+            return
         for path in sorted(glob.glob(os.path.join(self._followed, "*.log*")), reverse=True):  # .log.2, .log.1, .log
             try:
                 lines = self._new_lines(path)

@@ -4,9 +4,9 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -14,34 +14,37 @@ import pytest
 from serve_process import COMMAND, starting
 from tiny_reasoner import TinyExport, user
 
+DEPLOY = """
+import sys
+import ray
+from ray import serve
+
+@serve.deployment(ray_actor_options={"num_cpus": 0.1})
+class Other:
+    async def __call__(self, _):
+        return "another application"
+
+ray.init()
+serve.start(http_options={"host": "127.0.0.1", "port": int(sys.argv[1])})
+serve.run(Other.bind(), name="other", route_prefix="/other")
+"""
+
 
 @pytest.fixture(scope="module")
-def other(local_ray: None) -> Iterator[int]:  # noqa: ARG001 - the cluster
-    """Another application on it; the port of Serve."""
-    from ray import serve
-
-    @serve.deployment(ray_actor_options={"num_cpus": 0.1})
-    class Other:
-        async def __call__(self, _: Any) -> str:
-            return "another application"
+def other() -> Iterator[int]:
+    """A cluster, which processes join that are started from now on, with another application; the port of Serve."""
+    from ray.cluster_utils import Cluster
 
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    serve.start(http_options={"host": "127.0.0.1", "port": port})
-    serve.run(Other.bind(), name="other", route_prefix="/other")
-    yield port
-    serve.shutdown()
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "object_store_memory": 200_000_000})
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("RAY_ADDRESS", cluster.address)
+        subprocess.run([sys.executable, "-c", DEPLOY, str(port)], check=True)
+        yield port
+    cluster.shutdown()
 
 
-@pytest.fixture
-def joining(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Processes that are started from now on join the cluster."""
-    import ray
-
-    monkeypatch.setenv("RAY_ADDRESS", ray.get_runtime_context().gcs_address)
-
-
-@pytest.mark.usefixtures("joining")
 def test_it_serves_behind_the_same_proxies_and_leaves_them_to_the_others(
     other: int, tiny_export: TinyExport, tmp_path: Path
 ) -> None:
@@ -58,7 +61,6 @@ def test_it_serves_behind_the_same_proxies_and_leaves_them_to_the_others(
     assert httpx.get(f"{url}/other").text == "another application"
 
 
-@pytest.mark.usefixtures("joining")
 def test_another_port_than_that_of_the_proxies_is_refused(other: int, tiny_export: TinyExport) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
