@@ -1,6 +1,8 @@
 """`presafe serve` on a cluster where Ray Serve has another application already: it comes beside it, and goes alone."""
 
+import os
 import re
+import secrets
 import signal
 import socket
 import subprocess
@@ -14,7 +16,7 @@ import pytest
 from serve_process import COMMAND, starting
 from tiny_reasoner import TinyExport, user
 
-DEPLOY = """
+CLUSTER = """
 import sys
 import ray
 from ray import serve
@@ -24,25 +26,32 @@ class Other:
     async def __call__(self, _):
         return "another application"
 
-ray.init()
+ray.init("local", num_cpus=4, object_store_memory=200_000_000, include_dashboard=False)
 serve.start(http_options={"host": "127.0.0.1", "port": int(sys.argv[1])})
 serve.run(Other.bind(), name="other", route_prefix="/other")
+print(ray.get_runtime_context().gcs_address, flush=True)
+sys.stdin.read()
 """
 
 
 @pytest.fixture(scope="module")
 def other() -> Iterator[int]:
     """A cluster, which processes join that are started from now on, with another application; the port of Serve."""
-    from ray.cluster_utils import Cluster
-
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "object_store_memory": 200_000_000})
     with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("RAY_ADDRESS", cluster.address)
-        subprocess.run([sys.executable, "-c", DEPLOY, str(port)], check=True)
-        yield port
-    cluster.shutdown()
+        for name in [name for name in os.environ if name.startswith("RAY_")]:
+            environment.delenv(name)
+        environment.setenv("RAY_AUTH_MODE", "token")
+        environment.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        command = [sys.executable, "-c", CLUSTER, str(port)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as cluster:
+            assert cluster.stdout is not None
+            address = cluster.stdout.readline().strip()
+            assert address, "the cluster has not started"
+            environment.setenv("RAY_ADDRESS", address)
+            yield port
+            cluster.communicate()  # the end of its standard input ends it
 
 
 def test_it_serves_behind_the_same_proxies_and_leaves_them_to_the_others(
