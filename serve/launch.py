@@ -41,7 +41,7 @@ def launch(args: ServeArgs, host: str, port: int, goes_on: Callable[[], bool] = 
         http = HTTPOptions(host=host, port=port)
         _, proxies = _create_controller_and_proxy_refs(http, None, QUIET, None, ControllerOptions())
     else:
-        _check_room(port, running.http_config.port)
+        _check_beside_others(port, running.http_config.port)
     if _run(application, goes_on, alone=running is None):
         ray.get(proxies, timeout=HTTP_PROXY_TIMEOUT)
         print(_usage(f"http://{host}:{port}", args.served_name), flush=True)
@@ -56,7 +56,7 @@ def withdraw(*, alone: bool) -> None:
         serve.delete(APPLICATION)
 
 
-def _check_room(port: int, serves_at: int) -> None:
+def _check_beside_others(port: int, serves_at: int) -> None:
     if port != serves_at:
         raise user_error(
             found=f"port={port}, and Ray Serve at port {serves_at} of this cluster already",

@@ -76,11 +76,14 @@ def test_rows_of_a_block_count_while_it_runs(tmp_path):
     tasks = [Task(f"t{k}", f"p{k}", "add two", "off", 0) for k in range(10)]
     with ThreadPoolExecutor(1) as thread:
         running = thread.submit(run_generation, tasks, str(folder), settings, "test", waiting_engine)
-        while not list(folder.glob("running/*.json")):
-            running.exception(0) if running.done() else time.sleep(0.05)
-        look = generated(str(folder / "generations"), str(folder / "running"))
-        assert look()[0] == 3
-        may_go_on.touch()
+        try:
+            while not list(folder.glob("running/*.json")):
+                assert not running.done(), running.exception()
+                time.sleep(0.05)
+            look = generated(str(folder / "generations"), str(folder / "running"))
+            assert look()[0] == 3
+        finally:
+            may_go_on.touch()
         rows = list(read_generations(running.result()))
     assert look()[0] == len(rows) == len(tasks)
     assert look()[1] != "0 tokens/s"
