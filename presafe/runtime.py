@@ -49,6 +49,9 @@ LOCAL_ENV = {
 }
 """Of a private local cluster: its processes inherit them from the driver. What the user exported wins."""
 
+ENDPOINT_ENV = {"RAY_preload_python_modules": "serve.ray_serve"}
+"""Of a private cluster that serves."""
+
 WORKER_ENV = {
     "TOKENIZERS_PARALLELISM": "false",
     "RAY_TRAIN_V2_ENABLED": "1",
@@ -107,7 +110,7 @@ def connect(cluster: Cluster, *, metrics: bool = False, meanwhile: Callable[[], 
         meanwhile()
         _join(address)
         return
-    for name, value in LOCAL_ENV.items():
+    for name, value in (LOCAL_ENV | (ENDPOINT_ENV if metrics else {})).items():
         os.environ.setdefault(name, value)
     # By inheritance: a runtime environment would have each worker wait for Ray's agent, which takes seconds to start.
     os.environ |= WORKER_ENV | LOOPBACK_ENV

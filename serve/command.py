@@ -53,6 +53,7 @@ def serve_model(model: str, settings: Serve) -> None:
 def _import_the_rest() -> None:
     """The endpoint's code, which takes as long to import as a cluster to start."""
     gc.disable()  # a tenth of the time, for nothing that imports leave behind
+    import serve.ray_serve  # noqa: I001 - before what imports Ray Serve with all it has
     import serve.draining
     import serve.launch  # noqa: F401
 
