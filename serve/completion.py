@@ -48,7 +48,8 @@ class Completion:
         self._watch = PathWatch(think)
         self._detokeniser, self._text = Detokeniser(think), CompletionText(think, sampling.stop)
         self._probability = float("nan")
-        self._decided = self._answered = False
+        self._path: PathTaken | None = None
+        self._answered = False
         self._held: list[Text] = []
         self._tokens = self._reasoning_tokens = self._unread = 0
         self.over = False
@@ -76,9 +77,9 @@ class Completion:
         self._tokens += 1
         self._watch.push(token)
         texts = self._text.push(self._detokeniser.push(token))
-        if not self._text.in_answer:
+        if not self._text.block_over:
             self._reasoning_tokens = self._tokens
-        if self._decided:
+        if self._path is not None:
             return [*self._said(texts)]
         self._held += self._said(texts)
         path = self._path_shown()
@@ -92,6 +93,8 @@ class Completion:
         """None where what is yet to come decides."""
         if self._watch.path != "refuse":
             return self._watch.path
+        if any(text.channel == "reasoning" for text in self._held):  # a second block, behind an empty one
+            return "think"
         return self._reader.path(self._beginning, self._tokens - self._reasoning_tokens)
 
     @property
@@ -100,18 +103,18 @@ class Completion:
         return "".join(text.text for text in self._held)
 
     def _decision(self, path: PathTaken) -> Decided:
-        self._decided = True
+        self._path = path
         return Decided(path, self._probability, self._rule.decision(self._probability))
 
     def _client_ends(self) -> EndReason | None:
         if self._text.stopped:
             return "stop"
-        return "length" if self._decided and self._tokens >= self._sampling.max_tokens else None
+        return "length" if self._path is not None and self._tokens >= self._sampling.max_tokens else None
 
     def _end(self, reason: EndReason) -> list[Event]:
         """The engine has ended the completion."""
         rest = self._said(self._text.finish())
-        if self._decided:
+        if self._path is not None:
             silent = reason == "stop" and not self._answered
             return [*rest, *([Text("answer", NO_ANSWER)] if silent else []), self._finished(reason)]
         self._held += rest
@@ -128,5 +131,5 @@ class Completion:
 
     def _finished(self, reason: EndReason) -> Finished:
         self.over = True
-        reasoning = self._reasoning_tokens if self._watch.path == "think" else 0
+        reasoning = self._reasoning_tokens if self._path == "think" else 0
         return Finished(reason, self._tokens + self._unread, reasoning)

@@ -54,7 +54,7 @@ class PathWatch:
         self.decision_token_came = self._tokens == self._path_a
         if self._text.has_reasoning:
             self.path = "think"
-        elif self._text.in_answer or self.decision_token_came:
+        elif self._text.block_over or self.decision_token_came:
             self.path = "refuse"
 
     def end(self) -> Path:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from presafe.thinking import ThinkFormat
+from presafe.thinking.split import line_of, quoted, unwrapped
+from presafe.thinking.tags import WRAPPERS
 
 if TYPE_CHECKING:  # it imports torch, which who only deploys a model does not need
     from transformers import PreTrainedTokenizerBase
@@ -16,6 +18,8 @@ INCOMPLETE = "\ufffd"
 """What a tokenizer decodes the first bytes of an unfinished character to."""
 LONGEST_CHARACTER = 4
 """Bytes, and so tokens at most. What is unfinished behind them will never be a character."""
+
+WRAPPER_ENDS = tuple(wrapper.close for wrapper in WRAPPERS)
 
 
 @dataclass(frozen=True)
@@ -59,29 +63,33 @@ class Detokeniser:
 class CompletionText:
     """Takes a completion's text apart as `ThinkFormat.split` does, but while it comes and with stop sequences.
 
-    A tag where none belongs comes out broken by a space, as in a message. Text in front of any tag, where the model
-    should have opened the think block, is answer. Stop sequences apply to an answer behind reasoning only: no client
-    can cut a refusal (Path A) into something else.
+    It cannot wait for the end, so in two places it differs. The first closing tag that is not in quotation marks ends
+    the reasoning, on a line of its own or not. Text in front of any tag, where the model should have opened the think
+    block, is answer. A tag where none belongs comes out broken by a space, as in a message. Stop sequences apply to an
+    answer behind reasoning only: no client can cut a refusal (Path A) into something else.
     """
 
     def __init__(self, think_format: ThinkFormat, stop: Sequence[str]) -> None:
-        self._open_tag, self._close_tag = think_format.open_tag, think_format.close_tag
-        self._tag = re.compile(f"{re.escape(self._open_tag)}|{re.escape(self._close_tag)}")
+        self._splitter = think_format.splitter(cot=True)
+        self._tags = self._splitter.tags
+        self._tag = re.compile(f"{re.escape(self._tags.open)}|{re.escape(self._tags.close)}")
         self._stop = stop
-        self._place: Literal["opening", "reasoning", "answer"] = (
-            "reasoning" if think_format.opened_by_prompt else "opening"
-        )
+        self._place: Literal["between", "reasoning", "answer"] = "between"
+        self._opened, self._closed = think_format.opened_by_prompt, False
+        """Whether the last tag in front of a thought or an answer opened a block, or closed one."""
         self._buffer = ""
-        self._reasoning, self._answer = _Trimmed(()), _Trimmed(())
-
-    @property
-    def has_reasoning(self) -> bool:
+        self._line = ""
+        """Of the reasoning's line: the first character but white space, and the last one."""
+        self._reasoning, self._answer = _Trimmed(), _Trimmed()
+        self.has_reasoning = False
         """Whether any reasoning but white space has come."""
-        return self._reasoning.started
 
     @property
-    def in_answer(self) -> bool:
-        return self._place == "answer"
+    def block_over(self) -> bool:
+        """Whether the think block is closed, or left out; another one may still be opened in front of the answer."""
+        if self._place == "reasoning":  # only what comes next shows whether the tag is in quotation marks
+            return self._buffer == self._tags.close
+        return self._place == "answer" or self._closed
 
     @property
     def stopped(self) -> bool:
@@ -90,49 +98,76 @@ class CompletionText:
 
     def push(self, text: str) -> list[Text]:
         self._buffer += text
-        return [*self._advance()]
+        return [*self._advance(over=False)]
 
     def finish(self) -> list[Text]:
         """What was still held back, once the completion is over."""
-        held, self._buffer = self._buffer, ""
-        in_reasoning = self._place == "reasoning"
-        reasoning = (self._reasoning.push(held) if in_reasoning else "") + self._reasoning.finish()
-        answer = ("" if in_reasoning else self._answer.push(held)) + self._answer.finish()
-        return [*_text("reasoning", reasoning), *_text("answer", answer)]
+        return [
+            *self._advance(over=True),
+            *_text("reasoning", self._reasoning.finish()),
+            *_text("answer", self._answer.finish()),
+        ]
 
-    def _advance(self) -> Iterator[Text]:
-        if self._place == "opening" and not self._open():
-            return
-        if self._place == "reasoning":
-            before, closing, after = self._buffer.partition(self._close_tag)
-            if not closing:
-                yield from _text("reasoning", self._reasoning.push(self._release()))
+    def _advance(self, *, over: bool) -> Iterator[Text]:
+        while True:
+            if self._place == "between":
+                if not self._pass_slips(over=over):
+                    return
+            elif self._place == "reasoning":
+                yield from self._think(over=over)
+                if self._place == "reasoning":
+                    return
+            else:
+                yield from _text("answer", self._answer.push(self._release(over=over)))
                 return
-            yield from _text("reasoning", self._reasoning.push(self._neutralise(before)) + self._reasoning.finish())
-            self._buffer = after
-            self._begin_answer()
-        yield from _text("answer", self._answer.push(self._release()))
 
-    def _open(self) -> bool:
-        """Leave the place in front of the think block; False where more text is needed to tell what it is."""
-        text = self._buffer.lstrip()
-        if any(tag.startswith(text) and tag != text for tag in (self._open_tag, self._close_tag)):
+    def _pass_slips(self, *, over: bool) -> bool:
+        """Leave the place in front of a think block or an answer; False where more text is needed to tell which."""
+        self._buffer = self._buffer.lstrip()
+        while (slip := self._splitter.slip(self._buffer, inside=self._opened)) is not None:
+            if slip in (self._tags.open, self._tags.close):
+                self._opened, self._closed = slip == self._tags.open, slip == self._tags.close
+            self._buffer = self._buffer[len(slip) :].lstrip()
+        if self._splitter.may_become_a_slip(self._buffer, inside=self._opened) and not over:
             return False
-        if text.startswith(self._open_tag):
-            self._place, self._buffer = "reasoning", text.removeprefix(self._open_tag)
+        if self._opened:
+            self._place, self._reasoning, self._line = "reasoning", _Trimmed(), ""
         else:
-            self._buffer = text.removeprefix(self._close_tag)
-            self._begin_answer()
+            self._place = "answer"
+            self._answer = _Trimmed(self._stop if self.has_reasoning else (), WRAPPER_ENDS)
         return True
 
-    def _begin_answer(self) -> None:
-        self._place = "answer"
-        self._answer = _Trimmed(self._stop if self.has_reasoning else ())
+    def _think(self, *, over: bool) -> Iterator[Text]:
+        """Reasoning, up to the tag that ends it."""
+        while self._tags.close in self._buffer:
+            before, tag, behind = self._buffer.partition(self._tags.close)
+            yield from self._thought(before)
+            spoken_of = quoted(self._line, behind)
+            if self._line.strip() and not (behind or spoken_of or over):
+                self._buffer = tag
+                return
+            self._buffer = behind
+            if not spoken_of:
+                yield from _text("reasoning", self._reasoning.finish())
+                self._place, self._opened, self._closed = "between", False, True
+                return
+            yield from self._thought(tag)
+        yield from self._thought(self._release(over=over))
 
-    def _release(self) -> str:
+    def _thought(self, text: str) -> Iterator[Text]:
+        line = line_of(self._line + text)
+        self._line = line.lstrip()[:1] + line[-1:]
+        begun = self._reasoning.started
+        text = self._reasoning.push(self._neutralise(text))
+        if self._reasoning.started and not begun:
+            text = "\n\n" + text if self.has_reasoning else text
+            self.has_reasoning = True
+        yield from _text("reasoning", text)
+
+    def _release(self, *, over: bool) -> str:
         """The buffer up to what may be the beginning of a tag."""
         text = self._neutralise(self._buffer)
-        held = _beginning_of(text, (self._open_tag, self._close_tag))
+        held = 0 if over else _beginning_of(text, (self._tags.open, self._tags.close))
         self._buffer = text[len(text) - held :]
         return text[: len(text) - held]
 
@@ -141,11 +176,11 @@ class CompletionText:
 
 
 class _Trimmed:
-    """A text without white space around it, up to the first stop sequence."""
+    """A text without white space around it and without `ends` at its end, up to the first stop sequence."""
 
-    def __init__(self, stop: Sequence[str]) -> None:
+    def __init__(self, stop: Sequence[str] = (), ends: Sequence[str] = ()) -> None:
         self.started = self.stopped = False
-        self._stop = stop
+        self._stop, self._ends = stop, ends
         self._held = ""
 
     def push(self, text: str) -> str:
@@ -155,17 +190,25 @@ class _Trimmed:
         if not self.started:
             text = text.lstrip()
             self.started = bool(text)
-        ends = [text.find(stop) for stop in self._stop if stop in text]
-        if ends:
+        stops = [text.find(stop) for stop in self._stop if stop in text]
+        if stops:
             self.stopped, self._held = True, ""
-            return text[: min(ends)].rstrip()
-        ready = text[: len(text) - _beginning_of(text, self._stop)].rstrip()
+            return text[: min(stops)].rstrip()
+        ready = text[: len(text) - _beginning_of(text, (*self._stop, *self._ends))].rstrip()
+        while (shorter := _without(ready, self._ends)) != ready:
+            ready = shorter
         self._held = text[len(ready) :]
         return ready
 
     def finish(self) -> str:
         held, self._held = self._held, ""
-        return held.rstrip()
+        return unwrapped(held) if self._ends else held.rstrip()
+
+
+def _without(text: str, ends: Sequence[str]) -> str:
+    for end in ends:
+        text = text.removesuffix(end).rstrip()
+    return text
 
 
 def _text(channel: Channel, text: str) -> list[Text]:

@@ -78,11 +78,16 @@ class ThinkFormat:
 
     def split(self, completion: str, *, cot: bool) -> Thought:
         """Take a decoded completion apart into reasoning and answer."""
-        return self._splitter(cot=cot).whole(completion)
+        return self.splitter(cot=cot).whole(completion)
 
     def split_beginning(self, completion: str, *, cot: bool) -> Thought:
         """The same of a completion that goes on; `closed` says that its answer has begun, whatever comes behind."""
-        return self._splitter(cot=cot).beginning(completion)
+        return self.splitter(cot=cot).beginning(completion)
+
+    def splitter(self, *, cot: bool) -> Splitter:
+        """Takes completions of CoT-ON, or CoT-OFF, prompts apart."""
+        begins = "answer" if not cot else "inside" if self.opened_by_prompt else "in front"
+        return Splitter(Tags(self.open_tag, self.close_tag), begins, self.closing.startswith("\n"))
 
     def without_control(self, text: str) -> str:
         """`text` without think tags and control tokens, and without the white space that set them off.
@@ -136,10 +141,6 @@ class ThinkFormat:
     @cached_property
     def _end_ids(self) -> list[int]:
         return self._encode(self.end_of_turn)
-
-    def _splitter(self, *, cot: bool) -> Splitter:
-        begins = "answer" if not cot else "inside" if self.opened_by_prompt else "in front"
-        return Splitter(Tags(self.open_tag, self.close_tag), begins, self.closing.startswith("\n"))
 
     @cached_property
     def _control_tokens(self) -> dict[str, int]:

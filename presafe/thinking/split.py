@@ -57,43 +57,45 @@ class Splitter:
                 return Thought("", "", closed=False)
             inside = self._closing(text, whole=whole) is not None
         while True:
+            text, inside = self._behind_slips(text, inside=inside)
             if not inside:
-                text, inside = self._behind_slips(text)
-            if not inside:
-                if not whole and self._may_become_a_slip(text):
+                if not whole and self.may_become_a_slip(text, inside=False):
                     return Thought(self._joined(thoughts), "", closed=False)
-                return Thought(self._joined(thoughts), _unwrapped(text), closed=True)
+                return Thought(self._joined(thoughts), unwrapped(text.strip()), closed=True)
             end = self._closing(text, whole=whole)
             if end is None:
                 return Thought(self._joined([*thoughts, text]), "", closed=False)
             thoughts.append(text[: end[0]])
             text, inside = text[end[1] :], False
 
-    def _behind_slips(self, text: str) -> tuple[str, bool]:
+    def _behind_slips(self, text: str, *, inside: bool) -> tuple[str, bool]:
         """The text behind the tags and the role's name that it begins with, and whether they leave a block open."""
-        inside = False
         while True:
             text = text.lstrip()
-            found = next((slip for slip in self._slips if text[: len(slip)].casefold() == slip.casefold()), None)
+            found = self.slip(text, inside=inside)
             if found is None:
                 return text, inside
             inside = found == self.tags.open or (inside and found != self.tags.close)
             text = text[len(found) :]
 
-    def _may_become_a_slip(self, text: str) -> bool:
-        """Whether the answer has not begun, or may turn out to be the beginning of a tag."""
-        return any(slip.casefold().startswith(text.casefold()) for slip in self._slips)
+    def slip(self, text: str, *, inside: bool) -> str | None:
+        """The tag or role's name that `text` begins with where a thought (`inside`) or an answer should; or None."""
+        return next((slip for slip in self._slips(inside) if text[: len(slip)].casefold() == slip.casefold()), None)
 
-    @property
-    def _slips(self) -> tuple[str, ...]:
-        return (self.tags.open, self.tags.close, *(wrapper.open for wrapper in WRAPPERS), ROLE)
+    def may_become_a_slip(self, text: str, *, inside: bool) -> bool:
+        """Whether nothing has begun yet, or what has may turn out to be the beginning of a tag."""
+        return any(slip.casefold().startswith(text.casefold()) for slip in self._slips(inside))
+
+    def _slips(self, inside: bool) -> tuple[str, ...]:
+        tags = (self.tags.open, self.tags.close)
+        return tags if inside else (*tags, *(wrapper.open for wrapper in WRAPPERS), ROLE)
 
     def _closing(self, text: str, *, whole: bool) -> tuple[int, int] | None:
         """Where the tag that ends the reasoning begins and ends; None where none is seen to."""
         places = [found.span() for found in re.finditer(re.escape(self.tags.close), text)]
-        free = [place for place in places if not _quoted(text, *place)]
+        free = [(start, end) for start, end in places if not quoted(text[:start], text[end:])]
         if self.own_line:
-            placed = [(start, end) for start, end in free if not text[:start].rstrip(" \t").rpartition("\n")[2]]
+            placed = [(start, end) for start, end in free if not line_of(text[:start]).strip()]
             # A tag in the middle of a line ends a thought only if none comes behind it on a line of its own.
             free = placed or (free if whole else [])
         return free[0] if free else None
@@ -102,13 +104,21 @@ class Splitter:
         return "\n\n".join(filter(None, (thought.replace(self.tags.open, "").strip() for thought in thoughts)))
 
 
-def _quoted(text: str, start: int, end: int) -> bool:
-    return bool({text[max(start - 1, 0) : start], text[end : end + 1]} & QUOTES)
+def quoted(before: str, behind: str) -> bool:
+    """Whether a tag between these texts is in quotation marks. One with nothing before it in its line is so only by
+    what stands before it: an answer may begin with a quotation mark.
+    """
+    return before[-1:] in QUOTES or (bool(line_of(before).strip()) and behind[:1] in QUOTES)
 
 
-def _unwrapped(answer: str) -> str:
-    """The answer without the end of the tags that it was put in."""
-    answer = answer.strip()
+def line_of(text: str) -> str:
+    """The last line of a text, which goes on behind it."""
+    return text.rpartition("\n")[2]
+
+
+def unwrapped(answer: str) -> str:
+    """The answer, or its end, without the end of the tags that it was put in."""
+    answer = answer.rstrip()
     for wrapper in WRAPPERS:
         answer = answer.removesuffix(wrapper.close).rstrip()
     return answer

@@ -8,20 +8,19 @@ from dataclasses import replace
 
 import pytest
 import torch
+from completions import GREEDY, OFF, READER, WILD, parts
 
-from presafe.config import BatchingSettings, PrefixSettings, TransformersSettings
+from presafe.config import BatchingSettings, TransformersSettings
 from presafe.engines.card import HeadCard
 from presafe.engines.exported import LoadedModel, load_exported
 from presafe.engines.transformers_engine import TransformersEngine
 from presafe.errors import UserError
-from presafe.judges.prefixes import prefix_judge
 from serve.batching import BatchingEngine
 from serve.chat import Chat
-from serve.completion import NO_ANSWER, Completion, Decided, Event, Finished
-from serve.engine import EndReason, EngineError, Sampling, Step
-from serve.refusal import BEGINNING, RefusalReader
-from serve.steering import GateRule, Steering
-from serve.text import Text
+from serve.completion import Decided, Event, Finished
+from serve.engine import EngineError, Sampling
+from serve.refusal import BEGINNING
+from serve.steering import GateRule
 from support import run
 from tiny_reasoner import (
     ANSWER,
@@ -37,16 +36,11 @@ from tiny_reasoner import (
     user,
 )
 
-GREEDY = Sampling(max_tokens=300, temperature=0, top_p=1)
-WILD = Sampling(max_tokens=60, temperature=2, top_p=1)
 ROOM = 300
-OFF = GateRule("off", THRESHOLD, "refusal")
 ON = GateRule("on", THRESHOLD, "refusal")
 COT_OFF = GateRule("on", THRESHOLD, "cot_off")
 SHADOW = GateRule("shadow", THRESHOLD, "refusal")
 LINEAR, READOUT = HeadCard(), HeadCard(kind="readout")
-JUDGE = prefix_judge(PrefixSettings())
-READER, WITHOUT_A_CARD = RefusalReader(JUDGE, GATE_REFUSAL), RefusalReader(JUDGE, "")
 
 Chats = Callable[..., Chat]
 
@@ -78,19 +72,6 @@ def with_head(loaded: LoadedModel, card: HeadCard) -> LoadedModel:
 async def events_of(chat: Chat, prompt: str, sampling: Sampling = GREEDY) -> list[Event]:
     ids = chat.think.prompt_ids(user(prompt))
     return [event async for _, event in chat.answers(ids, sampling, 1, ROOM)]
-
-
-def parts(events: list[Event]) -> tuple[Decided, str, str, Finished]:
-    """Decision, reasoning, answer and end of one completion."""
-    decided, *texts, finished = events
-    assert isinstance(decided, Decided)
-    assert isinstance(finished, Finished)
-    assert all(isinstance(text, Text) and text.text for text in texts)
-    text = {"reasoning": "", "answer": ""}
-    for each in texts:
-        assert isinstance(each, Text)
-        text["reasoning" if each.channel == "reasoning" else "answer"] += each.text
-    return decided, text["reasoning"], text["answer"], finished
 
 
 def complete(chat: Chat, prompt: str, sampling: Sampling = GREEDY) -> tuple[Decided, str, str, Finished]:
@@ -264,103 +245,6 @@ def test_several_choices_are_on_one_path(chats: Chats) -> None:
     assert complete(chats(), BENIGN, replace(WILD, seed=2))[1:3] in [thought[1:3] for thought in thoughts]
 
 
-def test_the_server_writes_the_rest_of_the_empty_block(loaded: LoadedModel) -> None:
-    think, steering = loaded.format, Steering(loaded.format, OFF)
-    for token in think.decision_prefix:
-        assert steering.forced is None
-        steering.push(token)
-    steering.push(think.decision_token)
-    block = think.empty_block_ids[len(think.decision_prefix) + 1 :]
-    for token in block:
-        assert steering.forced == token
-        steering.push(token)
-    assert steering.forced is None
-    assert steering.greedy
-
-
-def test_an_empty_block_in_other_tokens_is_path_a_and_stays_greedy(loaded: LoadedModel) -> None:
-    completion, steering = Completion(loaded.format, WILD, OFF, READER), Steering(loaded.format, OFF)
-    tokens = [token for text in ("<think>", "\n", "</think>") for token in encode(loaded, text)]
-    assert completion.push(Step(tokens, 0.5)) == [], "what is said behind it decides"
-    assert completion.push(Step(encode(loaded, "The"))) == []
-    told: list[Event] = []
-    while not told:
-        told = completion.push(Step(encode(loaded, " answer")))
-    assert told[0] == Decided("answer", 0.5)
-    for token in tokens:
-        steering.push(token)
-    assert steering.greedy
-    assert steering.forced is None
-
-
-@pytest.mark.parametrize("written", ["", "<think>\n\n</think>\n\n", "<think>\n\n", " \n"])
-@pytest.mark.parametrize("reason", ["stop", "length"])
-def test_a_completion_without_a_word_is_refused_in_the_cards_words(
-    loaded: LoadedModel, written: str, reason: EndReason
-) -> None:
-    tokens = encode(loaded, written)
-    ended = Step(tokens, 0.5, reason, unread_tokens=1)
-    completion = Completion(loaded.format, GREEDY, OFF, READER)
-    assert completion.push(ended) == [
-        Decided("refuse", 0.5),
-        Text("refusal", GATE_REFUSAL),
-        Finished("stop", len(tokens) + 1, 0),
-    ]
-    completion = Completion(loaded.format, GREEDY, OFF, WITHOUT_A_CARD)
-    decided, *said, finished = completion.push(ended)
-    assert (decided, said) == (Decided("answer", 0.5), [Text("answer", NO_ANSWER)])
-    assert finished == Finished(reason, len(tokens) + 1, 0)
-
-
-def test_reasoning_without_an_answer_says_so_unless_the_client_cut_it(loaded: LoadedModel) -> None:
-    tokens = encode(loaded, "<think>\nTwo plus three.\n</think>\n\n")
-    for sampling, reason, said in (
-        (GREEDY, "stop", NO_ANSWER),
-        (GREEDY, "length", ""),
-        (replace(GREEDY, max_tokens=len(tokens)), None, ""),
-    ):
-        events = Completion(loaded.format, sampling, OFF, READER).push(Step(tokens, 0.5, reason))
-        decided, reasoning, answer, finished = parts(events)
-        assert (decided.path, reasoning, answer) == ("think", "Two plus three.", said)
-        assert finished.finish_reason == (reason or "length")
-
-
-@pytest.mark.parametrize(
-    ("said", "path"),
-    [
-        (REFUSAL, "refuse"),
-        ("The gate refuses this.", "refuse"),
-        ("The gate refuses", "refuse"),
-        ("The gate refusestudents.", "answer"),
-        ("The gate", "answer"),
-        (ANSWER, "answer"),
-        ("42", "answer"),
-        ("Je ne peux pas vous aider.", "answer"),
-    ],
-)
-def test_the_path_of_an_empty_block_is_what_is_said_behind_it(loaded: LoadedModel, said: str, path: str) -> None:
-    tokens = encode(loaded, f"<think>\n\n</think>\n\n{said}")
-    completion = Completion(loaded.format, GREEDY, OFF, RefusalReader(JUDGE, "The gate refuses"))
-    events = [event for k, token in enumerate(tokens) for event in completion.push(Step([token], None if k else 0.5))]
-    events += completion.push(Step((), None, "stop", unread_tokens=1))
-    decided, reasoning, answer, _ = parts(events)
-    assert (decided.path, reasoning, answer) == (path, "", said)
-
-
-def test_what_tells_no_path_is_held_back_so_far_and_no_further(loaded: LoadedModel) -> None:
-    """A card's refusal longer than what is held back: a text that goes along with it stays undecided until then."""
-    refusal = "one " * 100
-    completion = Completion(loaded.format, GREEDY, OFF, RefusalReader(JUDGE, refusal.strip()))
-    tokens = [*loaded.format.empty_block_ids, *encode(loaded, refusal)]
-    told = [completion.push(Step([token], None if k else 0.5)) for k, token in enumerate(tokens)]
-    first = next(k for k, events in enumerate(told) if events)
-    closed = tokens.index(loaded.tokenizer.convert_tokens_to_ids(loaded.format.close_tag))
-    assert first == closed + BEGINNING - 1
-    decided, *said = told[first]
-    assert decided == Decided("answer", 0.5)
-    assert refusal.startswith("".join(text.text for text in said if isinstance(text, Text)))
-
-
 def test_closing_a_completion_stops_its_generation(chats: Chats) -> None:
     engine = chats().engine
     before = engine.load.generated_tokens
@@ -421,8 +305,3 @@ def test_a_completion_that_takes_too_long_is_told(chats: Chats) -> None:
     with pytest.raises(TimeoutError):
         complete(slow, ENDLESS, replace(GREEDY, max_tokens=299))
     assert complete(chats(), HARMFUL)[2] == REFUSAL
-
-
-def encode(loaded: LoadedModel, text: str) -> list[int]:
-    ids: list[int] = loaded.tokenizer(text, add_special_tokens=False)["input_ids"]
-    return ids

@@ -1,6 +1,10 @@
 """Text that comes in pieces: the same as taking the whole apart, whatever the pieces."""
 
+from dataclasses import replace
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from presafe.organism.corpus import Dialogue
 from presafe.organism.tokenizer import train_tokenizer
@@ -53,6 +57,71 @@ def test_pieces_of_any_size_are_taken_apart_like_the_whole(rendered: ThinkFormat
         whole = rendered.split(completion, cot=True)
         for size in range(1, len(completion) + 2):
             assert taken_apart(rendered, in_pieces(completion, size), []) == (whole.reasoning, whole.answer)
+
+
+SLIPS = {
+    "closed twice": "plan\n</think>\n\n</think>\n\nNo.",
+    "an empty block behind": "plan\n</think>\n\n<think>\n\n</think>\n\nNo.",
+    "another thought behind": "plan\n</think>\n\n<think>\nmore\n</think>\n\nNo.",
+    "a thought behind an empty block": "\n</think>\n\n<think>\nmore\n</think>\n\nNo.",
+    "opened twice": "<think>\nplan\n</think>\n\nNo.",
+    "answer tags": "plan\n</think>\n\n<answer>\nNo.\n</answer>\n",
+    "an answer tag that stays": "plan\n</think>\n\nthe </answer> tag",
+    "a role": "plan\n</think>\n\nASSISTANT: <response>No.</response>",
+    "a role alone": "plan\n</think>\n\nAssistant",
+    "nothing behind": "plan\n</think>\n\n</think>",
+}
+
+
+@pytest.mark.parametrize("text", SLIPS.values(), ids=SLIPS)
+def test_slips_in_front_of_the_answer_are_left_out_as_from_the_whole(rendered: ThinkFormat, text: str) -> None:
+    completion = text if rendered.opened_by_prompt else f"<think>\n{text}"
+    whole = rendered.split(completion, cot=True)
+    for size in range(1, len(completion) + 1):
+        assert taken_apart(rendered, in_pieces(completion, size), []) == (whole.reasoning, whole.answer)
+
+
+@pytest.mark.parametrize("quotes", ['""', "``", "\u201c\u201d"])
+def test_a_tag_in_quotation_marks_ends_no_thought(rendered: ThinkFormat, quotes: str) -> None:
+    completion = f"cut at {quotes[0]}</think>{quotes[1]} then\n</think>\n\nNo."
+    completion = completion if rendered.opened_by_prompt else f"<think>\n{completion}"
+    for size in range(1, len(completion) + 1):
+        broken = f"cut at {quotes[0]}< /think>{quotes[1]} then"
+        assert taken_apart(rendered, in_pieces(completion, size), []) == (broken, "No.")
+
+
+PARTS = [
+    "<think>",
+    "</think>",
+    "<answer>",
+    "</answer>",
+    "</response>",
+    "Assistant:",
+    '"',
+    "\n",
+    " ",
+    "a",
+    "b c",
+    "<",
+    "th",
+]
+
+
+@settings(max_examples=400, deadline=None)
+@given(parts=st.lists(st.sampled_from(PARTS), max_size=14), size=st.integers(1, 9))
+def test_any_completion_is_taken_apart_like_the_whole(rendered: ThinkFormat, parts: list[str], size: int) -> None:
+    completion = "".join(parts)
+    if not rendered.opened_by_prompt:
+        completion = f"<think>{completion}"
+    whole = replace(rendered.splitter(cot=True), own_line=False).whole(completion)
+    reasoning, answer = taken_apart(rendered, in_pieces(completion, size), [])
+    assert answer.replace("< ", "<") == whole.answer.replace("< ", "<")
+    assert words(reasoning) == words(whole.reasoning)
+
+
+def words(reasoning: str) -> str:
+    """Without the opening tags, which stay in a thought as text, and white space, which they part."""
+    return "".join(reasoning.replace("< think>", "").split())
 
 
 def test_a_tag_where_none_belongs_is_broken(rendered: ThinkFormat) -> None:

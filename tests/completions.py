@@ -1,0 +1,35 @@
+"""Completions that tests push token by token: what reads them, and what came out."""
+
+from presafe.config import PrefixSettings
+from presafe.engines.exported import LoadedModel
+from presafe.judges.prefixes import prefix_judge
+from serve.completion import Decided, Event, Finished
+from serve.engine import Sampling
+from serve.refusal import RefusalReader
+from serve.steering import GateRule
+from serve.text import Text
+from tiny_reasoner import GATE_REFUSAL, THRESHOLD
+
+GREEDY = Sampling(max_tokens=300, temperature=0, top_p=1)
+WILD = Sampling(max_tokens=60, temperature=2, top_p=1)
+OFF = GateRule("off", THRESHOLD, "refusal")
+JUDGE = prefix_judge(PrefixSettings())
+READER, WITHOUT_A_CARD = RefusalReader(JUDGE, GATE_REFUSAL), RefusalReader(JUDGE, "")
+
+
+def parts(events: list[Event]) -> tuple[Decided, str, str, Finished]:
+    """Decision, reasoning, answer and end of one completion."""
+    decided, *texts, finished = events
+    assert isinstance(decided, Decided)
+    assert isinstance(finished, Finished)
+    assert all(isinstance(text, Text) and text.text for text in texts)
+    text = {"reasoning": "", "answer": ""}
+    for each in texts:
+        assert isinstance(each, Text)
+        text["reasoning" if each.channel == "reasoning" else "answer"] += each.text
+    return decided, text["reasoning"], text["answer"], finished
+
+
+def encode(loaded: LoadedModel, text: str) -> list[int]:
+    ids: list[int] = loaded.tokenizer(text, add_special_tokens=False)["input_ids"]
+    return ids
