@@ -118,7 +118,7 @@ COMMON: dict[str, Any] = {
 
 def base_of(run: str) -> str:
     """The organism of a run, from the cache beside it."""
-    seed = storage.read_json(f"{run}/teacher/manifest.json")["settings"]["seed"]
+    seed = storage.read_json(f"{run}/teacher/manifest.json")["parts"]["generate"]["settings"]["seed"]
     return model_folder(load_config("configs/demo.yaml", [f"run.storage={Path(run).parent}", f"run.seed={seed}"]))
 
 

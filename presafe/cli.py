@@ -3,7 +3,7 @@
 import argparse
 import logging
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 
@@ -13,6 +13,9 @@ from presafe.config import STAGES, Config, load_config, load_serve
 from presafe.errors import UserError
 
 StageFunction = Callable[..., None]
+
+AGAIN = {"export": ("align", ("export",)), "grade": ("evaluate", ("grade", "report"))}
+"""Verbs that make parts of a finished run anew: the stage and the parts."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -37,6 +40,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 {"harmful": parsed.harmful_column, "benign": parsed.benign_column},
                 parsed.output,
             )
+            return
+        if parsed.verb == "status":
+            import_module("presafe.standing").print_status(parsed.run, as_json=parsed.json)
+            return
+        if parsed.verb in AGAIN:
+            config = import_module("presafe.standing").kept(parsed.run, parsed.overrides)
+            run_one(config, AGAIN[parsed.verb][0], redo=AGAIN[parsed.verb][1])
             return
         if parsed.verb == "watch":
             import_module("presafe.watch").run_watch(parsed.run, png=parsed.png, follow=parsed.follow)
@@ -63,9 +73,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         elif parsed.dry_run:
             print(describe(config))
         elif parsed.verb == "run":
-            run_pipeline(config, force=parsed.force)
+            run_pipeline(config, redo=parsed.redo, force=parsed.force)
         else:
-            run_one(config, parsed.verb, force=parsed.force)
+            run_one(config, parsed.verb, redo=every_part(config, parsed.verb, parsed.redo), force=parsed.force)
 
 
 def command_line() -> argparse.ArgumentParser:
@@ -89,6 +99,13 @@ def command_line() -> argparse.ArgumentParser:
         init.add_argument(f"--{kind}", required=True, metavar="FILE", help=f"prompts to {use}")
         init.add_argument(f"--{kind}-column", metavar="NAME", help="its column that holds them; by default guessed")
     init.add_argument("--output", default="config.yaml", metavar="FILE", help="by default config.yaml; must be new")
+    status = verbs.add_parser("status", help="say which parts of a run are done, stale, interrupted or missing")
+    status.add_argument("run", help="run directory, STORAGE/NAME, local or remote")
+    status.add_argument("--json", action="store_true", help="for programs")
+    for verb, (stage, parts) in AGAIN.items():
+        again = verbs.add_parser(verb, help=f"of a run's stage {stage}, make {' and '.join(parts)} anew")
+        again.add_argument("run", help="run directory, STORAGE/NAME, local or remote")
+        again.add_argument("overrides", nargs="*", metavar="section.key=value", help="what is to be different")
     watch = verbs.add_parser("watch", help="draw the training curves of a run, as RUN/align/watch.html")
     watch.add_argument("run", help="run directory, STORAGE/NAME, local or remote")
     watch.add_argument("--png", metavar="FILE", help="draw them to this file, too")
@@ -113,22 +130,31 @@ def stage_job(stage: str) -> None:
     main([stage, *sys.argv[1:]])
 
 
-def run_one(config: Config, stage: str, *, force: bool) -> None:
-    """Run one stage and print where its result is."""
+def run_one(config: Config, stage: str, *, redo: Collection[str] = (), force: bool = False) -> None:
+    """Run one stage, whose parts of the names `redo` may be made anew, and print where its result is."""
     function: StageFunction = getattr(import_module(f"presafe.{stage}"), f"run_{stage}")
-    function(config, force=force)
+    import_module("presafe.standing").keep(config)
+    function(config, redo=redo, force=force)
     print(f"{stage}: {config.run_directory.folder(stage)}")
 
 
-def run_pipeline(config: Config, *, force: bool) -> None:
+def every_part(config: Config, stage: str, redo: bool) -> list[str]:
+    """The names of a stage's parts, or none."""
+    return [part.name for part in import_module(f"presafe.{stage}.stage").parts(config)] if redo else []
+
+
+def run_pipeline(config: Config, *, redo: bool, force: bool) -> None:
     """Run every stage in this process's cluster, then print the result.
 
-    The encoder of stage `signals`, by default one of a hub, is looked at before the teacher spends hours.
+    What would be made anew is told first. The encoder of stage `signals`, by default one of a hub, is looked at before
+    the teacher spends hours.
     """
+    if not force:
+        import_module("presafe.standing").check_stale(config, redo=redo)
     if force or not config.run_directory.finished("signals"):
         import_module("presafe.signals.classifier").check_named_encoder(config.signals)
     for stage in STAGES:
-        run_one(config, stage, force=force)
+        run_one(config, stage, redo=every_part(config, stage, redo), force=force)
     import_module("presafe.evaluate.summary").print_summary(config)
 
 
@@ -146,7 +172,8 @@ def describe(config: Config) -> str:
 
 def _add_config_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", required=True, help="YAML file, see configs/")
-    parser.add_argument("--force", action="store_true", help="throw the stage's old output away")
+    parser.add_argument("--redo", action="store_true", help="make anew what other settings or files have made")
+    parser.add_argument("--force", action="store_true", help="throw all old output of the stage away")
     parser.add_argument("--dry-run", action="store_true", help="print the resolved config and the cluster's load")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="override values of the config")
 

@@ -106,6 +106,26 @@ def read_beginning(url: str, length: int) -> bytes:
     return found
 
 
+def hash_file(url: str) -> str:
+    """SHA-256 of a file, in hex."""
+    fs, path = _open(url)
+    with fs.open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def stamps(url: str) -> dict[str, list[Any]]:
+    """Size and time of change of each file below a folder, or of the file itself, by its path inside."""
+    fs, path = _open(url)
+    root = path.rstrip("/")
+    found = fs.find(root, detail=True).items()
+    return {name.removeprefix(root).lstrip("/"): [entry["size"], _changed(entry)] for name, entry in found}
+
+
+def _changed(entry: dict[str, Any]) -> str:
+    """What a file system tells of when, or in which version, a file was written."""
+    return str(next((entry[key] for key in ("mtime", "ETag", "etag", "LastModified", "updated") if key in entry), ""))
+
+
 def read_json(url: str) -> Any:
     try:
         return json.loads(read_text(url))
@@ -170,6 +190,17 @@ def stream_rows(url: str, record: type[Row]) -> Iterator[Row]:
     )
     for batch in batches:
         yield from (record(**row) for row in batch.to_pylist())
+
+
+def count_rows(url: str) -> int:
+    """Rows of the Parquet file or folder at `url`."""
+    return int(_dataset(url).count_rows())
+
+
+def stream_dicts(url: str, where: Any | None = None) -> Iterator[dict[str, Any]]:
+    """Rows of the Parquet file or folder at `url`, a chunk at a time; those for which the expression `where` holds."""
+    for batch in _dataset(url).to_batches(filter=where, batch_size=CHUNK, batch_readahead=1, fragment_readahead=1):
+        yield from batch.to_pylist()
 
 
 def fingerprint(url: str, column: str) -> tuple[int, int]:

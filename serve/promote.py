@@ -14,8 +14,10 @@ from presafe.config.whole import read_yaml, validated
 from presafe.engines.card import read_card
 from presafe.errors import UserError, user_error
 from presafe.evaluate.measurements import Measurement
+from presafe.evaluate.stage import EXPORTED
 from presafe.evaluate.table import as_text
 from presafe.gate import GateMode
+from presafe.reads import exported_weights
 from presafe.stages import RunDirectory, content_hash
 from serve.app import ServeArgs
 from serve.policy import judge, load_policy, table
@@ -64,11 +66,11 @@ def run_promote(
 
 def read_report(run: RunDirectory) -> list[Measurement]:
     """The measurements of the run's report. Raises UserError where they are not of the model that lies in `model/`."""
-    evaluated = run.manifest("evaluate")["inputs"]["align"]
-    card, exported = read_card(run.folder("model")), run.manifest("model")["output_hash"]
+    evaluated = run.manifest("evaluate")["parts"]["generate"]["reads"][EXPORTED]
+    card, exported = read_card(run.folder("model")), exported_weights(run)
     report = storage.read_json(storage.join(run.folder("evaluate"), "report.json"))
     if evaluated != exported:
-        raise _stale(run, f"align {evaluated}", f"align {exported}")
+        raise _stale(run, f"weights {evaluated}", f"weights {exported}")
     if report["threshold"] != card.threshold:  # trained again with the same config
         raise _stale(run, f"threshold {report['threshold']}", f"threshold {card.threshold}")
     return [Measurement.model_validate(row) for row in report["measurements"]]
@@ -101,7 +103,7 @@ def fill(config: Json, run: RunDirectory, gate: GateMode, overrides: Sequence[st
 
 def model_version(run: RunDirectory) -> str:
     """Differs between two trainings, even of one config."""
-    return content_hash([run.manifest("model"), read_card(run.folder("model")).model_dump(mode="json")])
+    return content_hash([exported_weights(run), read_card(run.folder("model")).model_dump(mode="json")])
 
 
 def _roll_out(filled: Json, address: str, timeout_s: float) -> int:

@@ -4,13 +4,16 @@ import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from presafe import storage
+from finished_stage import finish
+
 from presafe.engines.card import read_card
 from presafe.evaluate.measurements import measure
 from presafe.evaluate.report import write_report
+from presafe.evaluate.stage import EXPORTED
 from presafe.judges.agreement import JudgeReport
+from presafe.reads import exported_weights
 from presafe.records import EvalRecord
-from presafe.stages import run_stage
+from presafe.stages import Part, run_stage
 from run_directory import config
 
 KINDS = {"plain": "harmful", "lookalikes": "benign", "arithmetic": "reasoning"}
@@ -37,7 +40,7 @@ def write_run(root: Path, export: str, outcomes: Outcomes = GOOD, *, prompts: in
     settings = config(root)
     run = settings.run_directory
     for stage in ("prompts", "teacher", "signals"):
-        run_stage(run, stage, {}, lambda _: {})
+        finish(run, stage)
 
     def align(_: str) -> dict[str, int]:
         shutil.copytree(export, run.folder("model"))
@@ -50,10 +53,8 @@ def write_run(root: Path, export: str, outcomes: Outcomes = GOOD, *, prompts: in
         write_report(folder, settings, [*measure(records, KINDS, 0.05)], records, threshold, judges)
         return {"records": len(records)}
 
-    align_settings = settings.stage_settings("align")
-    run_stage(run, "align", align_settings, align, inputs=("prompts", "teacher", "signals"), also_writes=("model",))
-    run_stage(run, "evaluate", settings.stage_settings("evaluate"), evaluate, inputs=("prompts", "align"))
-    assert storage.exists(f"{run.folder('model')}/manifest.json")
+    finish(run, "align", align)
+    run_stage(run, "evaluate", [Part("generate", {}, lambda: {EXPORTED: exported_weights(run)}, evaluate, ())])
     return run.root
 
 

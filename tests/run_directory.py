@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import numpy as np
+from finished_stage import finish
 
 from presafe import storage
 from presafe.config import Config
 from presafe.records import Prompt, Signal, TeacherAnswer, Trace
-from presafe.stages import run_stage
 from support import random_qwen2
 from tiny_tokenizer import QWEN3, save_tokenizer
 
@@ -75,4 +75,4 @@ def finish_earlier_stages(settings: Config) -> None:
                 storage.write_rows(f"{folder}/{name}.parquet", rows, record)
             return {}
 
-        run_stage(settings.run_directory, stage, {}, write)
+        finish(settings.run_directory, stage, write)

@@ -52,8 +52,9 @@ def _align(task: TrainTask) -> None:
         guards = Guards(Checkpoints(task.checkpoints, engine), Notices(), watchdog)
         with guards.notices.patience():
             state = _train(engine, examples, validation, task, state, guards)
-    card = _calibrated(engine, validation, task, state)
-    export_model(engine, module, card, task.export_folder, validation, task.collator, task.align)
+    if task.export_folder is not None:
+        card = _calibrated(engine, validation, task, state)
+        export_model(engine, module, card, task.export_folder, validation, task.collator, task.align)
 
 
 def _engine(task: TrainTask, saved: Saved | None) -> tuple[Any, Any]:

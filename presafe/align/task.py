@@ -15,7 +15,8 @@ class TrainTask:
 
     base: str
     folder: str
-    export_folder: str
+    export_folder: str | None
+    """Where the model goes once it is trained; None for nowhere."""
     align: Align
     seed: int
     collator: Collator

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, Tag, model_validator
 
 from presafe.config.run import Group
-from presafe.config.settings import Settings, by_kind
+from presafe.config.settings import HowItRuns, Settings, by_kind
 
 
 class Lora(Settings):
@@ -58,7 +58,7 @@ class Schedule(Settings):
 class Align(Settings):
     """Stage `align`: L = L_LM + weight * L_align under DeepSpeed. Values are ours: the paper states none of them."""
 
-    workers: Group = Group()
+    workers: HowItRuns[Group] = Group()
     """Ranks of the Ray Train group."""
     objective: Literal["presafe", "sft", "benign", "signals", "safepath", "safekey"] = "presafe"
     """What is trained (docs/alignment.md): `presafe` is the paper; `sft` has its demonstrations alone (DirectRefusal),
@@ -70,9 +70,9 @@ class Align(Settings):
     """What gives p'_j."""
     primer: str = "Let's think about safety first"
     """What objective `safepath` puts at the start of the CoT."""
-    zero_stage: Literal[0, 1, 2, 3] = 3
+    zero_stage: HowItRuns[Literal[0, 1, 2, 3]] = 3
     """DeepSpeed ZeRO stage."""
-    offload: Literal["none", "optimizer", "parameters"] = "none"
+    offload: HowItRuns[Literal["none", "optimizer", "parameters"]] = "none"
     """What is kept in host memory: nothing, the optimizer's states, or (ZeRO-3) the parameters too."""
     lora: Lora | None = Lora()
     """Adapters; null trains all weights."""
@@ -99,15 +99,15 @@ class Align(Settings):
     """At most so many Path A demonstrations."""
     max_think_examples: int | None = Field(None, ge=0)
     """At most so many Path B demonstrations."""
-    gradient_checkpointing: bool = True
+    gradient_checkpointing: HowItRuns[bool] = True
     """Recompute activations in the backward pass."""
-    kernels: Literal["auto", "torch"] = "auto"
+    kernels: HowItRuns[Literal["auto", "torch"]] = "auto"
     """`auto` uses FlashAttention and Liger on a GPU where they are installed; `torch` has torch's own kernels alone."""
-    checkpoint_every: int = Field(50, ge=1)
+    checkpoint_every: HowItRuns[int] = Field(50, ge=1)
     """Steps between committed checkpoints: what a crash costs at most."""
-    probe_every: int = Field(20, ge=1)
+    probe_every: HowItRuns[int] = Field(20, ge=1)
     """Steps between looks at the validation split: the head's AUROC, and who the model itself would refuse."""
-    probe_prompts: int = Field(64, ge=2)
+    probe_prompts: HowItRuns[int] = Field(64, ge=2)
     """Validation prompts of a look."""
     merge: bool = False
     """Export the merged weights beside the adapter."""

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, Tag
 
-from presafe.config.settings import Settings, by_kind
+from presafe.config.settings import HowItRuns, Settings, by_kind
 
 
 class Decoding(Settings):
@@ -23,7 +23,7 @@ class TransformersSettings(Settings):
 
     kind: Literal["transformers"] = "transformers"
     """Which engine."""
-    batch_size: int = Field(32, ge=1)
+    batch_size: HowItRuns[int] = Field(32, ge=1)
     """Sequences decoded together."""
     max_prompt_tokens: int = Field(4096, ge=1)
     """Longer prompts are quarantined."""
@@ -36,11 +36,11 @@ class VllmSettings(Settings):
     """Which engine."""
     max_prompt_tokens: int = Field(4096, ge=1)
     """Longer prompts are quarantined."""
-    max_num_seqs: int = Field(256, ge=1)
+    max_num_seqs: HowItRuns[int] = Field(256, ge=1)
     """Sequences decoded together."""
-    tensor_parallel_size: int = Field(1, ge=1)
+    tensor_parallel_size: HowItRuns[int] = Field(1, ge=1)
     """GPUs that share one copy of the model; the stage's workers need as many each."""
-    gpu_memory_utilization: float = Field(0.9, gt=0, le=1)
+    gpu_memory_utilization: HowItRuns[float] = Field(0.9, gt=0, le=1)
     """Share of the GPU's memory for weights and cache."""
     options: dict[str, Any] = {}
     """Further keyword arguments of `vllm.LLM`."""
@@ -55,15 +55,15 @@ class HttpSettings(Settings):
     """URL up to and with /v1."""
     model: str
     """The endpoint's name of the model."""
-    api_key_env: str = "OPENAI_API_KEY"
+    api_key_env: HowItRuns[str] = "OPENAI_API_KEY"
     """Environment variable of each worker that holds the key; unset sends none."""
-    concurrency: int = Field(16, ge=1)
+    concurrency: HowItRuns[int] = Field(16, ge=1)
     """Requests in flight, an actor."""
-    requests_per_minute: float | None = Field(None, gt=0)
+    requests_per_minute: HowItRuns[float | None] = Field(None, gt=0)
     """Rate limit of the whole pool, retries included; its workers get equal shares, evenly spaced. None is none."""
-    max_retries: int = Field(6, ge=0)
+    max_retries: HowItRuns[int] = Field(6, ge=0)
     """Retries of a request that failed for a reason that may pass, after what Retry-After asks, else random backoff."""
-    timeout_s: float = Field(600, gt=0)
+    timeout_s: HowItRuns[float] = Field(600, gt=0)
     """Seconds without a byte from the endpoint after which a request has failed."""
     omit: list[Literal["temperature", "top_p", "seed", "max_tokens", "stream_options"]] = []
     """Fields of a request that the endpoint refuses: OpenAI's reasoning models take no temperature and no top_p."""

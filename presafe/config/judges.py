@@ -6,7 +6,7 @@ from pydantic import AfterValidator, Field, Tag, field_validator, model_validato
 
 from presafe.config.generation import Decoding, Engine, TransformersSettings
 from presafe.config.run import Pool
-from presafe.config.settings import Settings, by_kind
+from presafe.config.settings import HowItRuns, Settings, by_kind
 from presafe.records import CotMode
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -59,7 +59,7 @@ class ClassifierSettings(Settings):
     """Which judge."""
     name: Name = "classifier"
     """What reports call it."""
-    model: str
+    model: HowItRuns[str]
     """Folder, URL or hub name."""
     refuse_labels: list[str] = Field(min_length=1)
     """Labels of the model, by their names in its id2label, that mean a refusal."""
@@ -71,13 +71,13 @@ class ClassifierSettings(Settings):
     """Whether the model was trained on pairs or on answers alone."""
     max_tokens: int = Field(512, ge=8)
     """Tokens the model reads. Ends are cut off, never the start of an answer: a refusal shows in its first words."""
-    batch_size: int = Field(32, ge=1)
+    batch_size: HowItRuns[int] = Field(32, ge=1)
     """Answers read together."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Dtype of the weights."""
-    workers: Pool = Pool()
+    workers: HowItRuns[Pool] = Pool()
     """Actor pool."""
-    rows_per_block: int = Field(1024, ge=1)
+    rows_per_block: HowItRuns[int] = Field(1024, ge=1)
     """Rows of a Ray Data block: what a crash costs at most, a worker."""
 
     @model_validator(mode="after")
@@ -96,7 +96,7 @@ class LlmSettings(Settings):
     """What reports call it."""
     engine: Engine = TransformersSettings()
     """What generates the verdicts."""
-    model: str | None = None
+    model: HowItRuns[str | None] = None
     """Folder, URL or hub name of a local engine's model; an `http` engine names its own."""
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     """Dtype of a local engine's weights."""
@@ -108,9 +108,9 @@ class LlmSettings(Settings):
     """Decoding of the verdicts; one cut off is none."""
     max_answer_characters: int = Field(8000, ge=1)
     """Characters of an answer that the judge reads, from its start."""
-    workers: Pool = Pool()
+    workers: HowItRuns[Pool] = Pool()
     """Actor pool."""
-    rows_per_block: int = Field(128, ge=1)
+    rows_per_block: HowItRuns[int] = Field(128, ge=1)
     """Rows of a Ray Data block: what a crash costs at most, a worker."""
 
     @model_validator(mode="after")

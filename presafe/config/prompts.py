@@ -5,7 +5,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from presafe.config.settings import Settings
+from presafe.config.settings import HowItRuns, Settings
 from presafe.records import Kind
 
 ORIGINS = ("path", "function", "dataset")
@@ -19,7 +19,7 @@ class Origin(Settings):
 
     name: str
     """Name kept with each row."""
-    path: str | None = None
+    path: HowItRuns[str | None] = None
     """File by path or URL: .jsonl, .json, .csv, .tsv or .parquet, also compressed (.gz, .bz2, .xz, .zip)."""
     encoding: str = "utf-8"
     """Encoding of a text file without a byte order mark: cp1252 of what Windows programs save, say."""
@@ -33,7 +33,7 @@ class Origin(Settings):
     """Configuration of `dataset`, where it has several."""
     split: str = "train"
     """Split of `dataset`."""
-    revision: str | None = None
+    revision: HowItRuns[str | None] = None
     """Commit, tag or branch of a hub dataset; pin a commit, since a dataset may change."""
     options: dict[str, Any] = {}
     """Further keyword arguments of `function`, or of `datasets.load_dataset` (data_files, delimiter, ...)."""
@@ -164,9 +164,9 @@ class Prompts(Settings):
     """Prompts held out of all training, for the classifier's metrics and the gate's threshold; before wrapping."""
     max_characters: int = Field(20_000, ge=1)
     """Longer prompts and templates are quarantined."""
-    max_quarantined_share: float = Field(0.0, ge=0, le=1)
+    max_quarantined_share: HowItRuns[float] = Field(0.0, ge=0, le=1)
     """Above this share of bad rows in a source the stage fails; below it they are set aside in quarantine/."""
-    max_contaminated_share: float = Field(0.5, ge=0, le=1)
+    max_contaminated_share: HowItRuns[float] = Field(0.5, ge=0, le=1)
     """Above this share of a source in the evaluation suites the stage fails: the source is a suite."""
     near_duplicates: NearDuplicates = NearDuplicates()
     """Near-duplicates and clusters."""

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from pydantic.json_schema import models_json_schema
 
-from presafe.config.settings import Settings
+from presafe.config.settings import Settings, shapes_result
 from presafe.config.whole import Config
 
 INTRODUCTION = """\
@@ -23,9 +23,9 @@ A config is a YAML file of the sections below; `run.name`, `model` and `prompts`
 command line, `section.key=value` overrides a value, which is read as YAML: `align.lora.r=16`, `align.lora=null`,
 `evaluate.cot='[on]'`. A file that begins with `base: OTHER.yaml` says only what differs from that one: sections are
 merged, lists are replaced. Unknown keys are errors that name the nearest known one. `presafe run --config FILE
---dry-run` prints all values of a run. Parts named `workers` place a stage on the cluster and never change what it
-computes: a stage that is done stays done when they change. `presafe serve MODEL` takes the settings of section `serve`
-as `key=value`, not from a config.
+--dry-run` prints all values of a run. *Run:* marks settings that say how, where or with which care something is made:
+what is done stays done when they change. All others shape the result (`docs/runs.md`); of files and models it is their
+content that does. `presafe serve MODEL` takes the settings of section `serve` as `key=value`, not from a config.
 """
 TYPES = {
     "string": "text",
@@ -76,7 +76,8 @@ class _Pages:
             default = "required" if name in schema.get("required", []) else self._default(field)
             own = descriptions(self._classes[_name(ref)])
             described = own.get(name) or self._definitions[_name(field["$ref"])]["description"]
-            cells = (f"`{name}`", _type(field), default, _line(described))
+            marked = "" if shapes_result(self._classes[_name(ref)].model_fields[name]) else "*Run:* "
+            cells = (f"`{name}`", _type(field), default, marked + _line(described))
             yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
         yield ""
         for part in [parent, *_refs(fields)]:

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from presafe.config.settings import Settings
+from presafe.config.settings import HowItRuns, Settings
 
 
 class Placement(Settings):
@@ -58,13 +58,13 @@ class Pool(Placement):
 class Run(Settings):
     """Which run this is and where it is kept."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: HowItRuns[str] = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """Folder of the run inside `storage`."""
-    storage: str = "runs"
+    storage: HowItRuns[str] = "runs"
     """Local folder, or s3:// or gs:// URL that every node can reach."""
     seed: int = Field(0, ge=0)
     """Seed of sampling, splits, initialisation and batch order."""
-    tracker: Literal["none", "tensorboard", "mlflow", "wandb"] = "none"
+    tracker: HowItRuns[Literal["none", "tensorboard", "mlflow", "wandb"]] = "none"
     """Where training metrics go beside metrics.jsonl; needs presafe[tracking] on the workers."""
 
 
@@ -97,7 +97,7 @@ class Think(Settings):
 class Model(Settings):
     """The reasoning model to align: its folder or hub name, or a function that builds one."""
 
-    path: str | None = None
+    path: HowItRuns[str | None] = None
     """Hugging Face folder, URL of one, or hub name."""
     build: str | None = None
     """`module:function`, called with (cache folder, seed, **build_options); returns the model's folder."""

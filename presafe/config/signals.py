@@ -5,7 +5,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from presafe.config.run import Workers
-from presafe.config.settings import Settings
+from presafe.config.settings import HowItRuns, Settings
 
 
 class FreshEncoder(Settings):
@@ -31,7 +31,7 @@ class BuiltEncoder(Settings):
 class Signals(Settings):
     """Stage `signals`: the classifier of the teacher's decisions and p_j for every prompt."""
 
-    workers: Workers = Workers()
+    workers: HowItRuns[Workers] = Workers()
     """Data-parallel ranks of the training, and actors of the scoring."""
     encoder: str | BuiltEncoder | FreshEncoder = "answerdotai/ModernBERT-base"
     """Pre-trained encoder (folder or hub name), or the function that builds one; `model` for a copy of the reasoning

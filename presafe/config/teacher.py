@@ -7,15 +7,15 @@ from pydantic import Field, model_validator
 from presafe.config.generation import Decoding, Engine, TransformersSettings
 from presafe.config.judges import Judges, PrefixSettings
 from presafe.config.run import Pool
-from presafe.config.settings import Settings
+from presafe.config.settings import HowItRuns, Settings
 
 
 class Teacher(Settings):
     """Stage `teacher`: decisions of the safe teacher, and the model's own CoT-ON traces."""
 
-    workers: Pool = Pool()
+    workers: HowItRuns[Pool] = Pool()
     """Actor pool of the generation jobs."""
-    model: str | None = None
+    model: HowItRuns[str | None] = None
     """Folder, URL or hub name of another teacher; without one, the model to align, with chain-of-thought off. A PEFT
     adapter's folder is an adapter on its base."""
     engine: Engine = TransformersSettings()
@@ -35,18 +35,18 @@ class Teacher(Settings):
     """At most so many traces; without a limit, one for each benign or reasoning prompt of the align split."""
     cot_on_decisions: int = Field(200, ge=0)
     """Prompts of the validation split whose decision the model also takes with chain-of-thought on, for the report."""
-    rows_per_block: int = Field(128, ge=1)
+    rows_per_block: HowItRuns[int] = Field(128, ge=1)
     """Rows of a Ray Data block: what a crash costs at most, a worker."""
     judges: Judges = [PrefixSettings()]
     """The first one's verdict is the decision; the others are compared with it."""
-    human_labels: str | None = None
+    human_labels: HowItRuns[str | None] = None
     """JSONL, CSV or Parquet file of human decisions on this run's answers, which gives each judge's precision and
     recall: `decision`, `prompt_id` or `query`, and `answer` where only that very answer was labelled."""
     filtered_prompts: Literal["refuse", "unscored"] = "refuse"
     """What it counts as where the filter of an endpoint's provider stops a prompt or its answer."""
-    max_unscored_share: float = Field(0.2, ge=0, le=1)
+    max_unscored_share: HowItRuns[float] = Field(0.2, ge=0, le=1)
     """Above this share of failed and unscored answers the stage fails; a re-run tries the failed ones again."""
-    max_thinking_share: float = Field(0.05, ge=0, le=1)
+    max_thinking_share: HowItRuns[float] = Field(0.05, ge=0, le=1)
     """Above this share of CoT-OFF answers with a chain-of-thought the stage fails: they are no CoT-OFF decisions."""
 
     @model_validator(mode="after")

@@ -19,7 +19,7 @@ from presafe.config.evaluate import Evaluate
 from presafe.config.prompts import Prompts
 from presafe.config.run import Cluster, Model, Run
 from presafe.config.serve import Serve
-from presafe.config.settings import Settings
+from presafe.config.settings import HowItRuns, Settings
 from presafe.config.signals import Signals
 from presafe.config.teacher import Teacher
 from presafe.errors import UserError, user_error
@@ -34,7 +34,7 @@ class Config(Settings):
     """Everything a run is made of."""
 
     run: Run
-    cluster: Cluster = Cluster()
+    cluster: HowItRuns[Cluster] = Cluster()
     model: Model
     prompts: Prompts
     teacher: Teacher = Teacher()
@@ -42,7 +42,7 @@ class Config(Settings):
     align: Align = Align()
     gate: Gate = Gate()
     evaluate: Evaluate = Evaluate()
-    serve: Serve = Serve()
+    serve: HowItRuns[Serve] = Serve()
 
     @model_validator(mode="after")
     def _exact_training(self) -> Self:
@@ -53,28 +53,6 @@ class Config(Settings):
     @property
     def run_directory(self) -> RunDirectory:
         return RunDirectory(storage.join(storage.absolute(self.run.storage), self.run.name))
-
-    def stage_settings(self, stage: str) -> dict[str, Any]:
-        """All settings that determine the output of `stage`, as plain JSON, without where it runs."""
-        sections = {
-            "prompts": ["prompts"],
-            "teacher": ["teacher", "model"],
-            "signals": ["signals", "model"],
-            "align": ["align", "model", "gate"],
-            "evaluate": ["evaluate", "model", "gate"],
-        }[stage]
-        chosen = {name: getattr(self, name).model_dump(mode="json") for name in sections}
-        settings: dict[str, Any] = _without_placement(chosen)
-        return settings | {"seed": self.run.seed}
-
-
-def _without_placement(value: Any) -> Any:
-    """`value` without the sections named `workers`, at any depth: where a stage runs never changes what it computes."""
-    if isinstance(value, dict):
-        return {key: _without_placement(inner) for key, inner in value.items() if key != "workers"}
-    if isinstance(value, list):
-        return [_without_placement(inner) for inner in value]
-    return value
 
 
 def load_config(path: str, overrides: list[str]) -> Config:
@@ -139,15 +117,15 @@ def _keys(kind: type[Settings], location: Sequence[int | str]) -> list[str]:
     sections = [kind]
     for part in location:
         fields = [section.model_fields[str(part)].annotation for section in sections if part in section.model_fields]
-        sections = [found for annotation in fields for found in _sections(annotation)] or sections
+        sections = [found for annotation in fields for found in sections_of(annotation)] or sections
     return [key for section in sections for key in section.model_fields]
 
 
-def _sections(annotation: Any) -> list[type[Settings]]:
+def sections_of(annotation: Any) -> list[type[Settings]]:
     """The sections that an annotation names, itself or inside a union, a list or an Annotated."""
     if isinstance(annotation, type) and issubclass(annotation, Settings):
         return [annotation]
-    return [found for inner in get_args(annotation) for found in _sections(inner)]
+    return [found for inner in get_args(annotation) for found in sections_of(inner)]
 
 
 def _apply(values: dict[str, Any], override: str) -> None:

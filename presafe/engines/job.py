@@ -21,6 +21,9 @@ from presafe.records import CotMode, FinishReason, schema, to_table
 from presafe.rowjob import RowJob, run_rows
 from presafe.runtime import pool_size
 
+GENERATIONS = "generations"
+"""Folder of a job's rows inside the job's folder."""
+
 
 @dataclass(frozen=True)
 class Task:
@@ -81,7 +84,7 @@ def run_generation(
     `start` makes an actor's engine from the job and the number of actors, by default as the job's settings say. The
     order of the rows is the order in which blocks were done. Raises AssertionError where a task is missing or doubled.
     """
-    inputs, output = storage.join(folder, "tasks.parquet"), storage.join(folder, "generations")
+    inputs, output = storage.join(folder, "tasks.parquet"), storage.join(folder, GENERATIONS)
     storage.write_rows(inputs, tasks, Task)
     rows = RowJob(
         id_column="task_id",

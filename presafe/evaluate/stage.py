@@ -1,11 +1,12 @@
 """Stage `evaluate`: `records.parquet` with every answer and verdict, `report.json`, `report.md` and `report.html`."""
 
+from collections.abc import Collection
 from functools import partial
 
-from presafe import storage
+from presafe import reads, storage
 from presafe.config import Config
 from presafe.engines.card import read_card
-from presafe.engines.job import Job, Task, read_generations, run_generation, task_id
+from presafe.engines.job import GENERATIONS, Job, Task, read_generations, run_generation, task_id
 from presafe.engines.start import ModelSpec
 from presafe.evaluate.measurements import Measurement, measure
 from presafe.evaluate.report import write_report
@@ -14,21 +15,61 @@ from presafe.judges.agreement import JudgeReport
 from presafe.judges.answers import check_judges, judge_answers
 from presafe.records import Decision, EvalRecord, Prompt
 from presafe.runtime import connect, demand, model_folder, preflight
-from presafe.stages import Rows, run_stage
+from presafe.stages import Part, Rows, run_stage
 
 MODELS = ("base", "aligned")
+EXPORTED = "exported weights"
+"""The name by which part `generate` knows what it evaluates."""
 
 
-def run_evaluate(config: Config, *, force: bool = False) -> None:
+INPUTS = ("prompts", "align")
+
+
+def run_evaluate(config: Config, *, redo: Collection[str] = (), force: bool = False) -> None:
     """Run the stage on the model that stage `align` exported."""
-    run_stage(
-        config.run_directory,
-        "evaluate",
-        config.stage_settings("evaluate"),
-        partial(_evaluate, config),
-        inputs=("prompts", "align"),
-        force=force,
-    )
+    run_stage(config.run_directory, "evaluate", parts(config), inputs=INPUTS, redo=redo, force=force)
+
+
+def parts(config: Config) -> list[Part]:
+    """Generate all answers, grade them, measure and report."""
+    settings = config.evaluate.results()
+    judges, ceiling = {"judges": settings.pop("judges")}, {"max_unscored_share": settings.pop("max_unscored_share")}
+    common = {"model": config.model.results(), "seed": config.run.seed}
+
+    def weights() -> dict[str, str]:
+        return {EXPORTED: reads.exported_weights(config.run_directory)}
+
+    def threshold() -> dict[str, str]:
+        model = config.run_directory.folder("model")
+        return {"threshold": str(read_card(model).threshold)} if storage.exists(model) else {}
+
+    def generated_from() -> dict[str, str]:
+        return reads.suite_prompts(config) | reads.base_model(config) | weights()
+
+    def graded() -> dict[str, str]:
+        answers = reads.rows(config, "evaluate", *(f"{model}/{GENERATIONS}" for model in MODELS))
+        judged_by = reads.judges(config, config.evaluate.judges, config.evaluate.human_labels)
+        return answers | judged_by | reads.suite_prompts(config) | threshold()
+
+    def reported() -> dict[str, str]:
+        return reads.rows(config, "evaluate", "records.parquet") | threshold()
+
+    report_files = ("report.json", "report.md", "report.html")
+    return [
+        Part("generate", {"evaluate": settings, **common}, generated_from, partial(_generate_all, config), _in(MODELS)),
+        Part(
+            "grade",
+            {"evaluate": judges, "refusal": config.gate.refusal, "seed": config.run.seed},
+            graded,
+            partial(_grade, config),
+            _in(("judged", "judges.json", "records.parquet")),
+        ),
+        Part("report", {"evaluate": ceiling}, reported, partial(_report, config), _in(report_files)),
+    ]
+
+
+def _in(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(f"evaluate/{name}" for name in names)
 
 
 def read_measurements(config: Config) -> list[Measurement]:
@@ -37,39 +78,56 @@ def read_measurements(config: Config) -> list[Measurement]:
     return [Measurement.model_validate(row) for row in report["measurements"]]
 
 
-def _evaluate(config: Config, folder: str) -> Rows:
+def _generate_all(config: Config, folder: str) -> Rows:
     connect(config.cluster)
     preflight(demand("evaluate", config.evaluate.workers))
     check_judges(config.evaluate.judges)
+    JudgeReport(config.evaluate.judges, config.evaluate.human_labels)  # the labels are read before hours of generation
+    prompts = _suite_prompts(config)
+    jobs = [_generate(config, model, prompts, storage.join(folder, model)) for model in MODELS]
+    return {"answers": sum(storage.count_rows(job) for job in jobs)}
+
+
+def _grade(config: Config, folder: str) -> Rows:
+    connect(config.cluster)
+    check_judges(config.evaluate.judges)
     reports = {model: JudgeReport(config.evaluate.judges, config.evaluate.human_labels) for model in MODELS}
-    run = config.run_directory
-    prompt_file = storage.join(run.folder("prompts"), "prompts.parquet")
-    prompts = [prompt for prompt in storage.read_rows(prompt_file, Prompt) if prompt.split == "evaluate"]
-    card = read_card(run.folder("model"))
+    prompts, card = _suite_prompts(config), read_card(config.run_directory.folder("model"))
     records: list[EvalRecord] = []
     for model in MODELS:
-        done = _generate(config, model, prompts, storage.join(folder, model))
+        done = storage.join(folder, model, GENERATIONS)
         records += eval_records(
             model,
             sorted(read_generations(done), key=lambda row: row.task_id),
             prompts,
             config.prompts.suites,
             judge=config.evaluate.judges[0].name,
-            decisions=_judge(config, done, storage.join(folder, model), reports[model]),
+            decisions=_judge(config, done, storage.join(folder, "judged", model), reports[model]),
             decoding=config.evaluate.decoding,
             gate=config.gate,
             threshold=card.threshold,
         )
     storage.write_rows(storage.join(folder, "records.parquet"), records, EvalRecord)
-    kinds = {prompt.source: prompt.kind for prompt in prompts}
+    storage.write_json(
+        storage.join(folder, "judges.json"), {model: report.as_json() for model, report in reports.items()}
+    )
+    return {"records": len(records), "unscored": sum(record.verdict == "unscored" for record in records)}
+
+
+def _report(config: Config, folder: str) -> Rows:
+    records = storage.read_rows(storage.join(folder, "records.parquet"), EvalRecord)
+    kinds = {prompt.source: prompt.kind for prompt in _suite_prompts(config)}
     measurements = list(measure(records, kinds, config.evaluate.max_unscored_share))
-    judges = {model: report.as_json() for model, report in reports.items()}
-    write_report(folder, config, measurements, records, card.threshold, judges)
-    return {
-        "records": len(records),
-        "measurements": len(measurements),
-        "unscored": sum(record.verdict == "unscored" for record in records),
-    }
+    threshold = read_card(config.run_directory.folder("model")).threshold
+    write_report(
+        folder, config, measurements, records, threshold, storage.read_json(storage.join(folder, "judges.json"))
+    )
+    return {"measurements": len(measurements)}
+
+
+def _suite_prompts(config: Config) -> list[Prompt]:
+    file = storage.join(config.run_directory.folder("prompts"), "prompts.parquet")
+    return [prompt for prompt in storage.stream_rows(file, Prompt) if prompt.split == "evaluate"]
 
 
 def _judge(config: Config, generations: str, folder: str, report: JudgeReport) -> dict[str, Decision]:

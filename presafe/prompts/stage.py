@@ -4,6 +4,7 @@ The driver holds all prompts in memory; measured: 2 kB for a prompt of 20 words 
 jailbreak template, at 0.16 and 0.8 ms of one core. Both grow linearly (presafe/prompts/near.py).
 """
 
+from collections.abc import Collection
 from dataclasses import replace
 from functools import partial
 
@@ -17,19 +18,27 @@ from presafe.prompts.gather import decontaminate, gather_sources, gather_suites
 from presafe.prompts.near import pairs_within, sketch
 from presafe.prompts.report import Report
 from presafe.prompts.split import split_clusters
+from presafe.reads import origins
 from presafe.records import Prompt, Split
-from presafe.stages import Rows, run_stage
+from presafe.stages import Part, Rows, run_stage
 
 SMALL_CLUSTER = 100
 """A cluster of up to so many prompts is never taken apart, however few prompts there are."""
 
 
-def run_prompts(config: Config, *, force: bool = False) -> None:
+WRITES = ("prompts.parquet", "quarantine", "contamination.json", "wrappers.json", "report.json")
+
+
+def run_prompts(config: Config, *, redo: Collection[str] = (), force: bool = False) -> None:
     """Run the stage; its output is one Parquet file of Prompt rows."""
-    settings = config.stage_settings("prompts")
-    run_stage(
-        config.run_directory, "prompts", settings, partial(_prompts, config.prompts, config.run.seed), force=force
-    )
+    run_stage(config.run_directory, "prompts", parts(config), redo=redo, force=force)
+
+
+def parts(config: Config) -> list[Part]:
+    """The stage in one part."""
+    settings = {"prompts": config.prompts.results(), "seed": config.run.seed}
+    body = partial(_prompts, config.prompts, config.run.seed)
+    return [Part("gather", settings, partial(origins, config), body, tuple(f"prompts/{name}" for name in WRITES))]
 
 
 def _prompts(settings: Prompts, seed: int, folder: str) -> Rows:

@@ -3,12 +3,12 @@
 The driver holds the texts of the classifier's training and validation rows alone; all others stream.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from presafe import storage
+from presafe import reads, storage
 from presafe.config import BuiltEncoder, Config, FreshEncoder
 from presafe.errors import user_error
 from presafe.figures import as_svg
@@ -16,24 +16,72 @@ from presafe.records import Prompt, Signal, TeacherAnswer
 from presafe.runtime import built, connect, demand, model_folder, preflight
 from presafe.signals import report
 from presafe.signals.baselines import Text, baseline_logits
-from presafe.signals.classifier import EncoderSpec, check_encoder, encoder_spec
+from presafe.signals.classifier import OWN_MODEL, EncoderSpec, check_encoder, encoder_spec
 from presafe.signals.labels import UNANSWERED, Verdict, verdicts
 from presafe.signals.loss import Labelled
 from presafe.signals.metrics import fit_temperature, probabilities
 from presafe.signals.parts import labelled, split_by_cluster, training_parts
 from presafe.signals.plots import reliability_figure
 from presafe.signals.render import markdown
-from presafe.signals.scoring import score_prompts
+from presafe.signals.scoring import Score, score_prompts
 from presafe.signals.sources import both_decisions, leave_one_source_out
-from presafe.signals.train import Trained, train_classifier
-from presafe.stages import Rows, run_stage
+from presafe.signals.train import train_classifier
+from presafe.stages import Part, Rows, run_stage
+
+INPUTS = ("prompts", "teacher")
+REPORTED = ("leave_one_source_out", "baselines")
+"""Settings of the report alone."""
 
 
-def run_signals(config: Config, *, force: bool = False) -> None:
+def run_signals(config: Config, *, redo: Collection[str] = (), force: bool = False) -> None:
     """Run the stage; its output is signals.parquet (Signal), classifier/, report.json, report.md, reliability.svg."""
-    settings = config.stage_settings("signals")
-    inputs = ("prompts", "teacher")
-    run_stage(config.run_directory, "signals", settings, partial(_signals, config), inputs=inputs, force=force)
+    run_stage(config.run_directory, "signals", parts(config), inputs=INPUTS, redo=redo, force=force)
+
+
+def parts(config: Config) -> list[Part]:
+    """Train the classifier, score the prompts for training, report on validation and suites."""
+    settings = config.signals.results()
+    reporting = {name: settings.pop(name) for name in REPORTED}
+    own = {"signals": settings, "seed": config.run.seed}
+    answers = partial(reads.rows, config, "teacher", "answers.parquet")
+
+    def trained_on() -> dict[str, str]:
+        return reads.training_prompts(config) | answers() | _encoder_content(config)
+
+    def scored() -> dict[str, str]:
+        return reads.training_prompts(config) | answers() | reads.files(config, "signals", "classifier")
+
+    def reported() -> dict[str, str]:
+        return (
+            scored()
+            | reads.suite_prompts(config)
+            | reads.files(config, "prompts", "wrappers.json")
+            | reads.rows(config, "teacher", "answers_cot_on.parquet")
+            | _encoder_content(config)
+        )
+
+    training = ("classifier", "training", "labelled.parquet", "stopping.parquet", "progress.json", "training.json")
+    scoring = ("scores", "temperature.json", "signals.parquet")
+    report_files = ("report.json", "report.md", "reliability.svg", "held_out.parquet", "suite_scores", "suites.parquet")
+    return [
+        Part("train", own, trained_on, partial(_train, config), _inside(training)),
+        Part("score", {"max_tokens": config.signals.max_tokens}, scored, partial(_score, config), _inside(scoring)),
+        Part("report", own | {"report": reporting}, reported, partial(_report, config), _inside(report_files)),
+    ]
+
+
+def _inside(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(f"signals/{name}" for name in names)
+
+
+def _encoder_content(config: Config) -> dict[str, str]:
+    """The encoder, where it is a folder or of the hub; the model to align, where weights or tokenizer are its."""
+    encoder = config.signals.encoder
+    if isinstance(encoder, BuiltEncoder):
+        return {}
+    if isinstance(encoder, str) and encoder != OWN_MODEL:
+        return reads.named_model(config, "encoder", encoder)
+    return reads.base_model(config)
 
 
 @dataclass(frozen=True)
@@ -49,31 +97,72 @@ class Inputs:
     def prompt_file(self) -> str:
         return storage.join(self.config.run_directory.folder("prompts"), "prompts.parquet")
 
+    @property
+    def classifier(self) -> str:
+        return storage.join(self.folder, "classifier")
+
+    @property
+    def scores(self) -> str:
+        """Score rows of the prompts for training."""
+        return storage.join(self.folder, "scores", "logits")
+
     def prompts(self) -> Iterator[Prompt]:
         return storage.stream_rows(self.prompt_file, Prompt)
 
 
-def _signals(config: Config, folder: str) -> Rows:
+def _inputs(config: Config, folder: str) -> Inputs:
     connect(config.cluster)
     preflight(demand("signals", config.signals.workers))
-    spec = chosen_encoder(config)
-    check_encoder(spec)
     answers = storage.join(config.run_directory.folder("teacher"), "answers.parquet")
-    decided = verdicts(storage.stream_rows(answers, TeacherAnswer))
-    inputs = Inputs(config, folder, spec, decided)
-    training, stopping = training_parts(inputs.prompts(), decided, config.signals)
+    return Inputs(config, folder, chosen_encoder(config), verdicts(storage.stream_rows(answers, TeacherAnswer)))
+
+
+def _train(config: Config, folder: str) -> Rows:
+    inputs = _inputs(config, folder)
+    check_encoder(inputs.spec)
+    training, stopping = training_parts(inputs.prompts(), inputs.verdicts, config.signals)
     _check_both_decisions(training)
     trained = train_classifier(training, stopping, folder, inputs.spec, config.signals, config.run.seed)
-    logits = score_prompts(
-        inputs.prompt_file, trained.folder, storage.join(folder, "scores"), inputs.spec, config.signals.workers
-    )
-    held_out = [row for row in _scored(inputs, logits, "validation") if row.verdict.decision != "unscored"]
-    fitting, reporting = split_by_cluster(held_out, 0.5)
+    figures = {
+        "rows": len(training),
+        "stopping_rows": len(stopping),
+        "stopping_losses": trained.losses,
+        "best_epoch": trained.best_epoch,
+    }
+    storage.write_json(storage.join(folder, "training.json"), figures)
+    return {"classifier_training": len(training)}
+
+
+def _score(config: Config, folder: str) -> Rows:
+    """Logits of the prompts for training, the temperature, and the signals."""
+    inputs = _inputs(config, folder)
+    texts = storage.join(folder, "scores", "texts.parquet")
+    storage.write_rows(texts, (Text(p.prompt_id, p.text) for p in inputs.prompts() if p.split != "evaluate"), Text)
+    logits = score_prompts(texts, inputs.classifier, inputs.scores, inputs.spec, config.signals.workers)
+    fitting, _ = split_by_cluster(_held_out(inputs, logits), 0.5)
     temperature = fit_temperature([row.logit for row in fitting], [row.verdict.refuse_share or 0.0 for row in fitting])
+    storage.write_json(storage.join(folder, "temperature.json"), temperature)
+    seen = {
+        row.prompt_id
+        for name in ("labelled.parquet", "stopping.parquet")
+        for row in storage.stream_rows(storage.join(folder, name), Labelled)
+    }
+    signals = storage.join(folder, "signals.parquet")
+    return {"signals": storage.write_rows(signals, _signal_rows(inputs, logits, temperature, seen), Signal)}
+
+
+def _report(config: Config, folder: str) -> Rows:
+    inputs = _inputs(config, folder)
+    logits = {row.prompt_id: row.logit for row in storage.stream_rows(inputs.scores, Score)}
+    logits |= _suite_logits(inputs)
+    held_out = _held_out(inputs, logits)
+    _, reporting = split_by_cluster(held_out, 0.5)
+    temperature = storage.read_json(storage.join(folder, "temperature.json"))
+    training, stopping = training_parts(inputs.prompts(), inputs.verdicts, config.signals)
     figures = {
         "encoder": _name(config.signals.encoder),
         "split": "the half of validation that has not fitted the temperature",
-        "training": _training(training, stopping, trained),
+        "training": storage.read_json(storage.join(folder, "training.json")),
         **report.quality(reporting, temperature),
         "suites": report.suites(_scored(inputs, logits, "evaluate")),
         "confusion": report.confusion(held_out),
@@ -87,10 +176,19 @@ def _signals(config: Config, folder: str) -> Rows:
     storage.write_text(storage.join(folder, "report.md"), markdown(figures))
     plot = reliability_figure([row.logit for row in reporting], [row.label for row in reporting], temperature)
     storage.write_text(storage.join(folder, "reliability.svg"), as_svg(plot))
-    seen = {row.prompt_id for row in (*training, *stopping)}
-    signals = storage.join(folder, "signals.parquet")
-    count = storage.write_rows(signals, _signal_rows(inputs, logits, temperature, seen), Signal)
-    return {"signals": count, "classifier_training": len(training), "validation": len(held_out)}
+    return {"validation": len(held_out)}
+
+
+def _held_out(inputs: Inputs, logits: dict[str, float]) -> list[report.Scored]:
+    """Scored prompts of the validation split that the teacher has decided."""
+    return [row for row in _scored(inputs, logits, "validation") if row.verdict.decision != "unscored"]
+
+
+def _suite_logits(inputs: Inputs) -> dict[str, float]:
+    texts = storage.join(inputs.folder, "suites.parquet")
+    storage.write_rows(texts, (Text(p.prompt_id, p.text) for p in inputs.prompts() if p.split == "evaluate"), Text)
+    output = storage.join(inputs.folder, "suite_scores")
+    return score_prompts(texts, inputs.classifier, output, inputs.spec, inputs.config.signals.workers)
 
 
 def chosen_encoder(config: Config) -> EncoderSpec:
@@ -128,15 +226,6 @@ def _scored(inputs: Inputs, logits: dict[str, float], split: str) -> list[report
         for prompt in inputs.prompts()
         if prompt.split == split
     ]
-
-
-def _training(training: Sequence[Labelled], stopping: Sequence[Labelled], trained: Trained) -> dict[str, Any]:
-    return {
-        "rows": len(training),
-        "stopping_rows": len(stopping),
-        "stopping_losses": trained.losses,
-        "best_epoch": trained.best_epoch,
-    }
 
 
 def _teacher(inputs: Inputs) -> dict[str, Any]:

@@ -57,17 +57,20 @@ def check_answers(answered: Answered, failures: Sequence[Failure], settings: Tea
     _check(answered.decisions["unscored"], failures, answered.total + len(failures), settings, "answers")
 
 
-def check_failures(failures: Sequence[Failure], total: int, settings: Teacher) -> None:
-    """Raise UserError where too many of `total` CoT-ON completions failed; one that is cut off is no failure."""
-    _check(0, failures, total, settings, "CoT-ON completions")
+def check_failures(failures: Sequence[Failure], total: int, settings: Teacher, what: str) -> None:
+    """Raise UserError where too many of `total` completions failed; one that is cut off is no failure."""
+    _check(0, failures, total, settings, what)
 
 
 def _check(unscored: int, failures: Sequence[Failure], total: int, settings: Teacher, what: str) -> None:
     if len(failures) + unscored <= settings.max_unscored_share * total:
         return
-    cure = "raise max_new_tokens, since a cut-off answer is unscored, or see what the judge could not read"
-    if failures:
-        cure = "mend that and run the same command again: it tries the failed ones again"
+    cure = "mend that and run the same command again: it tries the failed ones again"
+    if unscored:
+        cure = (
+            "raise max_new_tokens, since a cut-off answer is unscored, see what the judge could not read, or raise "
+            "the ceiling: the answers are kept"
+        )
     first = f" (first: {failures[0].reason})" if failures else ""
     raise user_error(
         found=f"{len(failures)} failed{first} and {unscored} unscored of {total} {what} in stage 'teacher'",

@@ -1,38 +1,82 @@
 """Stage `teacher` (paper, Fig. 3, step 1): answers with their decisions, and the model's own CoT-ON traces."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import partial
 from typing import Literal
 
-from presafe import storage
+from presafe import reads, storage
 from presafe.config import Config, PrefixSettings
 from presafe.engines.exported import check_model
-from presafe.engines.job import Job, read_generations, run_generation
+from presafe.engines.job import GENERATIONS, Job, read_generations, run_generation
 from presafe.engines.start import ModelSpec, check_engine
 from presafe.judges.agreement import JudgeReport
 from presafe.judges.answers import JudgedAnswer, check_judges, judge_answers
 from presafe.judges.prefixes import prefix_judge
 from presafe.records import TeacherAnswer, Trace
 from presafe.runtime import connect, demand, model_folder, preflight, resolved
-from presafe.stages import Rows, run_stage
+from presafe.stages import Part, Rows, run_stage
 from presafe.teacher.ceilings import Answered, Failure, check_answers, check_failures
 from presafe.teacher.tasks import answer_tasks, cot_on_tasks, needs_cot_on, training_prompts
 from presafe.teacher.traces import REASONS, kept_traces
 
+INPUTS = ("prompts",)
 
-def run_teacher(config: Config, *, force: bool = False) -> None:
+
+def run_teacher(config: Config, *, redo: Collection[str] = (), force: bool = False) -> None:
     """Run the stage.
 
     Its output is answers.parquet and answers_cot_on.parquet (TeacherAnswer), traces.parquet (Trace), quarantine/
     and judges.json, which says how far the judges agree.
     """
-    settings = config.stage_settings("teacher")
-    body = partial(_teacher, config)
-    run_stage(config.run_directory, "teacher", settings, body, inputs=("prompts",), force=force)
+    run_stage(config.run_directory, "teacher", parts(config), inputs=INPUTS, redo=redo, force=force)
 
 
-def _teacher(config: Config, folder: str) -> Rows:
+def parts(config: Config) -> list[Part]:
+    """Generate all completions, judge them, select the traces to learn from."""
+    settings = config.teacher.results()
+    judging = {name: settings.pop(name) for name in ("judges", "filtered_prompts")}
+    generating = settings | {"decided_by": judging["judges"][0]} if config.teacher.decision_only else settings
+    common = {"seed": config.run.seed}
+    model = {"model": config.model.results()}
+    return [
+        Part(
+            "generate",
+            {"teacher": generating, **model, **common},
+            lambda: (
+                reads.training_prompts(config)
+                | reads.base_model(config)
+                | reads.named_model(config, "teacher", config.teacher.model)
+            ),
+            partial(_generate_all, config),
+            ("teacher/answers", "teacher/cot_on", "teacher/quarantine"),
+        ),
+        Part(
+            "judge",
+            {"teacher": judging, **common},
+            lambda: (
+                reads.rows(config, "teacher", f"answers/{GENERATIONS}", f"cot_on/{GENERATIONS}")
+                | reads.training_prompts(config)
+                | reads.judges(config, config.teacher.judges, config.teacher.human_labels)
+            ),
+            partial(_judge, config),
+            ("teacher/judged", "teacher/answers.parquet", "teacher/answers_cot_on.parquet", "teacher/judges.json"),
+        ),
+        Part(
+            "select",
+            {"teacher": judging, **common},
+            lambda: (
+                reads.rows(config, "teacher", f"cot_on/{GENERATIONS}")
+                | reads.training_prompts(config)
+                | reads.judges(config, config.teacher.judges, None)
+            ),
+            partial(_select, config),
+            ("teacher/traces.parquet",),
+        ),
+    ]
+
+
+def _generate_all(config: Config, folder: str) -> Rows:
     connect(config.cluster)
     preflight(demand("teacher", config.teacher.workers))
     own = model_folder(config)
@@ -42,18 +86,49 @@ def _teacher(config: Config, folder: str) -> Rows:
     if needs_cot_on(config.teacher):
         check_engine(config.teacher.trace_engine, own)
     check_judges(config.teacher.judges)
-    report = JudgeReport(config.teacher.judges, config.teacher.human_labels)
-    job = _generate(config, folder, "answers", teacher)
-    failures = _failures(job)
-    _write_failures(folder, failures)
-    rows = _write_answers(config, folder, job, report, failures)
+    JudgeReport(config.teacher.judges, config.teacher.human_labels)  # the labels are read before hours of generation
+    jobs = {"answers": _generate(config, folder, "answers", teacher)}
     if needs_cot_on(config.teacher):
-        job = _generate(config, folder, "cot_on", own)
-        failed = _failures(job)
-        _write_failures(folder, failures + failed)
-        rows |= _write_cot_on(config, folder, job, failed)
-        failures += failed
-    return rows | {"quarantined": len(failures)}
+        jobs["CoT-ON completions"] = _generate(config, folder, "cot_on", own)
+    failures = {what: _failures(job) for what, job in jobs.items()}
+    every = [failure for failed in failures.values() for failure in failed]
+    _write_failures(folder, every)
+    for what, job in jobs.items():
+        check_failures(failures[what], storage.count_rows(job), config.teacher, what)
+    return {"quarantined": len(every)}
+
+
+def _judge(config: Config, folder: str) -> Rows:
+    """The decisions on all answers, and those that the model takes on the validation split with CoT on."""
+    connect(config.cluster)
+    check_judges(config.teacher.judges)
+    rows = _write_answers(config, folder)
+    if needs_cot_on(config.teacher):
+        validation = {p.prompt_id for p in training_prompts(config) if p.split == "validation"}
+        judged = (one for one in _judged(config, folder, "cot_on") if one.generation.prompt_id in validation)
+        decisions = storage.join(folder, "answers_cot_on.parquet")
+        rows["cot_on_decisions"] = storage.write_rows(decisions, map(_answer, judged), TeacherAnswer)
+    return rows
+
+
+def _select(config: Config, folder: str) -> Rows:
+    """Traces of the align split."""
+    if not needs_cot_on(config.teacher):
+        return {}
+    connect(config.cluster)
+    dropped = Counter[str]()
+    wanted = {p.prompt_id: p.reference for p in training_prompts(config) if p.split == "align"}
+    judged = (one for one in _judged(config, folder, "cot_on") if one.generation.prompt_id in wanted)
+    references = {i: reference for i, reference in wanted.items() if reference}
+    kept = kept_traces(judged, references, dropped)
+    traces = storage.write_rows(storage.join(folder, "traces.parquet"), kept, Trace)
+    return {"traces": traces, **{f"traces_{reason}": dropped[reason] for reason in REASONS}}
+
+
+def _judged(config: Config, folder: str, job: Literal["answers", "cot_on"]) -> Iterator[JudgedAnswer]:
+    settings = config.teacher
+    generations, own = storage.join(folder, job, GENERATIONS), storage.join(folder, "judged", job)
+    return judge_answers(generations, settings.judges, own, config.run.seed, settings.filtered_prompts)
 
 
 def _failures(job: str) -> list[Failure]:
@@ -96,13 +171,12 @@ def _generate(config: Config, folder: str, part: Literal["answers", "cot_on"], m
     return run_generation(tasks, storage.join(folder, part), job, f"teacher {part}")
 
 
-def _write_answers(config: Config, folder: str, job: str, report: JudgeReport, failures: list[Failure]) -> Rows:
+def _write_answers(config: Config, folder: str) -> Rows:
     settings, counts = config.teacher, Answered()
-    own = storage.join(folder, "answers")
-    judged = judge_answers(job, settings.judges, own, config.run.seed, settings.filtered_prompts)
+    report = JudgeReport(settings.judges, settings.human_labels)
 
     def answers() -> Iterator[TeacherAnswer]:
-        for one in judged:
+        for one in _judged(config, folder, "answers"):
             counts.add(one)
             if one.judged:
                 report.add(one)
@@ -110,7 +184,7 @@ def _write_answers(config: Config, folder: str, job: str, report: JudgeReport, f
 
     total = storage.write_rows(storage.join(folder, "answers.parquet"), answers(), TeacherAnswer)
     storage.write_json(storage.join(folder, "judges.json"), report.as_json())
-    check_answers(counts, failures, settings)
+    check_answers(counts, _failures(storage.join(folder, "answers", GENERATIONS)), settings)
     return {
         "answers": total,
         "refusals": counts.decisions["refuse"],
@@ -119,29 +193,6 @@ def _write_answers(config: Config, folder: str, job: str, report: JudgeReport, f
         "thinking": counts.thinking,
         "answer_tokens": counts.tokens,
     }
-
-
-def _write_cot_on(config: Config, folder: str, job: str, failures: list[Failure]) -> Rows:
-    """Traces of the align split, and decisions that the model takes on the validation split with CoT on."""
-    dropped, decisions = Counter[str](), list[TeacherAnswer]()
-    references = {p.prompt_id: p.reference for p in training_prompts(config) if p.split == "align" and p.reference}
-    validation = {p.prompt_id for p in training_prompts(config) if p.split == "validation"}
-    own, settings = storage.join(folder, "cot_on"), config.teacher
-    judged = judge_answers(job, settings.judges, own, config.run.seed, settings.filtered_prompts)
-
-    def traced() -> Iterator[JudgedAnswer]:
-        for one in judged:
-            if one.generation.prompt_id in validation:
-                decisions.append(_answer(one))
-            else:
-                yield one
-
-    kept = kept_traces(traced(), references, dropped)
-    traces = storage.write_rows(storage.join(folder, "traces.parquet"), kept, Trace)
-    storage.write_rows(storage.join(folder, "answers_cot_on.parquet"), decisions, TeacherAnswer)
-    check_failures(failures, len(failures) + traces + dropped.total() + len(decisions), settings)
-    counts = {f"traces_{reason}": dropped[reason] for reason in REASONS}
-    return {"traces": traces, **counts, "cot_on_decisions": len(decisions)}
 
 
 def _answer(one: JudgedAnswer) -> TeacherAnswer:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from presafe import storage
 from presafe.errors import user_error
+from presafe.stages import RunDirectory
 
 Row = dict[str, float]
 State = Literal["starting", "running", "silent", "done"]
@@ -38,13 +39,17 @@ class Status:
 
 def begun(root: str) -> bool:
     """Whether stage `align` has begun in `root`."""
-    return storage.exists(storage.join(root, "align", "started.json"))
+    return storage.exists(_train_file(root))
+
+
+def _train_file(root: str) -> str:
+    return RunDirectory(root).part_file("align", "train")
 
 
 def read_status(root: str, now: float) -> Status:
     """The status of the run in `root`, STORAGE/NAME. Raises UserError where stage `align` has not begun there."""
     folder = storage.join(root, "align")
-    started = _json(folder, "started.json")
+    started = RunDirectory(root).part("align", "train")
     if started is None:
         raise user_error(
             found=f"no alignment in {root}: it has not started, or this is no run directory",

@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
+from finished_stage import finish
 from ray.cluster_utils import Cluster
 
 from holding_server import HoldingServer
@@ -24,7 +25,6 @@ from presafe.config import load_config
 from presafe.private_cluster import use_new_token
 from presafe.records import Prompt, TeacherAnswer
 from presafe.runtime import LOCAL_ENV
-from presafe.stages import run_stage
 from run_directory import save_model
 
 ROWS, BLOCK, ACTORS = 2000, 25, 4
@@ -65,7 +65,7 @@ def write_run(root: Path, address: str, url: str) -> Path:
     path.write_text(yaml.safe_dump(settings))
     rows = [Prompt(f"p{k}", f"add {k}", "benign", "s", None, None, "classifier", f"p{k}", None) for k in range(ROWS)]
     run = load_config(str(path), []).run_directory
-    run_stage(run, "prompts", {}, lambda folder: {"n": storage.write_rows(f"{folder}/prompts.parquet", rows, Prompt)})
+    finish(run, "prompts", lambda folder: {"n": storage.write_rows(f"{folder}/prompts.parquet", rows, Prompt)})
     return path
 
 

@@ -51,9 +51,7 @@ def test_the_exported_head_and_adapter_give_the_calibrated_threshold(finished):
 
 def test_the_export_is_complete_and_its_weights_were_trained(finished):
     folder = Path(finished.run_directory.folder("model"))
-    assert {"adapter", "merged", "safety_head.safetensors", "presafe.json", "manifest.json"} <= set(
-        storage.names(str(folder))
-    )
+    assert {"adapter", "merged", "safety_head.safetensors", "presafe.json"} <= set(storage.names(str(folder)))
     card = json.loads((folder / "presafe.json").read_text())
     assert card["think_format"]["empty_block"] == "<think>\n\n</think>\n\n"
     assert card["metrics"]["step"] == 6
@@ -76,6 +74,25 @@ def test_a_finished_stage_is_skipped_and_another_config_refused(finished):
     changed = config(Path(finished.run.storage), **{**SETTINGS, "steps": 7})
     with pytest.raises(UserError, match=r"align\.steps is 6 there and 7 here"):
         run_align(changed)
+
+
+def test_an_export_option_costs_no_training(finished):
+    """Behind the tests of `finished`, whose export it replaces."""
+    run, root = Path(finished.run_directory.root), Path(finished.run.storage)
+    kept = ("align/metrics.jsonl", "model/adapter/adapter_model.safetensors", "model/safety_head.safetensors")
+    before = {name: (run / name).read_bytes() for name in kept}
+    changed = config(root, **{**SETTINGS, "merge": False})
+    with pytest.raises(UserError, match=r"align\.export .*align\.merge is True there and False here"):
+        run_align(changed)
+    assert (run / "model/merged").exists()
+    run_align(changed, redo=["export"])
+    assert {name: (run / name).read_bytes() for name in kept} == before
+    assert not (run / "model/merged").exists()
+    assert (run / "model/merged-gate").exists()
+    others = config(root, **{**SETTINGS, "merge": True, "zero_stage": 2})
+    with pytest.raises(UserError, match=r"checkpoints of align\.zero_stage=3 and offload=none"):
+        run_align(others, redo=["export"])
+    assert (run / "model/merged-gate").exists(), "what cannot be made anew is kept"
 
 
 @pytest.mark.usefixtures("local_ray")

@@ -78,7 +78,7 @@ def test_a_run_directory_of_another_config(capsys, root):
     before = (root / "runs/run/prompts/manifest.json").read_bytes()
     message = error(capsys, root, "prompts", "run.seed=1")
     assert "settings.seed is 0 there and 1 here" in message
-    assert "--force" in message
+    assert "--redo" in message
     assert (root / "runs/run/prompts/manifest.json").read_bytes() == before
 
 

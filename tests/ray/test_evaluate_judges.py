@@ -4,13 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
+from finished_stage import finish
 
 from presafe import storage
 from presafe.config import Config
 from presafe.errors import UserError
 from presafe.evaluate import run_evaluate
 from presafe.records import EvalRecord, Prompt
-from presafe.stages import run_stage
 from tiny_reasoner import BENIGN, ENDLESS, HARMFUL, TAGGED, export_tiny_reasoner
 
 SUITES = {"plain": ("harmful", [HARMFUL]), "lookalikes": ("benign", [BENIGN, TAGGED, ENDLESS])}
@@ -31,8 +31,8 @@ def root(tmp_path_factory) -> Path:
         return {"prompts": storage.write_rows(f"{folder}/prompts.parquet", prompts, Prompt)}
 
     run = config(root, {}).run_directory
-    run_stage(run, "prompts", {}, write)
-    run_stage(run, "align", {}, lambda _: {})
+    finish(run, "prompts", write)
+    finish(run, "align", lambda _: {})
     (root / "labels.jsonl").write_text(
         json.dumps({"query": HARMFUL, "decision": "refuse"})
         + "\n"

@@ -91,7 +91,7 @@ def test_the_page_leads_from_a_model_to_its_teacher(folder, capsys):
     assert "configured: weights" in told
     assert "# what the run asks of the cluster" in told
     for stage in STAGES:
-        assert load_config("first.yaml", []).stage_settings(stage)
+        assert load_config("first.yaml", []).results()[stage]
     manifest = storage.read_json(str(folder / "runs" / "first" / "teacher" / "manifest.json"))["rows"]
     assert manifest["refusals"] == 36  # of 40, four are in the suite
     assert manifest["traces"] > 0

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from finished_stage import finish
 from transformers import AutoModelForSequenceClassification
 
 from presafe import storage
@@ -17,7 +18,6 @@ from presafe.signals.baselines import FROZEN, TFIDF
 from presafe.signals.classifier import EncoderSpec, classifier_tokenizer, logits
 from presafe.signals.loss import Labelled
 from presafe.signals.train import train_classifier
-from presafe.stages import run_stage
 from run_directory import save_model
 
 SPLITS = ["classifier"] * 121 + ["validation"] * 40 + ["align"] * 39 + ["evaluate"] * 20
@@ -74,7 +74,7 @@ def finish_earlier_stages(settings: Config, *, one_sided: bool = False) -> None:
                 storage.write_rows(f"{folder}/{name}.parquet", rows, record)
             return {}
 
-        run_stage(settings.run_directory, stage, {}, write)
+        finish(settings.run_directory, stage, write)
     templates = [{"template_id": "held", "held_out": True}, {"template_id": "known", "held_out": False}]
     storage.write_json(f"{settings.run_directory.folder('prompts')}/wrappers.json", templates)
 

@@ -3,13 +3,13 @@
 from pathlib import Path
 
 import pytest
+from finished_stage import finish
 from scripted_process import Endpoint, started
 
 from presafe import storage
 from presafe.config import Config
 from presafe.errors import UserError
 from presafe.records import Prompt, TeacherAnswer
-from presafe.stages import run_stage
 from presafe.teacher import run_teacher
 from run_directory import save_model
 from scripted_endpoint import REFUSAL
@@ -38,7 +38,7 @@ def config(root: Path, endpoint: Endpoint) -> Config:
     texts = GOOD + FAILING + FILTERED
     rows = [Prompt(f"p{k}", text, "harmful", "s", None, None, "align", f"p{k}", None) for k, text in enumerate(texts)]
     write = lambda folder: {"n": storage.write_rows(f"{folder}/prompts.parquet", rows, Prompt)}  # noqa: E731
-    run_stage(settings.run_directory, "prompts", {}, write)
+    finish(settings.run_directory, "prompts", write)
     return settings
 
 
@@ -50,7 +50,7 @@ def test_failed_rows_fail_the_stage_and_a_rerun_asks_for_them_alone(tmp_path):
         folder = settings.run_directory.folder("teacher")
         with pytest.raises(UserError, match=r"3 failed \(first: BadRequestError: this is 400\) .* of 9 answers"):
             run_teacher(settings)
-        assert len(storage.read_rows(f"{folder}/answers.parquet", TeacherAnswer)) == 6
+        assert storage.count_rows(f"{folder}/answers/generations") == 9
         assert storage.read_table(f"{folder}/quarantine").num_rows == 3
         run_teacher(settings)
         asked = [request["body"]["messages"][0]["content"] for request in endpoint.requests()]

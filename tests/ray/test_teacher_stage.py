@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pytest
+from finished_stage import finish
 
 from presafe import storage
 from presafe.config import Config
 from presafe.records import Prompt, TeacherAnswer, Trace
-from presafe.stages import run_stage
 from presafe.teacher import run_teacher
 from tiny_reasoner import ANSWER, BENIGN, HARMFUL, REASONING, REFUSAL, export_tiny_reasoner
 
@@ -42,7 +42,7 @@ def folder(tmp_path_factory, local_ray) -> str:  # noqa: ARG001
         }
     )
     run = settings.run_directory
-    run_stage(run, "prompts", {}, lambda out: {"n": storage.write_rows(f"{out}/prompts.parquet", PROMPTS, Prompt)})
+    finish(run, "prompts", lambda out: {"n": storage.write_rows(f"{out}/prompts.parquet", PROMPTS, Prompt)})
     run_teacher(settings)
     return run.folder("teacher")
 

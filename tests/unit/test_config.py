@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from presafe.config import Config, load_config
+from presafe.config import Config, Settings, load_config
 from presafe.config.reference import descriptions
+from presafe.config.settings import shapes_result
+from presafe.config.whole import sections_of
 from presafe.errors import UserError
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -50,10 +52,57 @@ def test_a_missing_or_broken_file_is_named(tmp_path):
         load_config(str(tmp_path / "broken.yaml"), [])
 
 
-def test_where_a_stage_runs_is_not_part_of_its_settings():
-    few, many = load_config(DEMO, []), load_config(DEMO, ["teacher.workers.num_workers=9"])
-    assert few.stage_settings("teacher") == many.stage_settings("teacher")
-    assert few.stage_settings("teacher") != load_config(DEMO, ["run.seed=1"]).stage_settings("teacher")
+def test_these_fields_say_how_it_runs_and_all_others_shape_the_result():
+    found = {}
+    for part in settings_of_a_run(Config):
+        names = [name for name, field in part.model_fields.items() if not shapes_result(field)]
+        if names:
+            found[part.__name__] = names
+    assert found == {
+        "Config": ["cluster", "serve"],
+        "Run": ["name", "storage", "tracker"],
+        "Model": ["path"],
+        "Prompts": ["max_quarantined_share", "max_contaminated_share"],
+        "Source": ["path", "revision"],
+        "Suite": ["path", "revision"],
+        "Wrapper": ["path", "revision"],
+        "Teacher": ["workers", "model", "rows_per_block", "human_labels", "max_unscored_share", "max_thinking_share"],
+        "TransformersSettings": ["batch_size"],
+        "VllmSettings": ["max_num_seqs", "tensor_parallel_size", "gpu_memory_utilization"],
+        "HttpSettings": ["api_key_env", "concurrency", "requests_per_minute", "max_retries", "timeout_s"],
+        "ClassifierSettings": ["model", "batch_size", "workers", "rows_per_block"],
+        "LlmSettings": ["model", "workers", "rows_per_block"],
+        "Signals": ["workers"],
+        "Align": [
+            "workers",
+            "zero_stage",
+            "offload",
+            "gradient_checkpointing",
+            "kernels",
+            "checkpoint_every",
+            "probe_every",
+            "probe_prompts",
+        ],
+        "Evaluate": ["workers", "rows_per_block", "human_labels"],
+    }
+
+
+def settings_of_a_run(kind: type[Settings]) -> list[type[Settings]]:
+    """The sections below `kind` that shape a result or are in one that does, itself first."""
+    found = [kind]
+    for field in kind.model_fields.values():
+        for part in sections_of(field.annotation) if shapes_result(field) else []:
+            found += [one for one in settings_of_a_run(part) if one not in found]
+    return found
+
+
+def test_how_it_runs_is_in_no_key():
+    few, many = (
+        load_config(DEMO, []),
+        load_config(DEMO, ["teacher.workers.num_workers=9", "teacher.engine.batch_size=1"]),
+    )
+    assert few.results() == many.results()
+    assert few.results() != load_config(DEMO, ["run.seed=1"]).results()
 
 
 def test_every_field_has_a_description():

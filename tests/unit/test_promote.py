@@ -73,13 +73,16 @@ def test_a_run_without_a_report_is_the_users_error(tmp_path, capsys):
     assert "no finished stage 'evaluate'" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("spoil", ["manifest", "threshold"])
+@pytest.mark.parametrize("spoil", ["weights", "threshold"])
 def test_a_report_of_another_model_is_refused(tmp_path, spoil):
     run = RunDirectory(write_run(tmp_path, export(tmp_path)))
     assert read_report(run)
-    name, change = {"manifest": ("manifest", {"output_hash": "x"}), "threshold": ("presafe", {"threshold": 0.4})}[spoil]
-    file = Path(run.folder("model")) / f"{name}.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
+    model = Path(run.folder("model"))
+    if spoil == "weights":
+        (model / "safety_head.safetensors").write_bytes(b"trained again")
+    else:
+        card = json.loads((model / "presafe.json").read_text())
+        (model / "presafe.json").write_text(json.dumps({**card, "threshold": 0.4}))
     with pytest.raises(UserError, match="a report of another model"):
         read_report(run)
 

@@ -35,7 +35,7 @@ def lines(folder: Path) -> list[dict]:
 def write_run(root: str, rows: list[dict], steps: int = 40, checkpoints: tuple[int, ...] = (), age: float = 1) -> None:
     """A run as stage `align` leaves it, whose last step was `age` seconds ago."""
     folder = f"{root}/align"
-    storage.write_json(f"{folder}/started.json", {"settings": {"align": {"steps": steps, "max_grad_norm": 1.0}}})
+    storage.write_json(f"{folder}/parts/train.json", {"settings": {"align": {"steps": steps, "max_grad_norm": 1.0}}})
     for step in checkpoints:
         storage.write_text(f"{folder}/checkpoints/step-{step:06d}/state.json", "{}")
     if rows:

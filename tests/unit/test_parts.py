@@ -1,0 +1,254 @@
+"""What runs again after a change: exactly the parts that it reaches, on a run whose files are written by hand."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import yaml
+
+from presafe import storage
+from presafe.cli import main
+from presafe.config import STAGES, Config, load_config
+from presafe.engines.card import Card, write_card
+from presafe.engines.job import Generation
+from presafe.errors import UserError
+from presafe.records import EvalRecord, Example, Prompt, Signal, TeacherAnswer, Trace
+from presafe.stages import Part, run_stage
+from presafe.standing import check_stale, keep, standing
+
+CARD = {"base_model": "b", "dtype": "float32", "think_format": {}, "max_over_refusal": 0.01, "refusal": "no"}
+SETTINGS = {
+    "run": {"name": "run"},
+    "model": {"path": "base", "dtype": "float32"},
+    "prompts": {
+        "sources": [{"name": "mine", "path": "prompts.jsonl", "kind": "harmful"}],
+        "suites": [{"name": "plain", "path": "suite.jsonl", "kind": "harmful"}],
+    },
+    "teacher": {
+        "answer": {"max_new_tokens": 9},
+        "judges": [
+            {"kind": "prefixes"},
+            {"kind": "classifier", "model": "guard", "refuse_labels": ["r"], "comply_labels": ["c"]},
+        ],
+    },
+    "signals": {"encoder": {"hidden_size": 8}},
+    "evaluate": {"decoding": {"max_new_tokens": 9}},
+}
+
+NO = "judges=[{kind: prefixes, refusal_prefixes: ['no']}]"
+JUDGED = {"teacher.judge", "teacher.select"}
+MODEL = {"teacher.generate", "signals.train", "signals.report", "align.examples", "align.train", "align.export"}
+
+CHANGES: dict[str, tuple[list[str] | Callable[[Path], object], set[str]]] = {
+    "other workers": (["teacher.workers.num_workers=8", "align.workers.num_workers=8"], set()),
+    "a smaller batch of an engine": (["teacher.engine.batch_size=1", "evaluate.engine.batch_size=1"], set()),
+    "a smaller block": (["teacher.rows_per_block=1", "evaluate.rows_per_block=2"], set()),
+    "another ZeRO stage": (["align.zero_stage=2", "align.gradient_checkpointing=false"], set()),
+    "a raised ceiling": (["teacher.max_unscored_share=0.9", "prompts.max_quarantined_share=0.5"], set()),
+    "another tracker": (["run.tracker=tensorboard"], set()),
+    "another port": (["serve.port=1234"], set()),
+    "the same files at another place": (lambda root: moved(root), set()),
+    "the model at another place": (["model.path=copy"], set()),
+    "an edited file": (lambda root: edit(root / "prompts.jsonl"), {"prompts.gather"}),
+    "an edited suite": (lambda root: edit(root / "suite.jsonl"), {"prompts.gather"}),
+    "another seed": (["run.seed=1"], None),
+    "another decoding of the teacher": (["teacher.answer.temperature=0"], {"teacher.generate"}),
+    "another first judge": ([f"teacher.{NO}"], JUDGED),
+    "another version of a judge's model": (lambda root: edit(root / "guard" / "w"), JUDGED),
+    "human labels": (["teacher.human_labels=labels.jsonl"], {"teacher.judge"}),
+    "another encoder": (["signals.encoder.hidden_size=16"], {"signals.train", "signals.report"}),
+    "no baselines": (["signals.baselines=false"], {"signals.report"}),
+    "fewer demonstrations": (["align.max_think_examples=3"], {"align.examples"}),
+    "a smaller micro-batch": (["align.micro_batch_tokens=64"], {"align.examples"}),
+    "another learning rate": (["align.learning_rate=0.5"], {"align.train"}),
+    "merged weights": (["align.merge=true"], {"align.export"}),
+    "the head as a row": (["align.merge_gate=true"], {"align.export"}),
+    "another limit of over-refusal": (["gate.max_over_refusal=0.05"], {"align.export"}),
+    "another refusal of the gate": (["gate.refusal=Never."], {"align.export", "evaluate.grade"}),
+    "another decoding of the evaluation": (["evaluate.decoding.top_p=0.5"], {"evaluate.generate"}),
+    "another judge of the evaluation": ([f"evaluate.{NO}"], {"evaluate.grade"}),
+    "another ceiling of the report": (["evaluate.max_unscored_share=0.5"], {"evaluate.report"}),
+    "another model": (lambda root: edit(root / "base" / "model.safetensors"), MODEL | {"evaluate.generate"}),
+    "rows in another order": (lambda root: reordered(root), set()),
+    "another prompt of a suite": (
+        lambda root: add_prompt(root, "evaluate"),
+        {"signals.report", "evaluate.generate", "evaluate.grade"},
+    ),
+    "another prompt for training": (
+        lambda root: add_prompt(root, "align"),
+        JUDGED | {"teacher.generate", "signals.train", "signals.score", "signals.report", "align.examples"},
+    ),
+    "a model trained anew": (lambda root: edit(root / "runs/run/model/adapter/w"), {"evaluate.generate"}),
+    "merged weights beside the same": (lambda root: edit(root / "runs/run/model/merged/w"), set()),
+    "another threshold": (lambda root: export(root / "runs/run/model", 0.25), {"evaluate.grade", "evaluate.report"}),
+}
+"""Overrides, or what is done to files; and which parts are stale then. None stands for all."""
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("base/model.safetensors", "guard/w"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text(name)
+    (tmp_path / "copy").mkdir()
+    (tmp_path / "copy" / "model.safetensors").write_text("base/model.safetensors")
+    for name in ("prompts.jsonl", "suite.jsonl", "labels.jsonl"):
+        (tmp_path / name).write_text('{"text": "add two"}\n')
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(SETTINGS))
+    finish_all(load([]))
+    return tmp_path
+
+
+def load(overrides) -> Config:
+    return load_config("config.yaml", overrides)
+
+
+def finish_all(config: Config) -> set[str]:
+    """Run the parts that are not done, each with a function that writes its files; returns which ran."""
+    ran: set[str] = set()
+    for stage in STAGES:
+        parts = import_module(f"presafe.{stage}.stage").parts(config)
+        written = [replace(part, run=writer(stage, part, ran)) for part in parts]
+        run_stage(config.run_directory, stage, written, redo=[part.name for part in parts])
+    return ran
+
+
+def writer(stage: str, part: Part, ran: set[str]):
+    name = f"{stage}.{part.name}"
+
+    def write(folder: str) -> dict[str, int]:
+        ran.add(name)
+        for file, rows in FILES.get(name, {}).items():
+            storage.write_rows(f"{folder}/{file}", rows, type(rows[0]))
+        if name == "signals.train":
+            storage.write_text(f"{folder}/classifier/w", "classifier")
+        if name == "align.train":
+            storage.write_text(f"{folder}/metrics.jsonl", "{}")
+        if name == "align.export":
+            storage.write_text(f"{folder}/../model/adapter/w", "adapter")
+            export(Path(folder).parent / "model", 0.5)
+        return {}
+
+    return write
+
+
+PROMPTS = [Prompt(f"p{k}", f"t{k}", "harmful", "mine", None, None, "align", f"p{k}", None) for k in range(3)]
+PROMPTS += [replace(PROMPTS[0], prompt_id="e", split="evaluate")]
+GENERATED = [Generation("p0-off-0", "p0", "t0", "off", 0, "", "no", "stop", 1, None, None)]
+RECORD = EvalRecord("plain", "e", "none", "base", "on", "off", 0, "", "", "no", True, 0.5, "refuse", "j", 1, False)
+FILES = {
+    "prompts.gather": {"prompts.parquet": PROMPTS},
+    "teacher.generate": {"answers/generations/0.parquet": GENERATED, "cot_on/generations/0.parquet": GENERATED},
+    "teacher.judge": {
+        "answers.parquet": [TeacherAnswer("p0", 0, "no", "stop", 1, "refuse", "j")],
+        "answers_cot_on.parquet": [TeacherAnswer("p1", 0, "yes", "stop", 1, "comply", "j")],
+    },
+    "teacher.select": {"traces.parquet": [Trace("p0", "thought", "answer", "stop", 2)]},
+    "signals.score": {
+        "signals.parquet": [Signal("p0", 0.5, "refuse", 1.0, False)],
+        "scores/logits/0.parquet": [Signal("p0", 0.5, "refuse", 1.0, False)],
+    },
+    "align.examples": {
+        "examples.parquet": [Example("p0", [1], [2], "refuse", 0.5)],
+        "validation.parquet": [Example("p1", [1], [], "think", 0.5)],
+    },
+    "evaluate.generate": {
+        "base/generations/0.parquet": GENERATED,
+        "aligned/generations/0.parquet": GENERATED,
+    },
+    "evaluate.grade": {"records.parquet": [RECORD]},
+}
+
+
+def export(folder: Path, threshold: float) -> None:
+    write_card(str(folder), Card(**CARD, threshold=threshold, config_hash="h", metrics={}))
+
+
+def edit(path: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"{path.read_text() if path.exists() else ''} and more\n")
+
+
+def moved(root: Path) -> None:
+    (root / "prompts.jsonl").rename(root / "elsewhere.jsonl")
+    settings = yaml.safe_load((root / "config.yaml").read_text())
+    settings["prompts"]["sources"][0]["path"] = "elsewhere.jsonl"
+    (root / "config.yaml").write_text(yaml.safe_dump(settings))
+
+
+def reordered(root: Path) -> None:
+    """As if the prompts had been made anew, in another order."""
+    path = str(root / "runs/run/prompts/prompts.parquet")
+    storage.write_rows(path, storage.read_rows(path, Prompt)[::-1], Prompt)
+
+
+def add_prompt(root: Path, split: str) -> None:
+    path = str(root / "runs/run/prompts/prompts.parquet")
+    storage.write_rows(
+        path, [*storage.read_rows(path, Prompt), replace(PROMPTS[0], prompt_id="x", split=split)], Prompt
+    )
+
+
+def stale(config: Config) -> set[str]:
+    found = standing(config)
+    assert all(one.state in ("done", "stale") for one in found)
+    return {one.name for one in found if one.state == "stale"}
+
+
+@pytest.mark.usefixtures("root")
+def test_a_run_that_is_done_stays_done():
+    assert finish_all(load([])) == set()
+    assert stale(load([])) == set()
+
+
+@pytest.mark.parametrize(("change", "expected"), CHANGES.values(), ids=CHANGES)
+def test_these_parts_run_again_and_no_others(root, change, expected):
+    if callable(change):
+        change(root)
+    config = load([] if callable(change) else change)
+    every = {found.name for found in standing(config)}
+    if expected is None:
+        expected = stale(config)
+        assert every - expected <= {"teacher.select", "signals.score", "align.export", "evaluate.report"}
+    assert stale(config) == expected
+    assert finish_all(config) == expected, "the same rows come out again, so that nothing follows"
+    assert finish_all(config) == set()
+
+
+@pytest.mark.usefixtures("root")
+def test_what_would_be_made_anew_is_told_before_anything_runs():
+    config = load(["align.learning_rate=0.5", "teacher.answer.top_p=0.5"])
+    with pytest.raises(UserError) as told:
+        check_stale(config, redo=False)
+    assert "teacher.generate (settings.teacher.answer.top_p is 0.95 there and 0.5 here)" in str(told.value)
+    assert "align.train (settings.align.learning_rate is 0.0001 there and 0.5 here)" in str(told.value)
+    assert "--redo" in str(told.value)
+    check_stale(config, redo=True)
+
+
+def test_status_tells_what_differs_and_since_when(root, capsys):
+    config = load([])
+    keep(config)
+    edit(root / "prompts.jsonl")
+    part = root / "runs/run/evaluate/parts/report.json"
+    part.write_text(json.dumps({**json.loads(part.read_text()), "done": False}))
+    (root / "runs/run/evaluate/parts/grade.json").unlink()
+    main(["status", "runs/run"])
+    lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert lines["prompts.gather"].startswith("stale        reads.source mine is '")
+    assert lines["teacher.judge"] == "done"
+    assert lines["evaluate.grade"] == "missing"
+    assert lines["evaluate.report"] == "interrupted"
+    main(["status", "runs/run", "--json"])
+    assert {"part": "align.train", "state": "done", "differs": []} in json.loads(capsys.readouterr().out)
+
+
+def test_status_of_what_is_no_run_is_told(tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["status", str(tmp_path)])
+    assert ended.value.code == 2
+    assert "needed a run directory" in capsys.readouterr().err
