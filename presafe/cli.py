@@ -133,8 +133,9 @@ def stage_job(stage: str) -> None:
 def run_one(config: Config, stage: str, *, redo: Collection[str] = (), force: bool = False) -> None:
     """Run one stage, whose parts of the names `redo` may be made anew, and print where its result is."""
     function: StageFunction = getattr(import_module(f"presafe.{stage}"), f"run_{stage}")
-    import_module("presafe.standing").keep(config)
-    function(config, redo=redo, force=force)
+    with import_module("presafe.writer").sole_writer(config.run_directory.root):
+        import_module("presafe.standing").keep(config)
+        function(config, redo=redo, force=force)
     print(f"{stage}: {config.run_directory.folder(stage)}")
 
 
@@ -153,8 +154,9 @@ def run_pipeline(config: Config, *, redo: bool, force: bool) -> None:
         import_module("presafe.standing").check_stale(config, redo=redo)
     if force or not config.run_directory.finished("signals"):
         import_module("presafe.signals.classifier").check_named_encoder(config.signals)
-    for stage in STAGES:
-        run_one(config, stage, redo=every_part(config, stage, redo), force=force)
+    with import_module("presafe.writer").sole_writer(config.run_directory.root):
+        for stage in STAGES:
+            run_one(config, stage, redo=every_part(config, stage, redo), force=force)
     import_module("presafe.evaluate.summary").print_summary(config)
 
 

@@ -147,6 +147,18 @@ def write_text(url: str, text: str) -> None:
     fs.mv(partial, path)
 
 
+def create(url: str, text: str) -> bool:
+    """Write a file that must be new; False where it is there. Of several that do so at once, one is told True."""
+    fs, path = _open(url)
+    fs.makedirs(posixpath.dirname(path), exist_ok=True)
+    try:
+        with fs.open(path, "xb") as file:
+            file.write(text.encode())
+    except FileExistsError:
+        return False
+    return True
+
+
 def write_jsonl(url: str, rows: list[Any]) -> None:
     """One JSON object a line."""
     write_text(url, "".join(json.dumps(row) + "\n" for row in rows))

@@ -1,0 +1,145 @@
+"""One writer to a run directory at a time: who it is stands in `writer.json`, and a sign of life comes with it.
+
+A second one is refused; a dead one's place is taken. Nothing is compared with another machine's clock: a writer is dead
+where its process is gone on this machine, or where no sign of life came for `SILENCE_S` while somebody watched.
+"""
+
+import _thread
+import json
+import logging
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psutil
+
+from presafe import storage
+from presafe.errors import user_error
+
+logger = logging.getLogger("presafe")
+
+FILE = "writer.json"
+BEAT_S, SILENCE_S, LOOK_S, SETTLED_S = 10.0, 45.0, 1.0, 0.5
+"""Between signs of life; without one until a writer is called dead; between looks at it; until a place that was taken
+is known to be one's own, where two take it at once."""
+
+_held: set[str] = set()
+
+
+@contextmanager
+def sole_writer(root: str) -> Iterator[None]:
+    """Write to the run directory `root` alone while the body runs; inside it, again is no second time.
+
+    Raises UserError where another one writes there. A writer that finds its place taken, after it was stopped for
+    longer than `SILENCE_S`, is interrupted as by Ctrl-C.
+    """
+    if root in _held:
+        yield
+        return
+    place = _Place(root)
+    place.take()
+    _held.add(root)
+    try:
+        with place.signs_of_life():
+            yield
+    finally:
+        _held.discard(root)
+        place.leave()
+
+
+class _Place:
+    def __init__(self, root: str) -> None:
+        self._url = storage.join(root, FILE)
+        self._own = {
+            "writer": uuid.uuid4().hex,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "since": time.strftime("%Y-%m-%d %H:%M:%S %Z"),
+        }
+        self._beats = 0
+
+    def take(self) -> None:
+        """Raises UserError where it belongs to one that lives."""
+        watched, since = self._read(), time.monotonic()
+        while not self._created():
+            found = self._read()
+            if found is None:
+                continue
+            if watched is None or found["writer"] != watched["writer"]:
+                watched, since = found, time.monotonic()
+            if found["beat"] != watched["beat"]:
+                raise _taken(self._url, found)
+            if _is_gone(found) or time.monotonic() - since >= SILENCE_S:
+                logger.info("the writer of %s since %s is dead: its place is taken", self._url, found["since"])
+                if self._read() == found:
+                    storage.remove(self._url)
+                continue
+            time.sleep(LOOK_S)
+
+    def leave(self) -> None:
+        found = self._read()
+        if found is not None and found["writer"] == self._own["writer"]:
+            storage.remove(self._url)
+
+    @contextmanager
+    def signs_of_life(self) -> Iterator[None]:
+        over = threading.Event()
+
+        def beat() -> None:
+            while not over.wait(BEAT_S):
+                found = self._read()
+                if found is None or found["writer"] != self._own["writer"]:
+                    logger.error("another writer took the place of this one in %s: it ends", self._url)
+                    _thread.interrupt_main()
+                    return
+                storage.write_text(self._url, self._text())
+
+        thread = threading.Thread(target=beat, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+    def _created(self) -> bool:
+        """Whether the place was free and is this one's now."""
+        try:
+            if not storage.create(self._url, self._text()):
+                return False
+        except OSError as error:
+            raise storage.unwritable(self._url, error) from error
+        time.sleep(SETTLED_S)
+        found = self._read()
+        return found is not None and found["writer"] == self._own["writer"]
+
+    def _text(self) -> str:
+        self._beats += 1
+        return json.dumps(self._own | {"beat": self._beats})
+
+    def _read(self) -> dict[str, Any] | None:
+        """Who writes; None where nobody does, or one is just about to say so."""
+        try:
+            found: dict[str, Any] = json.loads(storage.read_text(self._url))
+        except (FileNotFoundError, json.JSONDecodeError):
+            return None
+        return found
+
+
+def _is_gone(found: dict[str, Any]) -> bool:
+    """Whether the process is not there any more, where this machine can tell."""
+    return bool(found["host"] == socket.gethostname()) and not psutil.pid_exists(found["pid"])
+
+
+def _taken(url: str, found: dict[str, Any]) -> Exception:
+    return user_error(
+        found=f"another writer of {url.rsplit('/', 1)[0]}: process {found['pid']} on {found['host']}, since "
+        f"{found['since']}, which is alive",
+        needed="one writer at a time",
+        change="wait for it, end it, or set another run.name",
+    )
