@@ -116,6 +116,7 @@ def hash_file(url: str) -> str:
 def stamps(url: str) -> dict[str, list[Any]]:
     """Size and time of change of each file below a folder, or of the file itself, by its path inside."""
     fs, path = _open(url)
+    fs.invalidate_cache()  # object stores remember what lay there before other processes wrote
     root = path.rstrip("/")
     found = fs.find(root, detail=True).items()
     return {name.removeprefix(root).lstrip("/"): [entry["size"], _changed(entry)] for name, entry in found}

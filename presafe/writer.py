@@ -5,6 +5,7 @@ where its process is gone on this machine, or where no sign of life came for `SI
 """
 
 import _thread
+import errno
 import json
 import logging
 import os
@@ -82,8 +83,7 @@ class _Place:
             time.sleep(LOOK_S)
 
     def leave(self) -> None:
-        found = self._read()
-        if found is not None and found["writer"] == self._own["writer"]:
+        if self._is_own():
             storage.remove(self._url)
 
     @contextmanager
@@ -91,13 +91,20 @@ class _Place:
         over = threading.Event()
 
         def beat() -> None:
+            told = time.monotonic()
             while not over.wait(BEAT_S):
-                found = self._read()
-                if found is None or found["writer"] != self._own["writer"]:
-                    logger.error("another writer took the place of this one in %s: it ends", self._url)
+                try:
+                    if not self._is_own():
+                        told = float("-inf")
+                    else:
+                        storage.write_text(self._url, self._text())
+                        told = time.monotonic()
+                except Exception:  # noqa: BLE001 - a storage may fail for a moment, in words of its own
+                    logger.warning("no sign of life could be written to %s", self._url)
+                if time.monotonic() - told >= SILENCE_S:
+                    logger.error("another writer took the place of this one in %s, or may: it ends", self._url)
                     _thread.interrupt_main()
                     return
-                storage.write_text(self._url, self._text())
 
         thread = threading.Thread(target=beat, daemon=True)
         thread.start()
@@ -115,6 +122,9 @@ class _Place:
         except OSError as error:
             raise storage.unwritable(self._url, error) from error
         time.sleep(SETTLED_S)
+        return self._is_own()
+
+    def _is_own(self) -> bool:
         found = self._read()
         return found is not None and found["writer"] == self._own["writer"]
 
@@ -128,6 +138,10 @@ class _Place:
             found: dict[str, Any] = json.loads(storage.read_text(self._url))
         except (FileNotFoundError, json.JSONDecodeError):
             return None
+        except OSError as error:
+            if error.errno == errno.EBUSY:  # an object store's file changed while it was read
+                return None
+            raise
         return found
 
 
