@@ -4,11 +4,11 @@ A second one is refused; a dead one's place is taken. Nothing is compared with a
 where its process is gone on this machine, or where no sign of life came for `SILENCE_S` while somebody watched.
 """
 
-import _thread
 import errno
 import json
 import logging
 import os
+import signal
 import socket
 import threading
 import time
@@ -37,7 +37,7 @@ def sole_writer(root: str) -> Iterator[None]:
     """Write to the run directory `root` alone while the body runs; inside it, again is no second time.
 
     Raises UserError where another one writes there. A writer that finds its place taken, after it was stopped for
-    longer than `SILENCE_S`, is interrupted as by Ctrl-C.
+    longer than `SILENCE_S`, is ended as by SIGTERM.
     """
     if root in _held:
         yield
@@ -103,7 +103,7 @@ class _Place:
                     logger.warning("no sign of life could be written to %s", self._url)
                 if time.monotonic() - told >= SILENCE_S:
                     logger.error("another writer took the place of this one in %s, or may: it ends", self._url)
-                    _thread.interrupt_main()
+                    os.kill(os.getpid(), signal.SIGTERM)  # Ctrl-C may be ignored, as behind nohup
                     return
 
         thread = threading.Thread(target=beat, daemon=True)

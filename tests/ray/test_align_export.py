@@ -22,8 +22,8 @@ from presafe.align.loss import loss_weights
 from presafe.align.plan import batch_plan
 from presafe.align.probe import look
 from presafe.align.round_trip import RoundTripError
-from presafe.align.stage import _head_card
 from presafe.align.step import train_step
+from presafe.align.training import _head_card
 from presafe.align.zero import sharded_loading, start_engine, zero_config
 from presafe.config import Align, TransformersSettings
 from presafe.engines.card import Card, read_card

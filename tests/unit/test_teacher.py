@@ -122,9 +122,9 @@ def test_failed_answers_stay_in_the_denominator_and_count_like_unscored_ones():
 
 
 def test_failed_cot_on_completions_have_the_same_ceiling():
-    check_failures(failed(2), 10, Teacher())
+    check_failures(failed(2), 10, Teacher(), "CoT-ON completions")
     with pytest.raises(UserError, match=r"found 3 failed .* of 10 CoT-ON completions"):
-        check_failures(failed(3), 10, Teacher())
+        check_failures(failed(3), 10, Teacher(), "CoT-ON completions")
 
 
 def test_cot_off_answers_that_think_have_a_ceiling_of_their_own():

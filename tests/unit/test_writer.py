@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -80,16 +81,10 @@ def test_it_gives_signs_of_life(tmp_path):
             time.sleep(0.02)
 
 
-def test_one_whose_place_was_taken_ends(tmp_path):
-    def work() -> None:
-        with sole_writer(str(tmp_path)):
-            (tmp_path / FILE).write_text(json.dumps(OTHER))
-            while True:
-                time.sleep(0.05)
-
-    with pytest.raises(KeyboardInterrupt):
-        work()
-    assert json.loads((tmp_path / FILE).read_text())["writer"] == "x", "it is the other one's"
+def test_one_whose_place_was_taken_ends(tmp_path, holder):
+    (tmp_path / FILE).write_text(json.dumps(OTHER))
+    assert holder.wait() == -signal.SIGTERM
+    assert json.loads((tmp_path / FILE).read_text()) == OTHER, "it is the other one's"
 
 
 def test_of_many_that_start_at_once_one_writes_at_a_time(tmp_path):
