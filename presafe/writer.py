@@ -59,6 +59,7 @@ class _Place:
         self._own = {
             "writer": uuid.uuid4().hex,
             "host": socket.gethostname(),
+            "machine": _machine(),
             "pid": os.getpid(),
             "since": time.strftime("%Y-%m-%d %H:%M:%S %Z"),
         }
@@ -147,7 +148,16 @@ class _Place:
 
 def _is_gone(found: dict[str, Any]) -> bool:
     """Whether the process is not there any more, where this machine can tell."""
-    return bool(found["host"] == socket.gethostname()) and not psutil.pid_exists(found["pid"])
+    return bool(found["machine"] == _machine()) and not psutil.pid_exists(found["pid"])
+
+
+def _machine() -> str:
+    """Where a process number means the same process: names of hosts repeat, and containers count for themselves."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return f"{file.read().strip()} {os.stat('/proc/self/ns/pid').st_ino}"
+    except OSError:  # no Linux
+        return f"{socket.gethostname()} {uuid.getnode()}"
 
 
 def _taken(url: str, found: dict[str, Any]) -> Exception:

@@ -52,14 +52,18 @@ def parts(config: Config) -> list[Part]:
         return answers | judged_by | reads.suite_prompts(config) | threshold()
 
     def reported() -> dict[str, str]:
-        return reads.rows(config, "evaluate", "records.parquet") | threshold()
+        verdicts = reads.rows(config, "evaluate", "records.parquet") | reads.files(config, "evaluate", "judges.json")
+        return verdicts | reads.suite_prompts(config) | threshold()
 
+    # What the records say of their answers, beside the verdicts.
+    attacks = {suite.name: suite.attack for suite in config.prompts.suites}
+    named = {"refusal": config.gate.refusal, "attacks": attacks, "decoding": settings["decoding"]} | common
     report_files = ("report.json", "report.md", "report.html")
     return [
         Part("generate", {"evaluate": settings, **common}, generated_from, partial(_generate_all, config), _in(MODELS)),
         Part(
             "grade",
-            {"evaluate": judges, "refusal": config.gate.refusal, "seed": config.run.seed},
+            judges | named,
             graded,
             partial(_grade, config),
             _in(("judged", "judges.json", "records.parquet")),

@@ -1,69 +1,34 @@
 """Two drivers of one run directory: the second is told who writes; once the first is killed, the next goes on."""
 
-import os
 import signal
-import subprocess
-import sys
 from collections import Counter
-from pathlib import Path
+from subprocess import PIPE
 
-import yaml
-from finished_stage import finish
+from counted_teacher import driver, write_run
 
 from holding_server import HoldingServer
 from presafe import storage
-from presafe.config import load_config
-from presafe.records import Prompt, TeacherAnswer
-from run_directory import save_model
+from presafe.records import TeacherAnswer
 
 ROWS, BLOCK = 60, 5
 
 
-def write_run(root: Path, url: str) -> Path:
-    """A config and the output of its stage `prompts`."""
-    settings = {
-        "run": {"name": "run", "storage": str(root)},
-        "model": {"path": str(root / "base"), "dtype": "float32"},
-        "prompts": {"sources": [{"name": "s", "function": "m:f"}], "suites": [{"name": "e", "function": "m:f"}]},
-        "teacher": {
-            "engine": {"kind": "http", "base_url": url, "model": "counting", "concurrency": 5},
-            "answer": {"max_new_tokens": 24},
-            "max_traces": 0,
-            "cot_on_decisions": 0,
-            "rows_per_block": BLOCK,
-        },
-    }
-    path = root / "config.yaml"
-    path.write_text(yaml.safe_dump(settings))
-    rows = [Prompt(f"p{k}", f"add {k}", "benign", "s", None, None, "classifier", f"p{k}", None) for k in range(ROWS)]
-    run = load_config(str(path), []).run_directory
-    finish(run, "prompts", lambda folder: {"n": storage.write_rows(f"{folder}/prompts.parquet", rows, Prompt)})
-    return path
-
-
-def driver(path: Path) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-c", "from presafe.cli import main; main()", "teacher", "--config", str(path)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENAI_API_KEY": "none"}
-    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-
-
 def test_one_of_two_drivers_writes_and_another_takes_its_place(tmp_path):
-    save_model(tmp_path)
     with HoldingServer() as endpoint:
-        path = write_run(tmp_path, endpoint.url)
+        path = write_run(tmp_path, endpoint.url, rows=ROWS, block=BLOCK)
         endpoint.hold_at(ROWS // 2)
         first = driver(path)
         while not endpoint.held.wait(0.2):
-            assert first.poll() is None, first.communicate()
-        second = driver(path)
+            assert first.poll() is None
+        second = driver(path, PIPE)
         told = second.communicate()[1]
         assert second.returncode == 2, told
         assert f"another writer of {tmp_path}/run: process {first.pid} on " in told
         assert first.poll() is None
         first.send_signal(signal.SIGKILL)
-        first.communicate()
+        first.wait()
         endpoint.release()
-        third = driver(path)
+        third = driver(path, PIPE)
         told = third.communicate()[1]
         assert third.returncode == 0, told
         assert f"the writer of {tmp_path}/run/writer.json" in told

@@ -68,14 +68,19 @@ CHANGES: dict[str, tuple[list[str] | Callable[[Path], object], set[str]]] = {
     "the head as a row": (["align.merge_gate=true"], {"align.export"}),
     "another limit of over-refusal": (["gate.max_over_refusal=0.05"], {"align.export"}),
     "another refusal of the gate": (["gate.refusal=Never."], {"align.export", "evaluate.grade"}),
-    "another decoding of the evaluation": (["evaluate.decoding.top_p=0.5"], {"evaluate.generate"}),
+    "another decoding of the evaluation": (["evaluate.decoding.top_p=0.5"], {"evaluate.generate", "evaluate.grade"}),
     "another judge of the evaluation": ([f"evaluate.{NO}"], {"evaluate.grade"}),
     "another ceiling of the report": (["evaluate.max_unscored_share=0.5"], {"evaluate.report"}),
     "another model": (lambda root: edit(root / "base" / "model.safetensors"), MODEL | {"evaluate.generate"}),
+    "other figures of the judges": (
+        lambda root: edit(root / "runs/run/evaluate/judges.json"),
+        {"evaluate.report"},
+    ),
+    "another name of an attack": (lambda root: attack(root), {"prompts.gather", "evaluate.grade"}),
     "rows in another order": (lambda root: reordered(root), set()),
     "another prompt of a suite": (
         lambda root: add_prompt(root, "evaluate"),
-        {"signals.report", "evaluate.generate", "evaluate.grade"},
+        {"signals.report", "evaluate.generate", "evaluate.grade", "evaluate.report"},
     ),
     "another prompt for training": (
         lambda root: add_prompt(root, "align"),
@@ -177,6 +182,12 @@ def moved(root: Path) -> None:
     (root / "prompts.jsonl").rename(root / "elsewhere.jsonl")
     settings = yaml.safe_load((root / "config.yaml").read_text())
     settings["prompts"]["sources"][0]["path"] = "elsewhere.jsonl"
+    (root / "config.yaml").write_text(yaml.safe_dump(settings))
+
+
+def attack(root: Path) -> None:
+    settings = yaml.safe_load((root / "config.yaml").read_text())
+    settings["prompts"]["suites"][0]["attack"] = "another"
     (root / "config.yaml").write_text(yaml.safe_dump(settings))
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -24,7 +25,8 @@ with writer.sole_writer(sys.argv[1]):
 """
 
 
-OTHER = {"writer": "x", "host": "elsewhere", "pid": 1, "since": "then", "beat": 7}
+OTHER = {"writer": "x", "machine": "another of that name", "pid": 2**22 + 1, "since": "then", "beat": 7}
+OTHER["host"] = socket.gethostname()
 
 
 @pytest.fixture(autouse=True)
