@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import openai
-import torch
 
 from benchmarks.gpu_parts import figure
 from benchmarks.serve_load import presafe_server
@@ -106,14 +105,12 @@ def some_prompts(config: Config) -> list[str]:
     return texts[:: max(1, len(texts) // ASKED)][:ASKED]
 
 
-@torch.inference_mode()
 def read_offline(model: str, texts: list[str], device: str) -> list[float]:
     """p' of each prompt by itself, off the exported model."""
     loaded = load_exported(model, device)
-    reader = loaded.reader
-    assert reader is not None
+    assert loaded.reader is not None
     prompts = [loaded.format.prompt_ids([{"role": "user", "content": text}]) for text in texts]
-    return [p for ids in prompts for p in reader.read(loaded.model, torch.tensor([ids], device=device)).probabilities]
+    return loaded.reader.probabilities(loaded.model, prompts)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 from benchmarks.ratio import Metric, cpu_ratio, save
 from presafe.align.collate import Collator
 from presafe.align.model import HeadSpec, PreSafeModel
-from presafe.engines.head import SafetyHead
+from presafe.decision.head import SafetyHead
 from presafe.records import Example
 
 VOCABULARY = 32_000

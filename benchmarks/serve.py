@@ -22,11 +22,11 @@ from benchmarks.serve_load import Load, Server, presafe_server, run_load, transf
 from benchmarks.serve_model import CONTEXT, prompts, save_model
 from benchmarks.serve_stall import stall
 from presafe.config import BatchingSettings
+from presafe.decision.rule import GateRule
 from presafe.engines.exported import LoadedModel, load_exported
-from serve.attention import attend_by_sequence
-from serve.batching import BatchingEngine
-from serve.engine import Sampling
-from serve.steering import GateRule
+from presafe.engines.paged_attention import attend_by_sequence
+from presafe.engines.paged_engine import PagedEngine
+from presafe.engines.streaming import Sampling
 
 NEVER, ALWAYS = 1.0, 0.0
 """Thresholds of a gate that is on and refuses nothing, or everything."""
@@ -43,10 +43,10 @@ def gate() -> list[Metric]:
         ids = [bare.format.prompt_ids([{"role": "user", "content": text}]) for text in prompts(CONCURRENT)]
         with asyncio.Runner() as runner:
 
-            def crowd(engine: BatchingEngine, tokens: int) -> float:
+            def crowd(engine: PagedEngine, tokens: int) -> float:
                 return cpu_seconds(lambda: runner.run(_all(engine, ids, tokens)))
 
-            def one_by_one(engine: BatchingEngine) -> float:
+            def one_by_one(engine: PagedEngine) -> float:
                 return cpu_seconds(lambda: [runner.run(_all(engine, [prompt], 1)) for prompt in ids])
 
             cost = _pairs(lambda: crowd(on, NEW_TOKENS), lambda: crowd(off, NEW_TOKENS))
@@ -59,11 +59,11 @@ def gate() -> list[Metric]:
     ]
 
 
-def _engine(loaded: LoadedModel, mode: Any, threshold: float) -> BatchingEngine:
-    return BatchingEngine(loaded, GateRule(mode, threshold, "refusal"), BatchingSettings(), CONTEXT)
+def _engine(loaded: LoadedModel, mode: Any, threshold: float) -> PagedEngine:
+    return PagedEngine(loaded, GateRule(mode, threshold, "refusal"), BatchingSettings(), CONTEXT)
 
 
-async def _all(engine: BatchingEngine, prompts: list[list[int]], tokens: int) -> None:
+async def _all(engine: PagedEngine, prompts: list[list[int]], tokens: int) -> None:
     async def one(prompt: list[int]) -> None:
         async for _ in engine.generate(prompt, Sampling(tokens, 0, 1), tokens):
             pass

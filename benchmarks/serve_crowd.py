@@ -8,9 +8,10 @@ import random
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import cycle
 
 import httpx
@@ -120,9 +121,11 @@ def by_path(model: str, number: int = 600) -> Prompts:
 
 
 def run(server: Server, asked: Prompts, refusing: int, thinking: int) -> Told:
-    """So many clients of each path, each asking again and again; those on Path B come first, one after the other.
+    """So many clients of each path, each asking again and again for SECONDS.
 
-    They leave all at once, in the middle of what they are told.
+    Those on Path B come first, over RAMP_SECONDS, and the others once each of them has its first token: a slow machine
+    reads their prompts for longer than the ramp, and a refusal behind that queue is another measurement. All leave at
+    once, in the middle of what they are told.
     """
     told = asyncio.run(_run(server, asked, refusing, thinking))
     while httpx.get(f"{server.url}/health").json()["ongoing"]:
@@ -131,19 +134,18 @@ def run(server: Server, asked: Prompts, refusing: int, thinking: int) -> Told:
 
 
 async def _run(server: Server, asked: Prompts, refusing: int, thinking: int) -> Told:
-    told = Told()
+    told, begun, all_think = Told(), set[int](), asyncio.Event()
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
     async with (
         httpx.AsyncClient(limits=limits, timeout=600) as http,
         openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0, http_client=http) as client,
     ):
 
-        async def ask(path: str, texts: Iterator[str], delay: float) -> None:
-            await asyncio.sleep(delay)
+        async def ask(path: str, texts: Iterator[str], number: int) -> None:
             while True:
                 begin, tokens = time.monotonic(), random.randint(*TOKENS)
                 try:
-                    found = await _completion(client, next(texts), tokens)
+                    found = await _completion(client, next(texts), tokens, partial(think, number))
                 except openai.APIStatusError as error:
                     clean = error.status_code == 503 and "retry-after" in error.response.headers and error.body
                     told.errors["503, to come again" if clean else repr(error)] += 1
@@ -156,16 +158,34 @@ async def _run(server: Server, asked: Prompts, refusing: int, thinking: int) -> 
                     else:
                         told.errors[f"{found} on path {path}"] += 1
 
-        clients = [ask("refuse", asked.refuse, RAMP_SECONDS) for _ in range(refusing)]
-        clients += [ask("think", asked.think, random.uniform(0, RAMP_SECONDS)) for _ in range(thinking)]
+        def think(number: int) -> None:
+            begun.add(number)
+            if len(begun) >= min(thinking, LIMIT - refusing):
+                all_think.set()
+
+        async def refuse(number: int) -> None:
+            if thinking:
+                await all_think.wait()
+            await ask("refuse", asked.refuse, number)
+
+        async def reason(number: int) -> None:
+            await asyncio.sleep(random.uniform(0, RAMP_SECONDS))
+            await ask("think", asked.think, number)
+
+        clients = [asyncio.create_task(reason(number)) for number in range(thinking)]
+        clients += [asyncio.create_task(refuse(thinking + number)) for number in range(refusing)]
+        if thinking:
+            await all_think.wait()
         with suppress(TimeoutError):
-            async with asyncio.timeout(RAMP_SECONDS + SECONDS):
+            async with asyncio.timeout(SECONDS):
                 await asyncio.gather(*clients)
     return told
 
 
-async def _completion(client: openai.AsyncOpenAI, prompt: str, tokens: int) -> tuple[str, int]:
-    """Path of a streamed completion, and its tokens."""
+async def _completion(
+    client: openai.AsyncOpenAI, prompt: str, tokens: int, begun: Callable[[], None]
+) -> tuple[str, int]:
+    """Path of a streamed completion, and its tokens; `begun` is called at its first chunk."""
     stream = await client.chat.completions.create(
         model="presafe",
         messages=[{"role": "user", "content": prompt}],
@@ -176,6 +196,8 @@ async def _completion(client: openai.AsyncOpenAI, prompt: str, tokens: int) -> t
     )
     last = None
     async for chunk in stream:
+        if last is None:
+            begun()
         last = chunk
     assert last is not None
     assert last.usage is not None

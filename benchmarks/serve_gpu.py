@@ -17,12 +17,12 @@ from benchmarks.align_gpu import model_config, random_model
 from benchmarks.gpu_parts import figure
 from benchmarks.serve_model import byte_tokenizer, make_endless, prompts, random_card
 from presafe.config import BatchingSettings, ServingGate
+from presafe.decision.head import SafetyHead
+from presafe.decision.rule import GateRule
 from presafe.engines.exported import LoadedModel
-from presafe.engines.head import SafetyHead
+from presafe.engines.paged_engine import PagedEngine
+from presafe.engines.streaming import Sampling
 from presafe.thinking import think_format
-from serve.batching import BatchingEngine
-from serve.engine import Sampling
-from serve.steering import GateRule
 
 NEVER = 1.0
 """Threshold of a gate that is on and refuses nothing."""
@@ -43,7 +43,7 @@ def main() -> None:
         for crowd in crowds:
             ids = [loaded.format.prompt_ids([{"role": "user", "content": text}]) for text in prompts(crowd)]
 
-            def seconds(one: BatchingEngine, ids: list[list[int]] = ids) -> float:
+            def seconds(one: PagedEngine, ids: list[list[int]] = ids) -> float:
                 begin = time.perf_counter()
                 runner.run(complete(one, ids, tokens))
                 return time.perf_counter() - begin
@@ -81,11 +81,11 @@ def load(shape: str) -> LoadedModel:
     return LoadedModel(model, tokenizer, think_format(tokenizer), head, random_card("bfloat16"))
 
 
-def engine(loaded: LoadedModel, gate: ServingGate, settings: BatchingSettings) -> BatchingEngine:
-    return BatchingEngine(loaded, GateRule(gate, NEVER, "refusal"), settings, LONGEST)
+def engine(loaded: LoadedModel, gate: ServingGate, settings: BatchingSettings) -> PagedEngine:
+    return PagedEngine(loaded, GateRule(gate, NEVER, "refusal"), settings, LONGEST)
 
 
-async def complete(engine: BatchingEngine, prompts: list[list[int]], tokens: int) -> None:
+async def complete(engine: PagedEngine, prompts: list[list[int]], tokens: int) -> None:
     """All prompts at once, each with so many greedy tokens."""
 
     async def one(prompt: list[int]) -> None:

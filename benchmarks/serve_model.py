@@ -7,8 +7,8 @@ import torch
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import PreTrainedTokenizerBase, Qwen2Tokenizer, Qwen3Config, Qwen3ForCausalLM
 
+from presafe.decision.head import SafetyHead, save_head
 from presafe.engines.card import Card, write_card
-from presafe.engines.head import SafetyHead, save_head
 from presafe.organism.tokenizer import CHAT_TEMPLATES, THINK_TAGS
 
 VOCABULARY, CONTEXT = 32_768, 4096

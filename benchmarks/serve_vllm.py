@@ -24,15 +24,16 @@ from transformers import PreTrainedTokenizerBase, Qwen2Config, Qwen2ForCausalLM
 from benchmarks.ratio import PAIRS, Metric, median_of, save
 from benchmarks.serve_load import Load, presafe_server, run_load, vllm_server
 from presafe.config import VllmServing
+from presafe.decision.gate_row import write_gate_row
+from presafe.decision.head import SafetyHead
+from presafe.decision.rule import GateRule
 from presafe.engines.card import Card, write_card
 from presafe.engines.exported import load_tokenizer
-from presafe.engines.gate_row import write_gate_row
-from presafe.engines.head import SafetyHead
+from presafe.engines.streaming import Sampling
+from presafe.engines.vllm_model import exported_model
 from presafe.organism.corpus import draw_dialogues
 from presafe.organism.tokenizer import train_tokenizer
 from presafe.thinking import ThinkFormat, think_format
-from serve.engine import Sampling
-from serve.steering import GateRule
 
 REQUESTS, CONCURRENT, TOKENS = 64, 16, 64
 LONGEST = 512
@@ -76,13 +77,14 @@ async def engine(folder: str) -> None:
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.v1.engine.async_llm import AsyncLLM
 
-    from serve.vllm_engine import VllmEngine
+    from presafe.engines.vllm_engine import VllmEngine
 
     card = save_export(folder)
     think = think_format(load_tokenizer(f"{folder}/merged-gate"))
     prompts = prompts_of(think)
     options = {"enforce_eager": True, "enable_prefix_caching": False}
-    ours = VllmEngine(folder, card, think, NEVER, VllmServing(max_num_seqs=CONCURRENT, options=options), LONGEST)
+    settings = VllmServing(max_num_seqs=CONCURRENT, options=options)
+    ours = VllmEngine(exported_model(folder, card, think), think, NEVER, settings, LONGEST)
     bare = {**options, "dtype": "float32", "max_model_len": LONGEST, "max_num_seqs": CONCURRENT}
     peer = AsyncLLM.from_engine_args(
         AsyncEngineArgs(model=f"{folder}/merged-gate", skip_tokenizer_init=True, disable_log_stats=True, **bare)

@@ -8,6 +8,7 @@ from benchmarks.ratio import Metric, save
 
 PARTS: dict[str, Callable[[], list[Metric]]] = {
     "engine": teacher_engine.plain_generate,
+    "paged": teacher_engine.paged,
     "decisions": teacher_engine.decision_only,
     "overhead": teacher_pipeline.overhead,
     "scaling": teacher_pipeline.scaling,

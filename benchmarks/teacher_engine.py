@@ -1,12 +1,17 @@
 """The transformers engine alone: against plain padded `generate`, and full answers against decision-only ones."""
 
+from functools import partial
+
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from benchmarks.ratio import Metric, cpu_ratio, median_of
-from presafe.config import Decoding, PrefixSettings, TransformersSettings
+from presafe.config import Decoding, PagedSettings, PrefixSettings, TransformersSettings
+from presafe.decision.refusal import RefusalReader
 from presafe.engines.engine import Completion, Query
 from presafe.engines.exported import LoadedModel, load_base
+from presafe.engines.paged_engine import PagedEngine
+from presafe.engines.served_engine import NO_GATE, ServedEngine
 from presafe.engines.transformers_engine import TransformersEngine
 from presafe.judges.prefixes import prefix_judge
 from presafe.organism import build, prompts
@@ -40,6 +45,36 @@ def plain_generate() -> list[Metric]:
         peer_name="generate, left-padded, in the prompts' order",
     )
     return [metric]
+
+
+def paged() -> list[Metric]:
+    """The paged engine over the one that batches by length, own text, greedy: completions of 64 tokens each, the case
+    that batches are made for, and of as many tokens as an organism needs, up to 96.
+    """
+    found = []
+    for name, make, mode, limit in (
+        ("equal_lengths", partial(random_model, 768, 10), "off", NEW_TOKENS),
+        ("uneven_lengths", partial(load_base, build(CACHE, 0), "float32"), "on", 96),
+    ):
+        texts = [row["text"] or "" for row in prompts(0, harmful=24, benign=40, reasoning=32)]
+        queries = [Query(OPENING + " ".join([text] * (1 + k % 4)), mode) for k, text in enumerate(texts)]
+        decoding = Decoding(temperature=0, max_new_tokens=limit)
+        batched, loaded = TransformersEngine(make(), TransformersSettings(batch_size=BATCH)), make()
+        settings = PagedSettings(max_requests_per_batch=BATCH, kv_cache_tokens=32_768)
+        reader = RefusalReader(prefix_judge(PrefixSettings()), "")
+        streaming = PagedEngine(loaded, NO_GATE, settings, 1000)
+        served = ServedEngine(streaming, loaded.format, reader, 1000, 4096, head=False)
+        found.append(
+            cpu_ratio(
+                f"paged_over_batched_{name}",
+                partial(served.generate, queries, decoding, 0),
+                partial(batched.generate, queries, decoding, 0),
+                target=">= 0.9",
+                peer_name="the engine that batches by length",
+            )
+        )
+        served.close()
+    return found
 
 
 def decision_only() -> list[Metric]:

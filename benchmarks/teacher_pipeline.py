@@ -15,7 +15,7 @@ from benchmarks.teacher_engine import random_model
 from presafe.config import Cluster, Decoding, Pool, TransformersSettings
 from presafe.engines.engine import Completion, Decided, Engine, Query, Tell, told_nobody
 from presafe.engines.job import Job, Task, run_generation, task_id
-from presafe.engines.start import ModelSpec, start_transformers
+from presafe.engines.start import ModelSpec, start_engine
 from presafe.progress import generated
 from presafe.runtime import connect
 
@@ -72,7 +72,9 @@ def overhead() -> list[Metric]:
         loaded.model.save_pretrained(model)
         loaded.tokenizer.save_pretrained(model)
         job = _job(model, Pool(num_workers=1), block)
-        engine = start_transformers(TransformersSettings(batch_size=32), job.model, on_gpu=False)
+        engine = start_engine(
+            TransformersSettings(batch_size=32), job.model, on_gpu=False, num_workers=1, max_new_tokens=1
+        )
         queries = [Query(task.text, task.cot) for task in tasks(rows)]
         ratios = [_bare_over_job(engine, queries, job) for _ in range(PAIRS)]
     return [median_of("ray_data_over_engine", ratios, ">= 0.95", "the same engine in a plain loop")]

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from presafe.gate import GateMode, Path
+from presafe.decision.rule import GateMode, Path
 
 Kind = Literal["harmful", "benign", "reasoning"]
 Split = Literal["classifier", "align", "pool", "validation", "evaluate"]
@@ -21,6 +21,8 @@ FinishReason = Literal["stop", "length", "decided", "refused", "filtered"]
 """`decided`: stopped where the first words had decided it. `refused`: an endpoint calls its answer a refusal.
 `filtered`: the filter of its provider stopped the prompt or the answer."""
 CotMode = Literal["on", "off"]
+DecisionMode = Literal["greedy", "drawn"]
+"""How the tokens up to the path are chosen: the most probable ones, as the endpoint does, or drawn like all others."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,8 @@ def to_table(rows: list[Any], record: type) -> pa.Table:
 
 
 def _field(name: str, hint: Any) -> pa.Field:
-    nullable = isinstance(hint, types.UnionType) and type(None) in typing.get_args(hint)
+    union = isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union  # the latter of a Literal
+    nullable = union and type(None) in typing.get_args(hint)
     if nullable:
         hint = next(arg for arg in typing.get_args(hint) if arg is not type(None))
     if typing.get_origin(hint) is Literal:

@@ -15,8 +15,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from presafe.decision.rule import Path, PathTaken
 from presafe.errors import user_error
-from presafe.gate import Path, PathTaken
 from presafe.records import FinishReason
 
 logger = logging.getLogger("ray.serve")

@@ -1,27 +1,23 @@
 """Answers of one replica: a conversation in, events of one or several completions out."""
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
+from presafe.decision.events import CompletionEvents, Decided, Event, Finished, events_of, shortest
+from presafe.decision.refusal import RefusalReader
+from presafe.decision.rule import GateRule
+from presafe.engines.streaming import Sampling, StreamingEngine
 from presafe.thinking import ThinkFormat
-from serve.completion import Completion, Decided, Event, Finished
-from serve.engine import Engine, Sampling
-from serve.refusal import BEGINNING, RefusalReader
 from serve.reply import Choices
-from serve.steering import GateRule
-
-DECISION_ROOM = 8
-"""Tokens beside the empty think block in which a model should have shown whether it reasons."""
 
 
 @dataclass(frozen=True)
 class Chat:
     """Puts completions on an engine, and what comes back into words."""
 
-    engine: Engine
+    engine: StreamingEngine
     think: ThinkFormat
     rule: GateRule
     reader: RefusalReader
@@ -52,18 +48,10 @@ class Chat:
                     if not isinstance(event, Decided):
                         yield index, event
 
-    async def _events(self, prompt: Sequence[int], sampling: Sampling, room: int) -> AsyncGenerator[Event]:
-        completion = Completion(self.think, sampling, self.rule, self.reader)
-        shortest = len(self.think.empty_block_ids) + DECISION_ROOM + BEGINNING
-        limit = min(room, max(sampling.max_tokens, shortest))
-        steps = self.engine.generate(prompt, sampling, limit)
-        end = time.monotonic() + self.timeout_s
-        async with aclosing(steps):
-            while not completion.over:
-                async with asyncio.timeout(end - time.monotonic()):
-                    step = await anext(steps)
-                for event in completion.push(step):
-                    yield event
+    def _events(self, prompt: Sequence[int], sampling: Sampling, room: int) -> AsyncGenerator[Event]:
+        limit = min(room, max(sampling.max_tokens, shortest(self.think)))
+        completion = CompletionEvents(self.think, sampling, self.rule, self.reader)
+        return events_of(self.engine.generate(prompt, sampling, limit), completion, self.timeout_s)
 
 
 def _reseeded(sampling: Sampling, index: int) -> Sampling:

@@ -14,11 +14,11 @@ from typing import Any
 from presafe import storage
 from presafe.config import Cluster, Endpoint, Serve
 from presafe.engines.card import Card, read_card
+from presafe.engines.paged_cache import blocks
 from presafe.errors import user_error
 from serve.audit import read_hash_key
 from serve.drift import load_reference
 from serve.keys import read_keys
-from serve.kv_cache import blocks
 
 LINEAR_LAYER = -1
 """The only layer whose probe an engine's logits show."""

@@ -9,7 +9,7 @@ import math
 
 from ray.serve.metrics import Counter, Gauge, Histogram
 
-from presafe.gate import Path, PathTaken
+from presafe.decision.rule import Path, PathTaken
 
 SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600]
 PROBABILITIES = [k / 10 for k in range(1, 11)]

@@ -8,14 +8,14 @@ from contextlib import aclosing
 from typing import Any
 
 from presafe.config import Endpoint
+from presafe.decision.events import Decided, Finished
+from presafe.decision.text import Text
+from presafe.engines.streaming import Load
 from serve.audit import AuditLog, DecisionRecord, conversation_digest, read_hash_key
-from serve.completion import Decided, Finished
 from serve.drift import DriftMonitor, load_reference
-from serve.engine import Load
 from serve.metrics import Metrics
 from serve.protocol import ChatRequest
 from serve.reply import Choices, Served
-from serve.text import Text
 
 logger = logging.getLogger("ray.serve")
 

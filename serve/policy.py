@@ -9,8 +9,8 @@ from pydantic import Field, model_validator
 
 from presafe.config.settings import Settings
 from presafe.config.whole import read_yaml, validated
+from presafe.decision.rule import GateMode
 from presafe.evaluate.measurements import Measurement
-from presafe.gate import GateMode
 from presafe.statistics import difference_interval
 
 ANY_SUITE = "*"

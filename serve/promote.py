@@ -11,12 +11,12 @@ from ray.serve.schema import ServeDeploySchema
 
 from presafe import storage
 from presafe.config.whole import read_yaml, validated
+from presafe.decision.rule import GateMode
 from presafe.engines.card import read_card
 from presafe.errors import UserError, user_error
 from presafe.evaluate.measurements import Measurement
 from presafe.evaluate.stage import EXPORTED
 from presafe.evaluate.table import as_text
-from presafe.gate import GateMode
 from presafe.reads import exported_weights
 from presafe.stages import RunDirectory, content_hash
 from serve.app import ServeArgs
@@ -71,6 +71,12 @@ def read_report(run: RunDirectory) -> list[Measurement]:
     report = storage.read_json(storage.join(run.folder("evaluate"), "report.json"))
     if evaluated != exported:
         raise _stale(run, f"weights {evaluated}", f"weights {exported}")
+    if report.get("decision", "drawn") != "greedy":
+        raise user_error(
+            found=f"a report on decisions that were drawn, in {run.folder('evaluate')}",
+            needed="greedy ones, which are those that are served",
+            change="run `presafe evaluate` with evaluate.decision=greedy (--redo), then promote",
+        )
     if report["threshold"] != card.threshold:  # trained again with the same config
         raise _stale(run, f"threshold {report['threshold']}", f"threshold {card.threshold}")
     return [Measurement.model_validate(row) for row in report["measurements"]]
@@ -94,6 +100,13 @@ def fill(config: Json, run: RunDirectory, gate: GateMode, overrides: Sequence[st
             found="an override of model or gate",
             needed=f"the run's own model, with gate {gate}, which is what the policy judges",
             change="leave it out, or set the policy's gate",
+        )
+    judged = read_card(run.folder("model")).threshold
+    if gate == "on" and (settings.threshold not in (None, judged) or settings.gate_action != "refusal"):
+        raise user_error(
+            found=f"gate_action {settings.gate_action} at threshold {settings.threshold}",
+            needed=f"a gate that refuses at {judged:g}, which is what the policy judges",
+            change="leave threshold and gate_action out",
         )
     environment = application.get("runtime_env", {})
     variables = {**environment.get("env_vars", {}), MODEL_VERSION: model_version(run)}

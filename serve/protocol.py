@@ -15,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from serve.engine import Sampling
+from presafe.engines.streaming import Sampling
 from serve.harmless import MESSAGE, PART, REQUEST, STREAM_OPTIONS, Harmless, present
 
 DEFAULT_TEMPERATURE, DEFAULT_TOP_P = 0.6, 0.95

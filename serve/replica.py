@@ -8,21 +8,21 @@ from transformers import AutoConfig
 
 from presafe import storage
 from presafe.config import Endpoint, PrefixSettings, Workers
+from presafe.decision.refusal import BEGINNING, RefusalReader
+from presafe.decision.rule import GateRule
 from presafe.engines.card import Card
-from presafe.engines.exported import LoadedModel, check_model, load_base, load_exported
-from presafe.engines.vllm_engine import import_vllm
+from presafe.engines.exported import LoadedModel, check_model, load_base, load_exported, positions
+from presafe.engines.paged_engine import PagedEngine
+from presafe.engines.streaming import StreamingEngine
+from presafe.engines.vllm_model import exported_model, import_vllm, plain_model
 from presafe.errors import UserError, user_error
 from presafe.judges.prefixes import prefix_judge
 from presafe.thinking import ThinkFormat
-from serve.batching import BatchingEngine
 from serve.chat import Chat
 from serve.checks import servable_card, weights_folder
-from serve.engine import Engine
 from serve.errors import ApiError
 from serve.protocol import ChatRequest
-from serve.refusal import BEGINNING, RefusalReader
 from serve.reply import Served
-from serve.steering import GateRule
 
 
 @dataclass(frozen=True)
@@ -106,12 +106,12 @@ def start(model: str, settings: Endpoint) -> Replica:
     think, context = check_model(folder, None if card is None else card.think), positions(folder)
     max_prompt_tokens = min(settings.max_prompt_tokens, context - len(think.refuse_completion("")) - BEGINNING)
     longest = min(max_prompt_tokens + settings.max_new_tokens, context)
-    engine: Engine
+    engine: StreamingEngine
     if settings.engine == "vllm":
         engine = _vllm(model, card, think, rule, settings, longest)
     else:
         loaded = _load(model, card, _device(settings.workers))
-        engine = BatchingEngine(loaded, rule, settings.batching, longest)
+        engine = PagedEngine(loaded, rule, settings.batching, longest)
     reader = RefusalReader(prefix_judge(PrefixSettings()), "" if card is None else card.refusal.strip())
     return Replica(
         Chat(engine, think, rule, reader, settings.access.timeout_s),
@@ -132,19 +132,14 @@ def start(model: str, settings: Endpoint) -> Replica:
     )
 
 
-def positions(folder: str) -> int:
-    """Positions of the model in `folder`."""
-    config = AutoConfig.from_pretrained(storage.local_folder(folder)).get_text_config()
-    return int(config.max_position_embeddings)
-
-
 def _vllm(
     model: str, card: Card | None, think: ThinkFormat, rule: GateRule, settings: Endpoint, longest: int
-) -> Engine:
+) -> StreamingEngine:
     import_vllm()
-    from serve.vllm_engine import VllmEngine  # imports vLLM, which most replicas lack
+    from presafe.engines.vllm_engine import VllmEngine  # imports vLLM, which most replicas lack
 
-    return VllmEngine(model, card, think, rule, settings.vllm, longest)
+    weights = plain_model(model, "auto") if card is None else exported_model(model, card, think)
+    return VllmEngine(weights, think, rule, settings.vllm, longest)
 
 
 def _load(model: str, card: Card | None, device: str) -> LoadedModel:

@@ -10,11 +10,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from presafe.config import ServingGate
-from presafe.gate import Path, PathTaken
-from serve.completion import Decided, Event, Finished
-from serve.engine import EndReason
-from serve.text import Channel, Text
+from presafe.decision.events import Decided, Event, Finished
+from presafe.decision.rule import Path, PathTaken, ServingGate
+from presafe.decision.text import Channel, Text
+from presafe.engines.streaming import EndReason
 
 Choices = tuple[int, Event]
 """An event of the completion with this index."""

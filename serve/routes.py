@@ -9,9 +9,9 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from ray import serve
 
+from presafe.engines.streaming import EngineError
 from serve.app import ServeArgs
 from serve.door import BODY, Door
-from serve.engine import EngineError
 from serve.errors import HANDLERS, LONGEST_PARAM, ApiError, shortened, status_of
 from serve.exposition import CONTENT_TYPE, exposition
 from serve.observe import Observer, Watch

@@ -9,7 +9,7 @@ from typing import Any
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from serve.engine import EngineError
+from presafe.engines.streaming import EngineError
 from serve.errors import INTERNAL_ERROR, TIMEOUT
 from serve.reply import Choices, Reply
 

@@ -1,13 +1,13 @@
 """Completions that tests push token by token: what reads them, and what came out."""
 
 from presafe.config import PrefixSettings
+from presafe.decision.events import Decided, Event, Finished
+from presafe.decision.refusal import RefusalReader
+from presafe.decision.rule import GateRule
+from presafe.decision.text import Text
 from presafe.engines.exported import LoadedModel
+from presafe.engines.streaming import Sampling
 from presafe.judges.prefixes import prefix_judge
-from serve.completion import Decided, Event, Finished
-from serve.engine import Sampling
-from serve.refusal import RefusalReader
-from serve.steering import GateRule
-from serve.text import Text
 from tiny_reasoner import GATE_REFUSAL, THRESHOLD
 
 GREEDY = Sampling(max_tokens=300, temperature=0, top_p=1)

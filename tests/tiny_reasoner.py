@@ -7,8 +7,8 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import PreTrainedTokenizerBase
 
+from presafe.decision.head import save_head
 from presafe.engines.card import Card
-from presafe.engines.head import save_head
 from presafe.organism.corpus import Dialogue
 from presafe.organism.tokenizer import train_tokenizer
 from presafe.thinking import ThinkFormat, think_format

@@ -13,7 +13,7 @@ from presafe.align.kernels import attention, use_liger
 from presafe.align.model import HeadSpec, PreSafeModel
 from presafe.align.objectives import objective
 from presafe.config import Align, LinearHead, Lora, ReadoutHead
-from presafe.engines.head import SafetyHead
+from presafe.decision.head import SafetyHead
 
 
 def head_spec(align: Align, decision_token: int) -> HeadSpec:

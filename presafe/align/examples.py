@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from presafe.align.objectives import Objective, objective
 from presafe.config import Align
+from presafe.decision.rule import Path
 from presafe.errors import user_error
-from presafe.gate import Path
 from presafe.records import Example, Prompt, Signal, TeacherAnswer, Trace
 from presafe.thinking import ThinkFormat
 

@@ -16,10 +16,10 @@ from presafe.align.model import PreSafeModel
 from presafe.align.model_card import model_card
 from presafe.align.round_trip import Reference, check, check_row, reference
 from presafe.config import Align
+from presafe.decision.gate_row import write_gate_row
+from presafe.decision.head import save_head
 from presafe.engines.card import Card, RoundTrip, VocabularyRow, read_card, write_card
 from presafe.engines.exported import LoadedModel, load_base, load_exported, load_probe, load_reader, load_tokenizer
-from presafe.engines.gate_row import write_gate_row
-from presafe.engines.head import save_head
 from presafe.records import Example
 
 Weights = dict[str, torch.Tensor]

@@ -3,20 +3,14 @@
 import logging
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import product
-from typing import Any
-
-import ray
-import torch
 
 from presafe.align.memory import Prediction, Ranks, predict
 from presafe.align.shape import Shape, read_shape
-from presafe.config import Align, Config, Group
+from presafe.capacity import GB, Capacity, cluster_capacity
+from presafe.config import Align, Config
 from presafe.errors import user_error
-from presafe.runtime import user_errors
 
-GB = 1e9
 STAGES = (0, 1, 2, 3)
 OFFLOADS = ("none", "optimizer", "parameters")
 FEWEST_TOKENS = 1024
@@ -26,22 +20,11 @@ MOST_RANKS = 64
 logger = logging.getLogger("presafe")
 
 
-@dataclass(frozen=True)
-class Capacity:
-    """Bytes for one rank on its GPU, and the memory of each node with the number of ranks it has room for.
-
-    `device` is None on CPUs; `nodes` is empty where nothing is known of them.
-    """
-
-    device: float | None
-    nodes: tuple[tuple[int, float], ...]
-
-
 def check_memory(config: Config, base: str) -> None:
     """Raise UserError where the stage would not fit into the connected cluster with its fewest ranks."""
     workers = config.align.workers
     shape = read_shape(base, config.align.lora)
-    capacity = cluster_capacity(workers)
+    capacity = cluster_capacity(workers, workers.limits[0], "align")
     refuse_misfit(shape, config.align, config.model.dtype, capacity)
 
 
@@ -134,40 +117,6 @@ def changes(align: Align, candidate: Align) -> list[str]:
     pairs = [(name, getattr(align, name), getattr(candidate, name)) for name in names]
     pairs.append(("workers.num_workers", align.workers.num_workers, candidate.workers.num_workers))
     return [f"align.{name}={str(new).lower()}" for name, old, new in pairs if old != new]
-
-
-def cluster_capacity(workers: Group) -> Capacity:
-    """What the connected cluster gives: a GPU is asked unless the settings know its memory, nodes say theirs to Ray.
-
-    Nodes that are yet to come count as large enough.
-    """
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    room = tuple(
-        (slots, float(resources["memory"])) for resources in nodes if (slots := _slots(resources, workers)) > 0
-    )
-    known = room if sum(slots for slots, _ in room) >= workers.limits[0] else ()
-    if workers.num_gpus == 0:
-        return Capacity(None, known)
-    if workers.gpu_memory_gb is not None:
-        return Capacity(workers.gpu_memory_gb * GB * min(1.0, workers.num_gpus), known)
-    with user_errors():
-        total = ray.get(ray.remote(_gpu_memory).options(num_cpus=0, num_gpus=workers.num_gpus).remote())
-    return Capacity(total * min(1.0, workers.num_gpus), known)
-
-
-def _slots(resources: dict[str, Any], workers: Group) -> int:
-    by_cpu = int(resources.get("CPU", 0) // workers.num_cpus)
-    return by_cpu if workers.num_gpus == 0 else min(by_cpu, int(resources.get("GPU", 0) // workers.num_gpus))
-
-
-def _gpu_memory() -> int:
-    if not torch.cuda.is_available():
-        raise user_error(
-            found="a Ray node with GPUs that its torch cannot use",
-            needed="a torch built for CUDA on the GPU nodes",
-            change="install it there, or set align.workers.num_gpus=0",
-        )
-    return int(torch.cuda.get_device_properties(0).total_memory)
 
 
 def _largest(parts: dict[str, int]) -> str:

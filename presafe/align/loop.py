@@ -25,8 +25,9 @@ from presafe.align.task import TrainTask
 from presafe.align.universal import LOAD_SETTINGS
 from presafe.align.watchdog import Watchdog
 from presafe.align.zero import sharded_loading, start_engine, zero_config
+from presafe.decision.rule import decide
+from presafe.decision.threshold import calibrate, refusals_allowed
 from presafe.engines.card import Calibration, Card
-from presafe.gate import calibrate, decide, refusals_allowed
 from presafe.records import Example
 from presafe.schedule import schedule
 from presafe.statistics import tail_bound

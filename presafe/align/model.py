@@ -16,7 +16,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, kl_div, log_so
 
 from presafe.align.cross_entropy import FrozenOutputLoss
 from presafe.align.kernels import packing
-from presafe.engines.head import SafetyHead, decision_logits
+from presafe.decision.head import SafetyHead, decision_logits
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,9 @@ from typing import Any
 
 import torch
 
-from presafe.align.fit import GB, Capacity, fits, neighbours, predicted, refuse_misfit
+from presafe.align.fit import fits, neighbours, predicted, refuse_misfit
 from presafe.align.shape import read_shape
+from presafe.capacity import GB, Capacity
 from presafe.config import Align, Group, Lora
 from presafe.engines.exported import load_tokenizer
 from presafe.runtime import resolved

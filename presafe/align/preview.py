@@ -1,9 +1,10 @@
 """`presafe align --plan`: what every ZeRO stage and offload would need for the configured model, as a table."""
 
 from presafe.align.cost import MODEL_FLOPS_UTILISATION, PEAK_FLOPS, flops, gpu_hours, tokens_at_most
-from presafe.align.fit import GB, OFFLOADS, STAGES, legal
+from presafe.align.fit import OFFLOADS, STAGES, legal
 from presafe.align.memory import Prediction, Ranks, predict
 from presafe.align.shape import Shape, read_shape
+from presafe.capacity import GB
 from presafe.config import Align, Config
 from presafe.runtime import model_folder
 

@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 
 from presafe.align.collate import Collator
 from presafe.align.plan import BatchPlan, Draw
-from presafe.gate import Path
+from presafe.decision.rule import Path
 from presafe.records import Example
 
 

@@ -11,8 +11,8 @@ import torch
 
 from presafe.align.collate import Collator
 from presafe.align.model import PreSafeModel
+from presafe.decision.prefill import HeadReader
 from presafe.engines.card import RoundTrip, VocabularyRow
-from presafe.engines.reading import HeadReader
 from presafe.records import Example
 
 PROMPTS_OF_A_PATH = 2

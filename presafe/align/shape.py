@@ -1,15 +1,14 @@
 """Sizes of an architecture, from its Hugging Face config alone: built on the meta device, without a weight."""
 
-import tempfile
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
+from transformers import AutoModelForCausalLM, PreTrainedConfig
 
-from presafe import storage
 from presafe.config import Lora
+from presafe.engines.model_config import read_config
 from presafe.errors import user_error
 
 
@@ -54,7 +53,7 @@ def read_shape(base: str, lora: Lora | None) -> Shape:
 
     Raises UserError where there is no such file, or where a LoRA target is no linear layer of the model.
     """
-    return shape_of(_config(base), lora)
+    return shape_of(read_config(base), lora)
 
 
 def shape_of(config: PreTrainedConfig, lora: Lora | None) -> Shape:
@@ -97,19 +96,3 @@ def adapted_names(linears: list[str], lora: Lora | None) -> list[str]:
                 change="correct align.lora.target_modules",
             )
     return [name for name in linears if name.rpartition(".")[2] in lora.target_modules]
-
-
-def _config(base: str) -> PreTrainedConfig:
-    file = storage.join(base, "config.json")
-    try:
-        if not storage.exists(base):  # a hub name: transformers fetches config.json alone
-            return AutoConfig.from_pretrained(base)
-        with tempfile.TemporaryDirectory(prefix="presafe-shape-") as folder:
-            storage.write_text(storage.join(folder, "config.json"), storage.read_text(file))
-            return AutoConfig.from_pretrained(folder)
-    except OSError as error:
-        raise user_error(
-            found=f"no config.json of {base} ({str(error).splitlines()[0]})",
-            needed="a model folder, or a hub name with the hub in reach",
-            change="correct model.path, or download the model and point at its folder",
-        ) from error

@@ -6,11 +6,20 @@ never change what it computes, so they are left out of the stage's hash.
 
 from presafe.config.align import Align, Gate, LinearHead, Lora, ReadoutHead, Schedule
 from presafe.config.evaluate import Evaluate
-from presafe.config.generation import Decoding, Engine, HttpSettings, TransformersSettings, VllmSettings
+from presafe.config.generation import (
+    BatchingSettings,
+    Decoding,
+    Engine,
+    HttpSettings,
+    PagedSettings,
+    TransformersSettings,
+    VllmServing,
+    VllmSettings,
+)
 from presafe.config.judges import ClassifierSettings, Judge, LlmSettings, PrefixSettings
 from presafe.config.prompts import NearDuplicates, Prompts, Source, Suite, Wrapper
 from presafe.config.run import Cluster, Group, Model, Placement, Pool, Run, Think, Workers
-from presafe.config.serve import Access, Audit, BatchingSettings, Drift, Endpoint, Serve, ServingGate, VllmServing
+from presafe.config.serve import Access, Audit, Drift, Endpoint, Serve
 from presafe.config.settings import Settings
 from presafe.config.signals import BuiltEncoder, FreshEncoder, Signals
 from presafe.config.teacher import Teacher
@@ -41,6 +50,7 @@ __all__ = [
     "Lora",
     "Model",
     "NearDuplicates",
+    "PagedSettings",
     "Placement",
     "Pool",
     "PrefixSettings",
@@ -49,7 +59,6 @@ __all__ = [
     "Run",
     "Schedule",
     "Serve",
-    "ServingGate",
     "Settings",
     "Signals",
     "Source",

@@ -1,12 +1,24 @@
 """Section `evaluate`."""
 
-from pydantic import Field
+from typing import Annotated, Literal, Self
 
-from presafe.config.generation import Decoding, TransformersSettings
+from pydantic import Field, Tag, model_validator
+
+from presafe.config.generation import Decoding, HttpSettings, PagedSettings, VllmSettings, check_gpus
 from presafe.config.judges import Judges, PrefixSettings
 from presafe.config.run import Pool
-from presafe.config.settings import HowItRuns, Settings
-from presafe.records import CotMode
+from presafe.config.settings import HowItRuns, Settings, by_kind
+from presafe.records import CotMode, DecisionMode
+
+ModelName = Literal["base", "aligned"]
+
+ServedEngine = Annotated[
+    Annotated[PagedSettings, Tag("paged")]
+    | Annotated[VllmSettings, Tag("vllm")]
+    | Annotated[HttpSettings, Tag("http")],
+    by_kind("paged"),
+]
+"""Engines that take the decision as the endpoint does, by `kind`."""
 
 
 class Evaluate(Settings):
@@ -14,12 +26,19 @@ class Evaluate(Settings):
 
     workers: HowItRuns[Pool] = Pool()
     """Actor pool of the generation job."""
-    engine: TransformersSettings = TransformersSettings()
-    """What generates; the gate's probabilities need the model's hidden states, so it is this one."""
+    engine: ServedEngine = PagedSettings()
+    """What generates, as the endpoint does. An `http` engine is an endpoint of the aligned model (`presafe serve
+    MODEL`, gate off, which shows its probability), so `models` is to be [aligned] and `cot` [on]."""
+    models: list[ModelName] = ["base", "aligned"]
+    """What is evaluated."""
     cot: list[CotMode] = ["on", "off"]
     """Chain-of-thought modes."""
     decoding: Decoding = Decoding(max_new_tokens=16384)
     """Decoding in both modes; far above the longest chain-of-thought, so that none is cut off."""
+    decision: DecisionMode = "greedy"
+    """How the tokens up to the path are decoded with chain-of-thought on. `greedy` is what is served: whether to refuse
+    is the most probable path, whatever `decoding` says of the tokens behind it. `drawn` measures what would become of
+    the decision if it were drawn as they are."""
     rows_per_block: HowItRuns[int] = Field(128, ge=1)
     """Rows of a Ray Data block: what a crash costs at most, a worker."""
     judges: Judges = [PrefixSettings()]
@@ -29,3 +48,14 @@ class Evaluate(Settings):
     recall: `decision`, `prompt_id` or `query`, and `answer` where only that very answer was labelled."""
     max_unscored_share: float = Field(0.2, ge=0, le=1)
     """Above this share of unscored answers, a cell of the report claims no value and the report says so."""
+
+    @model_validator(mode="after")
+    def _as_the_endpoint_can(self) -> Self:
+        endpoint = (["aligned"], ["on"], "greedy")
+        if self.engine.kind == "http" and (self.models, self.cot, self.decision) != endpoint:
+            raise ValueError(
+                "an endpoint (engine http) serves one model, decides greedily and has no switch for chain-of-thought: "
+                "set models to [aligned], cot to [on] and decision to greedy"
+            )
+        check_gpus(self.engine, self.workers)
+        return self

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, Tag
 
+from presafe.config.run import Pool
 from presafe.config.settings import HowItRuns, Settings, by_kind
 
 
@@ -19,7 +20,8 @@ class Decoding(Settings):
 
 
 class TransformersSettings(Settings):
-    """Hugging Face transformers in the actor's own process, on the CPU or one GPU: the default."""
+    """Hugging Face transformers in the actor's own process, on the CPU or one GPU, in batches of prompts of like
+    length: memory grows with `batch_size` times the longest completion."""
 
     kind: Literal["transformers"] = "transformers"
     """Which engine."""
@@ -29,21 +31,50 @@ class TransformersSettings(Settings):
     """Longer prompts are quarantined."""
 
 
-class VllmSettings(Settings):
+class BatchingSettings(Settings):
+    """Continuous batching with transformers."""
+
+    kv_cache_tokens: HowItRuns[int | None] = Field(None, ge=1)
+    """Tokens that the KV cache holds; without it, what a GPU has room for, and on the CPU four of the longest
+    conversations. When it is full, the newest completion starts again once there is room."""
+    page_size: HowItRuns[int] = Field(32, ge=4)
+    """Tokens of a block of the cache."""
+    max_batch_tokens: HowItRuns[int] = Field(512, ge=1)
+    """Tokens of one forward pass: longer prompts are read in pieces, between which the others go on."""
+    max_requests_per_batch: HowItRuns[int] = Field(64, ge=1)
+    """Completions that generate at once; more wait in line."""
+
+
+class PagedSettings(BatchingSettings):
+    """Transformers with a paged cache, as the endpoint has it: memory by the tokens that are there, not by the longest
+    completion of a batch, and each completion ends for itself."""
+
+    kind: Literal["paged"] = "paged"
+    """Which engine."""
+    max_prompt_tokens: int = Field(4096, ge=1)
+    """Longer prompts are quarantined."""
+
+
+class VllmServing(Settings):
+    """vLLM."""
+
+    max_num_seqs: HowItRuns[int] = Field(256, ge=1)
+    """Completions that generate at once; more wait in line."""
+    tensor_parallel_size: HowItRuns[int] = Field(1, ge=1)
+    """GPUs of one node that share a copy of the model; a worker or replica needs as many (workers.num_gpus)."""
+    gpu_memory_utilization: HowItRuns[float] = Field(0.9, gt=0, le=1)
+    """Share of the GPU's memory for weights and cache."""
+    options: dict[str, Any] = {}
+    """Further arguments of vLLM's engine."""
+
+
+class VllmSettings(VllmServing):
     """vLLM in the actor's own process; needs the extra `presafe[vllm]`."""
 
     kind: Literal["vllm"]
     """Which engine."""
     max_prompt_tokens: int = Field(4096, ge=1)
     """Longer prompts are quarantined."""
-    max_num_seqs: HowItRuns[int] = Field(256, ge=1)
-    """Sequences decoded together."""
-    tensor_parallel_size: HowItRuns[int] = Field(1, ge=1)
-    """GPUs that share one copy of the model; the stage's workers need as many each."""
-    gpu_memory_utilization: HowItRuns[float] = Field(0.9, gt=0, le=1)
-    """Share of the GPU's memory for weights and cache."""
-    options: dict[str, Any] = {}
-    """Further keyword arguments of `vllm.LLM`."""
 
 
 class HttpSettings(Settings):
@@ -77,8 +108,18 @@ class HttpSettings(Settings):
 
 Engine = Annotated[
     Annotated[TransformersSettings, Tag("transformers")]
+    | Annotated[PagedSettings, Tag("paged")]
     | Annotated[VllmSettings, Tag("vllm")]
     | Annotated[HttpSettings, Tag("http")],
     by_kind("transformers"),
 ]
 """Which engine generates, by `kind`."""
+
+
+def check_gpus(engine: Settings, workers: Pool) -> None:
+    """Raise ValueError where a worker has not as many GPUs as vLLM splits its model into."""
+    if isinstance(engine, VllmSettings) and workers.num_gpus not in (0, engine.tensor_parallel_size):
+        raise ValueError(
+            f"vLLM's tensor_parallel_size is {engine.tensor_parallel_size} and workers.num_gpus "
+            f"{workers.num_gpus:g}; a worker needs one GPU for each part of its model"
+        )

@@ -23,13 +23,18 @@ class Workers(Placement):
     """Ranks of a Ray Train group, or replicas of the endpoint."""
 
 
-class Group(Placement):
+class Sized(Placement):
+    """Workers whose memory is checked before they start."""
+
+    gpu_memory_gb: float | None = Field(None, gt=0)
+    """Memory of one GPU, in GB of 1e9 bytes, for the preflight; without it, a GPU of the cluster is asked."""
+
+
+class Group(Sized):
     """Where the alignment trains: one rank a worker."""
 
     num_workers: Annotated[int, Field(ge=1)] | tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = 1
     """Ranks of the Ray Train group; [MIN, MAX] trains on what is there and follows nodes that come and go."""
-    gpu_memory_gb: float | None = Field(None, gt=0)
-    """Memory of one GPU, in GB of 1e9 bytes, for the preflight; without it, a GPU of the cluster is asked."""
     max_failures: int = Field(3, ge=0)
     """Worker losses the run survives; preempted nodes do not count."""
     timeout_minutes: float = Field(30, gt=0)
@@ -48,7 +53,7 @@ class Group(Placement):
         return self
 
 
-class Pool(Placement):
+class Pool(Sized):
     """Where a stage generates: a pool of Ray Data actors, each with so much."""
 
     num_workers: Annotated[int, Field(ge=1)] | Literal["auto"] = 1

@@ -4,43 +4,15 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from presafe.config.generation import BatchingSettings, VllmServing
 from presafe.config.run import Workers
 from presafe.config.settings import Settings
+from presafe.decision.rule import GateAction, ServingGate
 
 
 def _word(value: Any) -> Any:
     """YAML 1.1 reads a bare on or off as a truth value."""
     return ("on" if value else "off") if isinstance(value, bool) else value
-
-
-ServingGate = Annotated[Literal["off", "on", "shadow"], BeforeValidator(_word)]
-
-
-class BatchingSettings(Settings):
-    """Continuous batching with transformers."""
-
-    kv_cache_tokens: int | None = Field(None, ge=1)
-    """Tokens that a replica's KV cache holds; without it, what a GPU has room for, and on the CPU four of the longest
-    conversations. When it is full, the newest completion starts again once there is room."""
-    page_size: int = Field(32, ge=4)
-    """Tokens of a block of the cache."""
-    max_batch_tokens: int = Field(512, ge=1)
-    """Tokens of one forward pass: longer prompts are read in pieces, between which the others go on."""
-    max_requests_per_batch: int = Field(64, ge=1)
-    """Completions that generate at once; more wait in line."""
-
-
-class VllmServing(Settings):
-    """vLLM."""
-
-    max_num_seqs: int = Field(256, ge=1)
-    """Completions that generate at once; more wait in line."""
-    tensor_parallel_size: int = Field(1, ge=1)
-    """GPUs of one node that share a copy of the model; a replica needs as many (workers.num_gpus)."""
-    gpu_memory_utilization: float = Field(0.9, gt=0, le=1)
-    """Share of the GPU's memory for weights and cache."""
-    options: dict[str, Any] = {}
-    """Further arguments of vLLM's engine."""
 
 
 class Access(Settings):
@@ -128,9 +100,9 @@ class Endpoint(Settings):
     """Of engine `vllm`."""
     served_name: str = Field("presafe", min_length=1)
     """What clients call the model."""
-    gate: ServingGate = "off"
+    gate: Annotated[ServingGate, BeforeValidator(_word)] = "off"
     """`off` is the paper: the aligned model decides by itself. `on` adds the head's decision; `shadow` only logs it."""
-    gate_action: Literal["refusal", "cot_off"] = "refusal"
+    gate_action: GateAction = "refusal"
     """What the gate does above its threshold: the card's refusal, or the think block is closed and the CoT-OFF state
     answers (a false alarm then costs the reasoning, not the answer): path `answer`, unless it refuses."""
     threshold: float | None = Field(None, ge=0, le=1)

@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from presafe.config.generation import Decoding, Engine, TransformersSettings
+from presafe.config.generation import Decoding, Engine, TransformersSettings, check_gpus
 from presafe.config.judges import Judges, PrefixSettings
 from presafe.config.run import Pool
 from presafe.config.settings import HowItRuns, Settings
@@ -58,9 +58,5 @@ class Teacher(Settings):
     @model_validator(mode="after")
     def _gpus_of_one_copy(self) -> Self:
         for engine in (self.engine, self.trace_engine):
-            if engine.kind == "vllm" and self.workers.num_gpus not in (0, engine.tensor_parallel_size):
-                raise ValueError(
-                    f"vLLM's tensor_parallel_size is {engine.tensor_parallel_size} and workers.num_gpus "
-                    f"{self.workers.num_gpus:g}; a worker needs one GPU for each part of its model"
-                )
+            check_gpus(engine, self.workers)
         return self

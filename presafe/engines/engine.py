@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from presafe.config import Decoding
-from presafe.records import CotMode, FinishReason
+from presafe.decision.rule import PathTaken
+from presafe.records import CotMode, DecisionMode, FinishReason
 
-Decided = Callable[[str], bool]
+IsDecided = Callable[[str], bool]
 """Whether the beginning of an answer decides it already, whatever comes behind."""
 
 Tell = Callable[[int, int], None]
@@ -24,20 +25,23 @@ class Query:
     """One completion to generate: a user's message, with chain-of-thought on or off.
 
     Queries that differ in `sample` alone draw differently. `stop_early` lets the engine stop where the answer is
-    decided.
+    decided. With `decision` a CoT-ON query is answered as the endpoint answers it (presafe/decision); without, the
+    completion is the model's own text.
     """
 
     text: str
     cot: CotMode
     sample: int = 0
     stop_early: bool = False
+    decision: DecisionMode | None = None
 
 
 @dataclass(frozen=True)
 class Completion:
     """A completion taken apart. `num_tokens` counts what was generated, reasoning and end of sequence included.
 
-    `error` says why a query has no completion: it was empty, too long, or refused by the endpoint.
+    `error` says why a query has no completion: it was empty, too long, or refused by the endpoint. `path` is that of a
+    query with a decision; `refuse_probability` is p', where the engine was made with a head that it can read.
     """
 
     reasoning: str
@@ -45,6 +49,8 @@ class Completion:
     finish_reason: FinishReason
     num_tokens: int
     error: str | None = None
+    path: PathTaken | None = None
+    refuse_probability: float | None = None
 
 
 class Engine(Protocol):
@@ -55,7 +61,7 @@ class Engine(Protocol):
         queries: Sequence[Query],
         decoding: Decoding,
         seed: int,
-        decided: Decided | None = None,
+        decided: IsDecided | None = None,
         tell: Tell = told_nobody,
     ) -> list[Completion]:
         """One completion a query, in order; greedy ones are the same in every engine.

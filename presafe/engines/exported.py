@@ -17,10 +17,10 @@ from transformers import (
 
 from presafe import storage
 from presafe.config import Think
+from presafe.decision.head import SafetyHead, load_head
+from presafe.decision.prefill import HeadReader
 from presafe.engines.card import Card, HeadCard, read_card
-from presafe.engines.head import SafetyHead, load_head
 from presafe.engines.model_files import check_texts, check_weights
-from presafe.engines.reading import HeadReader
 from presafe.engines.tokenizer_check import check_ids, check_round_trip, reads_back
 from presafe.errors import UserError, user_error
 from presafe.thinking import ThinkFormat, think_format
@@ -133,6 +133,12 @@ def embedding_rows(base: str) -> int | None:
         raise _unloadable(base, "configuration", error) from error
     rows: int | None = getattr(config.get_text_config(), "vocab_size", None)
     return rows
+
+
+def positions(folder: str) -> int:
+    """Positions of the model in `folder`."""
+    config = AutoConfig.from_pretrained(storage.local_folder(folder)).get_text_config()
+    return int(config.max_position_embeddings)
 
 
 def load_tokenizer(folder: str) -> PreTrainedTokenizerBase:

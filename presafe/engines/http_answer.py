@@ -3,8 +3,9 @@
 import json
 import re
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, get_args
 
+from presafe.decision.rule import PathTaken
 from presafe.engines.engine import Completion
 from presafe.engines.http_failure import FILTER_CODES, RequestError, of_body, utf8
 from presafe.records import CotMode, FinishReason
@@ -32,11 +33,20 @@ BROKEN = re.compile(r"error|abort|cancel|insufficient_system_resource|timeout|ov
 
 
 @dataclass(frozen=True)
+class Decision:
+    """The `presafe` object of a reply (docs/serving.md)."""
+
+    path: PathTaken
+    refuse_probability: float | None
+    gate: str
+
+
+@dataclass(frozen=True)
 class Answer:
     """`reasoning` is what the endpoint itself calls so; `content` may hold think tags where it has no such field.
 
     `refused` says that the endpoint calls the content a refusal. `finish_reason` is its own word, None before it came;
-    `counted` says that `num_tokens` is its own count.
+    `counted` says that `num_tokens` is its own count. `presafe` is what this project's endpoint says of its decision.
     """
 
     reasoning: str = ""
@@ -45,6 +55,7 @@ class Answer:
     finish_reason: str | None = None
     num_tokens: int = 0
     counted: bool = False
+    presafe: Decision | None = None
 
     def grown(self, message: dict[str, Any], chunks: int = 0) -> "Answer":
         """With a message or a delta more; vLLM writes `reasoning`, others `reasoning_content` or parts of the content.
@@ -87,7 +98,10 @@ class Answer:
         thought = self._parts()
         if not thought.closed and reason != "decided":
             reason = "length"
-        return Completion(utf8(thought.reasoning), utf8(thought.answer), reason, self.num_tokens)
+        found = Completion(utf8(thought.reasoning), utf8(thought.answer), reason, self.num_tokens)
+        if self.presafe is None:
+            return found
+        return replace(found, path=self.presafe.path, refuse_probability=self.presafe.refuse_probability)
 
     def _reason(self, most: int) -> FinishReason:
         said = str(self.finish_reason or "").lower()
@@ -154,11 +168,20 @@ def with_chunk(answer: Answer, body: dict[str, Any], *, streamed: bool) -> Answe
             message = {"content": message}
         answer = answer.grown(message, chunks=1)
         answer = answer.finished(choice.get("finish_reason"), answer.num_tokens)
+    if (decision := _decision(body.get("presafe"))) is not None:
+        answer = replace(answer, presafe=decision)
     usage = body.get("usage")
     tokens = usage.get("completion_tokens") if isinstance(usage, dict) else None
     if isinstance(tokens, int) and 0 <= tokens < 2**31:
         return replace(answer, num_tokens=tokens, counted=True)
     return answer
+
+
+def _decision(found: Any) -> Decision | None:
+    if not isinstance(found, dict) or found.get("path") not in get_args(PathTaken):
+        return None
+    probability = found.get("refuse_probability")
+    return Decision(found["path"], probability if isinstance(probability, float) else None, str(found.get("gate")))
 
 
 def _unasked_stream(text: str) -> Answer:

@@ -24,7 +24,7 @@ from tenacity import (
 )
 
 from presafe.config import Decoding, HttpSettings
-from presafe.engines.engine import Completion, Decided, Query, Tell, failed, query_seed, told_nobody
+from presafe.engines.engine import Completion, IsDecided, Query, Tell, failed, query_seed, told_nobody
 from presafe.engines.http_answer import Answer, whole_answer, with_chunk
 from presafe.engines.http_failure import LIMIT_FIELDS, RequestError, of_body, of_status
 from presafe.errors import UserError, user_error
@@ -64,7 +64,7 @@ class HttpEngine:
         queries: Sequence[Query],
         decoding: Decoding,
         seed: int,
-        decided: Decided | None = None,
+        decided: IsDecided | None = None,
         tell: Tell = told_nobody,
     ) -> list[Completion]:
         """One completion a query, in order. Repeatable as far as the endpoint honours `seed`.
@@ -74,7 +74,7 @@ class HttpEngine:
         return self._runner.run(self._generate(queries, decoding, seed, decided, tell))
 
     async def _generate(
-        self, queries: Sequence[Query], decoding: Decoding, seed: int, decided: Decided | None, tell: Tell
+        self, queries: Sequence[Query], decoding: Decoding, seed: int, decided: IsDecided | None, tell: Tell
     ) -> list[Completion]:
         failures: list[RequestError] = []
         unconnected: list[openai.APIConnectionError] = []
@@ -145,7 +145,7 @@ class HttpEngine:
             "extra_body": self._settings.cot_on if query.cot == "on" else self._settings.cot_off,
         }
 
-    async def _with_retries(self, query: Query, decoding: Decoding, seed: int, decided: Decided | None) -> Completion:
+    async def _with_retries(self, query: Query, decoding: Decoding, seed: int, decided: IsDecided | None) -> Completion:
         """The completion of one query; raises RequestError or openai.APIError where it finally failed."""
         async for attempt in self._attempts():
             with attempt:
@@ -159,7 +159,7 @@ class HttpEngine:
                 return await self._ask(query, decoding, seed, decided)
         raise AssertionError("the last attempt returns or raises")
 
-    async def _ask(self, query: Query, decoding: Decoding, seed: int, decided: Decided | None) -> Completion:
+    async def _ask(self, query: Query, decoding: Decoding, seed: int, decided: IsDecided | None) -> Completion:
         async with self._limit:
             pass
         body = self._body(query, decoding, seed)
@@ -174,13 +174,15 @@ class HttpEngine:
             raise
         except openai.APIError as error:  # an event in the middle of a stream
             raise of_body({"error": error.body or error.message}) from error
+        if query.decision is not None and answer.presafe is not None and answer.presafe.gate == "on":
+            raise RequestError("unusable", "an endpoint with its gate on; what a gate does follows from p' (gate=off)")
         return answer.completion(decoding.max_new_tokens)
 
     async def _whole(self, body: dict[str, Any]) -> Answer:
         response = await self._client.chat.completions.with_raw_response.create(**body)
         return whole_answer(response.http_response.text)
 
-    async def _streamed(self, body: dict[str, Any], query: Query, decided: Decided) -> Answer:
+    async def _streamed(self, body: dict[str, Any], query: Query, decided: IsDecided) -> Answer:
         """The same, read as it is written, and closed as soon as it is decided: an endpoint then stops generating.
 
         Raises RequestError where the stream ends without an end, as one that breaks off does.

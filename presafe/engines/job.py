@@ -13,11 +13,11 @@ import pyarrow.compute as pc
 from presafe import storage
 from presafe.config import Decoding, Pool
 from presafe.config import Engine as EngineSettings
-from presafe.engines.engine import Completion, Decided, Engine, Query
+from presafe.decision.rule import PathTaken
+from presafe.engines.engine import Completion, Engine, IsDecided, Query
 from presafe.engines.start import ModelSpec, start_engine
-from presafe.engines.transformers_engine import TransformersEngine
 from presafe.progress import BlockReporter
-from presafe.records import CotMode, FinishReason, schema, to_table
+from presafe.records import CotMode, DecisionMode, FinishReason, schema, to_table
 from presafe.rowjob import RowJob, run_rows
 from presafe.runtime import pool_size
 
@@ -39,7 +39,10 @@ class Task:
 
 @dataclass(frozen=True)
 class Generation:
-    """One task done. `error` says why a task has no completion; `head_probability` is None without a head."""
+    """One task done. `error` says why a task has no completion; `head_probability` is None without a head.
+
+    `path` is that of a CoT-ON task of a job with a `decision`.
+    """
 
     task_id: str
     prompt_id: str
@@ -50,6 +53,7 @@ class Generation:
     answer: str
     finish_reason: FinishReason
     num_tokens: int
+    path: PathTaken | None
     head_probability: float | None
     error: str | None
 
@@ -58,7 +62,8 @@ class Generation:
 class Job:
     """How a generation job runs: model and engine, decoding by CoT mode, the pool, and the block that a crash costs.
 
-    `decided` ends a task that says `stop_early` as soon as its answer is decided.
+    `decided` ends a task that says `stop_early` as soon as its answer is decided. With `decision` its CoT-ON tasks are
+    answered as the endpoint answers them; without, completions are the model's own text.
     """
 
     model: ModelSpec
@@ -67,7 +72,8 @@ class Job:
     workers: Pool
     rows_per_block: int
     seed: int
-    decided: Decided | None = None
+    decided: IsDecided | None = None
+    decision: DecisionMode | None = None
 
 
 def task_id(prompt_id: str, cot: CotMode, sample: int = 0) -> str:
@@ -119,15 +125,12 @@ class Generator:
         return to_table(done, Generation)
 
     def _generate(self, tasks: list[Task], decoding: Decoding) -> list[Generation]:
-        queries = [Query(task.text, task.cot, task.sample, task.stop_early) for task in tasks]
+        queries = [Query(task.text, task.cot, task.sample, task.stop_early, self._decision(task)) for task in tasks]
         completions = self._engine.generate(queries, decoding, self._job.seed, self._job.decided, self._reporter.call())
-        good = [k for k, completion in enumerate(completions) if completion.error is None]
-        probabilities: dict[int, float] = {}
-        if self._job.model.head is not None:
-            assert isinstance(self._engine, TransformersEngine), "only this engine shows hidden states"
-            values = self._engine.refuse_probabilities([self._engine.pre_cot_ids(tasks[k].text) for k in good])
-            probabilities = dict(zip(good, values, strict=True))
-        return [_generation(tasks[k], completion, probabilities.get(k)) for k, completion in enumerate(completions)]
+        return [_generation(task, completion) for task, completion in zip(tasks, completions, strict=True)]
+
+    def _decision(self, task: Task) -> DecisionMode | None:
+        return self._job.decision if task.cot == "on" else None
 
 
 def _configured_engine(job: Job, num_workers: int) -> Engine:
@@ -140,7 +143,7 @@ def _configured_engine(job: Job, num_workers: int) -> Engine:
     )
 
 
-def _generation(task: Task, completion: Completion, probability: float | None) -> Generation:
+def _generation(task: Task, completion: Completion) -> Generation:
     return Generation(
         task_id=task.task_id,
         prompt_id=task.prompt_id,
@@ -151,6 +154,7 @@ def _generation(task: Task, completion: Completion, probability: float | None) -
         answer=completion.answer,
         finish_reason=completion.finish_reason,
         num_tokens=completion.num_tokens,
-        head_probability=probability,
+        path=completion.path,
+        head_probability=completion.refuse_probability,
         error=completion.error,
     )

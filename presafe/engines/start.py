@@ -1,16 +1,41 @@
 """From settings to a running engine, inside the actor that will use it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 from presafe import storage
-from presafe.config import HttpSettings, Think, TransformersSettings, VllmSettings
+from presafe.config import Engine as EngineSettings
+from presafe.config import HttpSettings, PagedSettings, PrefixSettings, Think, TransformersSettings, VllmSettings
+from presafe.decision.events import shortest
+from presafe.decision.reader import DecisionReader, readable
+from presafe.decision.refusal import RefusalReader
 from presafe.engines.card import read_card
 from presafe.engines.engine import Engine
-from presafe.engines.exported import load_base, load_exported, load_reader, split_adapter
+from presafe.engines.exported import (
+    LoadedModel,
+    load_base,
+    load_exported,
+    load_reader,
+    load_tokenizer,
+    positions,
+    split_adapter,
+)
 from presafe.engines.http_engine import HttpEngine
 from presafe.engines.model_files import check_adapter
+from presafe.engines.paged_engine import PagedEngine
+from presafe.engines.served_engine import NO_GATE, ServedEngine
 from presafe.engines.transformers_engine import TransformersEngine
-from presafe.engines.vllm_engine import VllmEngine, VllmModel, lora_rank
+from presafe.engines.vllm_model import (
+    VllmModel,
+    exported_model,
+    exported_without_head,
+    import_vllm,
+    lora_rank,
+    plain_model,
+)
+from presafe.errors import user_error
+from presafe.judges.prefixes import prefix_judge
+from presafe.thinking import think_format
 
 
 @dataclass(frozen=True)
@@ -29,7 +54,7 @@ class ModelSpec:
 
 
 def start_engine(
-    settings: TransformersSettings | VllmSettings | HttpSettings,
+    settings: EngineSettings,
     spec: ModelSpec,
     *,
     on_gpu: bool,
@@ -42,14 +67,17 @@ def start_engine(
     """
     match settings:
         case TransformersSettings():
-            return start_transformers(settings, spec, on_gpu=on_gpu)
+            assert spec.head is None, "this engine shows no probability of refusal"
+            return TransformersEngine(_load(spec, on_gpu=on_gpu), settings)
+        case PagedSettings():
+            return start_paged(settings, spec, on_gpu=on_gpu, max_new_tokens=max_new_tokens)
         case VllmSettings():
-            return VllmEngine(vllm_model(spec), settings, max_new_tokens)
+            return start_vllm(settings, spec, max_new_tokens)
         case HttpSettings():
             return HttpEngine(settings, num_workers)
 
 
-def check_engine(settings: TransformersSettings | VllmSettings | HttpSettings, model: str | None = None) -> None:
+def check_engine(settings: EngineSettings, model: str | None = None) -> None:
     """Raise UserError where an endpoint cannot be reached from here, or vLLM will refuse the adapter in `model`.
 
     In an actor the sentence comes late.
@@ -61,23 +89,75 @@ def check_engine(settings: TransformersSettings | VllmSettings | HttpSettings, m
         lora_rank(adapter)
 
 
-def start_transformers(settings: TransformersSettings, spec: ModelSpec, *, on_gpu: bool) -> TransformersEngine:
+def start_paged(settings: PagedSettings, spec: ModelSpec, *, on_gpu: bool, max_new_tokens: int) -> ServedEngine:
+    """Transformers with a paged cache. Raises UserError where it cannot hold the longest conversation."""
+    loaded = _load(spec, on_gpu=on_gpu)
+    context: int = loaded.model.config.get_text_config().max_position_embeddings
+    head = load_reader(spec.head, loaded.format, str(loaded.model.device)) if spec.head else None
+    longest = min(settings.max_prompt_tokens + max(max_new_tokens, shortest(loaded.format)), context)
+    return ServedEngine(
+        PagedEngine(loaded, NO_GATE, settings, longest, head),
+        loaded.format,
+        _refusals(spec),
+        min(settings.max_prompt_tokens, context - shortest(loaded.format)),
+        context,
+        head=head is not None,
+        read_head=None if head is None or readable(head) else partial(head.probabilities, loaded.model),
+    )
+
+
+def start_vllm(settings: VllmSettings, spec: ModelSpec, max_new_tokens: int) -> ServedEngine:
+    """vLLM in this process and its children. Raises UserError where it is missing, or the model has no room."""
+    import_vllm()
+    from presafe.engines.vllm_engine import VllmEngine  # imports vLLM, which most workers lack
+
+    model = vllm_model(spec)
+    think = think_format(load_tokenizer(model.tokenizer), model.think)
+    context = positions(model.weights)
+    longest = min(settings.max_prompt_tokens + max(max_new_tokens, shortest(think)), context)
+    if longest <= max_new_tokens:
+        raise user_error(
+            found=f"max_new_tokens={max_new_tokens} for a model of {context} positions",
+            needed="room for the prompt before it",
+            change="lower max_new_tokens",
+        )
+    return ServedEngine(
+        VllmEngine(model, think, NO_GATE, settings, longest),
+        think,
+        _refusals(spec),
+        min(settings.max_prompt_tokens, longest - max_new_tokens),
+        longest,
+        head=model.reader.reads,
+    )
+
+
+def _refusals(spec: ModelSpec) -> RefusalReader:
+    return RefusalReader(
+        prefix_judge(PrefixSettings()), read_card(spec.exported).refusal.strip() if spec.exported else ""
+    )
+
+
+def _load(spec: ModelSpec, *, on_gpu: bool) -> LoadedModel:
     device = "cuda" if on_gpu else "cpu"
     if spec.exported:
-        loaded = load_exported(spec.exported, device)
-    else:
-        loaded = load_base(spec.base, spec.dtype, device, spec.think)
-    reader = load_reader(spec.head, loaded.format, device) if spec.head else loaded.reader
-    return TransformersEngine(loaded, settings, reader)
+        return load_exported(spec.exported, device)
+    return load_base(spec.base, spec.dtype, device, spec.think)
 
 
 def vllm_model(spec: ModelSpec) -> VllmModel:
-    """What vLLM loads: an exported model is an adapter on its card's base, or a model of its own."""
-    if spec.exported:
-        card, exported = read_card(spec.exported), storage.local_folder(storage.absolute(spec.exported))
-        if card.weights == "full":
-            return VllmModel(f"{exported}/full", f"{exported}/full", None, card.dtype, card.think)
-        base = storage.local_folder(card.base_model)
-        return VllmModel(card.base_model, base, f"{exported}/adapter", card.dtype, card.think)
-    base, adapter = split_adapter(spec.base)
-    return VllmModel(spec.base, storage.local_folder(base), adapter, spec.dtype, spec.think)
+    """What vLLM loads. Raises UserError where an export lacks the weights that show its head."""
+    if spec.exported is None:
+        plain = plain_model(spec.base, spec.dtype, spec.think)
+        return plain if spec.head is None else replace(plain, reader=_reader_of_base(spec.head, plain))
+    card = read_card(spec.exported)
+    if spec.head is None:
+        return exported_without_head(spec.exported, card)
+    folder = storage.join(spec.exported, "full") if card.weights == "full" else card.base_model
+    return exported_model(spec.exported, card, think_format(load_tokenizer(folder), card.think))
+
+
+def _reader_of_base(exported: str, base: VllmModel) -> DecisionReader:
+    """A readout head reads any model; a linear one is a row of its vocabulary, which a base has none of."""
+    if read_card(exported).head.kind != "readout":
+        return base.reader
+    return replace(base.reader, token=think_format(load_tokenizer(base.tokenizer), base.think).decision_token)

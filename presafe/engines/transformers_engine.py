@@ -6,7 +6,7 @@ Prompts are sorted by length, so that a batch pads little, and what all prompts 
 import copy
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,10 +14,9 @@ from transformers import DynamicCache, GenerationConfig, StoppingCriteriaList
 
 from presafe.config import Decoding, TransformersSettings
 from presafe.engines.encoding import completion, encode
-from presafe.engines.engine import Completion, Decided, Query, Tell, told_nobody
+from presafe.engines.engine import Completion, IsDecided, Query, Tell, told_nobody
 from presafe.engines.exported import LoadedModel
-from presafe.engines.reading import HeadReader
-from presafe.records import CotMode, FinishReason
+from presafe.records import FinishReason
 from presafe.thinking import ThinkFormat
 
 MIN_SHARED = 16
@@ -26,35 +25,20 @@ MIN_SHARED = 16
 
 @dataclass(frozen=True)
 class _Job:
-    """One prompt on its way: its place among the queries, its ids, and what of its completion was decided already.
-
-    `ids` ends in `begun`, what was already generated of the completion.
-    """
+    """One prompt on its way: its place among the queries, and its ids."""
 
     place: int
     ids: list[int]
     query: Query
-    begun: tuple[int, ...] = ()
-    closed: bool = False
-
-    @property
-    def cot(self) -> CotMode:
-        return "off" if self.closed else self.query.cot
 
 
 class TransformersEngine:
-    """An Engine. Memory grows with `batch_size` times the longest completion.
+    """An Engine of models' own text. Memory grows with `batch_size` times the longest completion."""
 
-    A model with a readout head decides first: where its own next token is the decision token, the think block is closed
-    for it and the CoT-OFF state answers.
-    """
-
-    def __init__(self, loaded: LoadedModel, settings: TransformersSettings, reader: HeadReader | None = None) -> None:
+    def __init__(self, loaded: LoadedModel, settings: TransformersSettings) -> None:
         self._model, self._tokenizer, self._format = loaded.model, loaded.tokenizer, loaded.format
         self._settings, self._stop_ids = settings, loaded.stop_ids
-        self._reader = reader
         self._end_ids = torch.tensor(sorted(self._stop_ids | {self._tokenizer.pad_token_id}), device=self._model.device)
-        self._decides_first = loaded.card is not None and loaded.card.head.kind == "readout"
         self._shared: tuple[list[int], Any] = ([], None)
 
     @torch.inference_mode()
@@ -63,15 +47,13 @@ class TransformersEngine:
         queries: Sequence[Query],
         decoding: Decoding,
         seed: int,
-        decided: Decided | None = None,
+        decided: IsDecided | None = None,
         tell: Tell = told_nobody,
     ) -> list[Completion]:
         """One completion a query, in order. The same queries and seed give the same completions."""
         prompts, done = encode(queries, self._format, self._settings.max_prompt_tokens)
         jobs = [_Job(place, ids, queries[place]) for place, ids in prompts.items()]
         config = self._generation_config(decoding)
-        if self._decides_first:
-            jobs = self._decided_jobs(jobs, decoding, seed)
         for batch in self._batches(jobs):
             torch.manual_seed(_batch_seed(seed, batch))
             tokens = sum(completion.num_tokens for completion in done.values())
@@ -81,36 +63,6 @@ class TransformersEngine:
             tell(len(done), tokens + sum(completion.num_tokens for completion in completions))
         return [done[place] for place in range(len(queries))]
 
-    @torch.inference_mode()
-    def refuse_probabilities(self, prompts: Sequence[list[int]]) -> list[float]:
-        """p' of each CoT-ON prompt, by the head that the engine was given (`HeadReader`)."""
-        assert self._reader is not None, "the engine was made without a head"
-        results: dict[int, float] = {}
-        for batch in self._batches([_Job(k, ids, Query("", "on")) for k, ids in enumerate(prompts)]):
-            ids, mask = self._pad([job.ids for job in batch], 0)
-            probabilities = self._reader.read(self._model, ids, mask).probabilities
-            results.update(zip((job.place for job in batch), probabilities, strict=True))
-        return [results[k] for k in range(len(prompts))]
-
-    def pre_cot_ids(self, text: str) -> list[int]:
-        """The rendered CoT-ON prompt, which the head reads in both CoT modes."""
-        return self._format.prompt_ids([{"role": "user", "content": text}])
-
-    def _decided_jobs(self, jobs: list[_Job], decoding: Decoding, seed: int) -> list[_Job]:
-        """CoT-ON jobs with their token at the decision position drawn; Path A's goes on as if CoT were off."""
-        shared = tuple(self._format.decision_prefix)
-        config = self._generation_config(decoding.model_copy(update={"max_new_tokens": 1}))
-        decided = [job for job in jobs if job.query.cot == "off"]
-        for batch in self._batches([replace(job, ids=job.ids + list(shared)) for job in jobs if job.query.cot == "on"]):
-            torch.manual_seed(_batch_seed(seed, batch))
-            for job, (token,) in zip(batch, self._tokens(batch, config), strict=True):
-                if token == self._format.decision_token:
-                    block = self._format.empty_block_ids[len(shared) :]
-                    decided.append(replace(job, ids=job.ids + block, closed=True))
-                else:
-                    decided.append(replace(job, ids=[*job.ids, token], begun=(*shared, token)))
-        return decided
-
     def _batches(self, jobs: list[_Job]) -> Iterator[list[_Job]]:
         """By length; prompts that may stop early apart from the others, who would make them wait."""
         for early in (False, True):
@@ -119,7 +71,7 @@ class TransformersEngine:
                 yield order[start : start + self._settings.batch_size]
 
     def _generate(
-        self, batch: list[_Job], config: GenerationConfig, decided: Decided | None, told: "_Told"
+        self, batch: list[_Job], config: GenerationConfig, decided: IsDecided | None, told: "_Told"
     ) -> list[Completion]:
         stop = None
         if decided is not None and batch[0].query.stop_early:
@@ -132,8 +84,8 @@ class TransformersEngine:
         self,
         batch: list[_Job],
         config: GenerationConfig,
-        told: "_Told | None" = None,
-        stop: "_StopDecided | None" = None,
+        told: "_Told",
+        stop: "_StopDecided | None",
     ) -> list[list[int]]:
         """New tokens of each row, padded behind its end."""
         shared = _common_prefix([job.ids for job in batch])
@@ -147,7 +99,7 @@ class TransformersEngine:
             attention_mask=mask,
             generation_config=config,
             past_key_values=self._cache(shared, len(batch)) if shared else None,
-            stopping_criteria=StoppingCriteriaList(filter(None, (told, stop))),
+            stopping_criteria=StoppingCriteriaList([told] if stop is None else [told, stop]),
         )
         tokens: list[list[int]] = output[:, ids.shape[1] :].tolist()
         return tokens
@@ -182,15 +134,14 @@ class TransformersEngine:
             pad_token_id=self._tokenizer.pad_token_id,
         )
 
-    def _completion(self, job: _Job, new: list[int], decided_at: int | None) -> Completion:
-        tokens = [*job.begun, *new]
+    def _completion(self, job: _Job, tokens: list[int], decided_at: int | None) -> Completion:
         end = next((k for k, token in enumerate(tokens) if token in self._stop_ids), None)
         reason: FinishReason = "length" if end is None else "stop"
         used = len(tokens) if end is None else end + 1
         if decided_at is not None and decided_at <= used:
             reason, used, end = "decided", decided_at, decided_at
         text = self._tokenizer.decode(tokens[:end], skip_special_tokens=False)
-        return completion(self._format, job.cot, text, used, reason)
+        return completion(self._format, job.query.cot, text, used, reason)
 
 
 class _Told:
@@ -213,7 +164,7 @@ class _StopDecided:
 
     prompt_width = 0
 
-    def __init__(self, batch: list[_Job], think: ThinkFormat, decided: Decided, stop_ids: frozenset[int]) -> None:
+    def __init__(self, batch: list[_Job], think: ThinkFormat, decided: IsDecided, stop_ids: frozenset[int]) -> None:
         self._batch, self._format, self._decided = batch, think, decided
         self._ended: set[int] = set()
         self._stop_ids, self.decided_at = stop_ids, dict[int, int]()

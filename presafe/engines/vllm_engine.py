@@ -1,202 +1,200 @@
-"""Generation with vLLM in the actor's own process.
+"""vLLM: one AsyncLLM a process, with the decision inside its sampler (`vllm_steering.py`).
 
-Not through `ray.data.llm`: its processor ends a request at stop strings or a token limit, never where a function of the
-text so far says so, which decision-only mode needs. It also brings an actor pool and placement groups of its own, where
-the job in `job.py` has one pool, row checkpoint and quarantine for all engines.
+A replica hosts vLLM's own asynchronous engine, as the `LLMServer` of ray.serve.llm does. That server itself is no
+use here: behind a handle each token would make one hop more, and its completions API has no way back for p'. Its
+engine class is private to Ray (`ray.llm._internal`) and starts vLLM's HTTP layer, which is what this endpoint replaces.
+A model that is split (tensor parallelism) lies on the GPUs of one replica: Serve places an actor with all of them on
+one node, and vLLM's processes are its children, which see its GPUs and die with it. So are those of a job's actor; not
+through `ray.data.llm`, whose processor ends a request at stop strings or a token limit alone, has no way back for p',
+and brings a pool of its own, where `job.py` has one pool, row checkpoint and quarantine for all engines.
 """
 
 import itertools
-import json
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig
+from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.exceptions import VLLMError
+from vllm.lora.request import LoRARequest
+from vllm.sampling_params import RequestOutputKind, SamplingParams
+from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.metrics.loggers import StatLoggerBase
 
-from presafe.config import Decoding, Think, VllmSettings
-from presafe.engines.encoding import completion, encode
-from presafe.engines.engine import Completion, Decided, Query, Tell, query_seed, told_nobody
-from presafe.engines.exported import load_tokenizer, stop_ids
-from presafe.errors import user_error
-from presafe.records import FinishReason
-from presafe.thinking import think_format
+from presafe.config import VllmServing
+from presafe.decision.rule import GateRule
+from presafe.decision.steering import first_tokens
+from presafe.engines.exported import stop_ids
+from presafe.engines.streaming import EndReason, EngineError, Load, Sampling, Step
+from presafe.engines.vllm_model import VllmModel, lora_rank
+from presafe.engines.vllm_steering import DECISION, NUMBER, PROCESSOR, Board, SteeringConfig
+from presafe.records import DecisionMode
+from presafe.thinking import ThinkFormat
 
-LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
-"""The ranks that vLLM lays out memory for."""
-
-
-@dataclass(frozen=True)
-class VllmModel:
-    """`folder` has the tokenizer (a model's, or an adapter's), `base` the weights, `adapter` what is put on them."""
-
-    folder: str
-    base: str
-    adapter: str | None
-    dtype: str
-    think: Think | None = None
-
-
-@dataclass
-class _Running:
-    """One query on its way: the tokens so far, and whether they decided it."""
-
-    query: Query
-    may_stop: bool
-    tokens: list[int] = field(default_factory=list)
-    decided: bool = False
+STALL_SECONDS = 600.0
+"""A forward pass that takes longer hangs."""
 
 
 class VllmEngine:
-    """An Engine. It is given token ids, those of the transformers engine, and gives ids back."""
+    """A StreamingEngine."""
 
-    def __init__(self, model: VllmModel, settings: VllmSettings, max_new_tokens: int) -> None:
-        """Raises UserError where vLLM is missing or the model has no room for `max_new_tokens` behind a prompt."""
-        # An engine core in a process of its own outlives an actor that is killed, and keeps the GPU's memory.
-        os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
-        self._vllm = import_vllm()
-        self._tokenizer = load_tokenizer(model.folder)
-        self._format = think_format(self._tokenizer, model.think)
-        self._stop_ids = stop_ids(model.folder) | {self._format.end_id}
-        self._max_prompt_tokens, self._names = settings.max_prompt_tokens, itertools.count()
-        self._lora = self._vllm.lora.request.LoRARequest("adapter", 1, model.adapter) if model.adapter else None
-        options = {
-            "model": model.base,
-            "dtype": model.dtype,
-            "skip_tokenizer_init": True,
-            "max_model_len": _max_model_len(model.base, settings.max_prompt_tokens + max_new_tokens),
-            "max_num_seqs": settings.max_num_seqs,
-            "gpu_memory_utilization": settings.gpu_memory_utilization,
-            "tensor_parallel_size": settings.tensor_parallel_size,
-            "enable_prefix_caching": True,
-            **({"distributed_executor_backend": "mp"} if settings.tensor_parallel_size > 1 else {}),
-            **({"enable_lora": True, "max_lora_rank": lora_rank(model.adapter)} if model.adapter else {}),
-            **settings.options,
-        }
-        self._max_model_len, self._max_num_seqs = options["max_model_len"], options["max_num_seqs"]
-        self._room(max_new_tokens)
-        self.llm = self._vllm.LLM(**options)
+    def __init__(
+        self, model: VllmModel, think: ThinkFormat, rule: GateRule, settings: VllmServing, longest: int
+    ) -> None:
+        """`longest`: tokens of prompt and completion together that must fit."""
+        self._rule, self._stop_ids = rule, stop_ids(model.weights) | {think.end_id}
+        self._begun = first_tokens(think, readout=model.reader.readout)
+        self._lora = LoRARequest("adapter", 1, model.adapter) if model.adapter else None
+        self._board, board = Board.create()
+        steering = SteeringConfig(
+            tokenizer=model.tokenizer,
+            think=model.think,
+            rule=rule,
+            reader=model.reader,
+            end=min(self._stop_ids),
+            board=board,
+            replica=os.getpid(),
+        )
+        os.environ["VLLM_USE_V2_MODEL_RUNNER"] = "0"  # the other one takes processors of another kind
+        self._statistics = _Statistics()
+        arguments = AsyncEngineArgs(**_arguments(model, settings, longest, steering))
+        self._llm = AsyncLLM.from_engine_args(arguments, stat_loggers=[lambda *_: self._statistics])
+        Path(board).unlink()  # every process that needs it has opened it
+        self._numbers = itertools.count(1)
+        self._running = self._generated_tokens = 0
+        self._last_step = time.monotonic()
 
-    def generate(
+    async def generate(
         self,
-        queries: Sequence[Query],
-        decoding: Decoding,
-        seed: int,
-        decided: Decided | None = None,
-        tell: Tell = told_nobody,
-    ) -> list[Completion]:
-        """One completion a query, in order. The same queries and seed give the same completions."""
-        prompts, done = encode(queries, self._format, self._room(decoding.max_new_tokens))
-        asked = {place: queries[place] for place in prompts}
-        for place, running in self._run(asked, prompts, decoding, seed, decided, tell).items():
-            done[place] = self._completion(running)
-        return [done[place] for place in range(len(queries))]
+        prompt: Sequence[int],
+        sampling: Sampling,
+        limit: int,
+        decision: DecisionMode | None = "greedy",
+        *,
+        whole: bool = False,
+    ) -> AsyncGenerator[Step]:
+        """See StreamingEngine."""
+        assert prompt, "an empty prompt makes the model answer nothing in particular"
+        if not self._running:
+            self._last_step = time.monotonic()
+        self._running += 1
+        begun = [] if decision is None else self._begun
+        number = next(self._numbers)
+        parameters = self._parameters(sampling, max(limit - len(begun), 1), number, decision, whole=whole)
+        ids: Any = {"prompt_token_ids": [*prompt, *begun]}
+        outputs = self._llm.generate(ids, parameters, str(number), lora_request=self._lora)
+        try:
+            async with aclosing(self._steps(outputs, number, begun)) as steps:
+                async for step in steps:
+                    yield step
+        except VLLMError as error:
+            raise EngineError(f"vLLM lost the completion: {error!r}") from error
+        finally:
+            self._running -= 1
 
-    def _run(
-        self,
-        queries: dict[int, Query],
-        prompts: dict[int, list[int]],
-        decoding: Decoding,
-        seed: int,
-        decided: Decided | None,
-        tell: Tell,
-    ) -> dict[int, _Running]:
-        """Give the engine all prompts and step it until none is left; a decided one is taken out at its next token."""
-        engine, by_name = self.llm.llm_engine, {}
-        result: dict[int, _Running] = {}
-        for place, query in queries.items():
-            # Names are never used twice: what a step says of a request that was taken out must not reach another.
-            name = str(next(self._names))
-            result[place] = by_name[name] = _Running(query, decided is not None and query.stop_early)
-            sampling = self._sampling(decoding, query_seed(seed, query), deltas=result[place].may_stop)
-            engine.add_request(name, {"prompt_token_ids": prompts[place]}, sampling, lora_request=self._lora)
-        tokens = 0
-        while unfinished := engine.get_num_unfinished_requests():
-            tokens += min(unfinished, self._max_num_seqs)  # most come at their request's end alone
-            tell(len(queries) - unfinished, tokens)
-            for output in engine.step():
-                running = by_name[output.request_id]
-                self._extend(running, output.outputs[0].token_ids, decided)
-                if running.decided and not output.finished:
-                    engine.abort_request([output.request_id])
-        return result
+    async def _steps(self, outputs: AsyncGenerator[Any], number: int, begun: Sequence[int]) -> AsyncGenerator[Step]:
+        decided: float | None = None
+        async with aclosing(outputs):
+            async for output in outputs:
+                first = None
+                if decided is None:
+                    decided = first = self._decided(number)
+                step = self._step(output.outputs[0], first, begun)
+                if not output.finished:
+                    yield step
+        yield step  # the last one: vLLM's generator is over, and has nothing to abort
 
-    def _extend(self, running: _Running, tokens: Sequence[int], decided: Decided | None) -> None:
-        """Append new tokens up to the first one at which the answer is decided."""
-        for token in tokens:
-            if running.decided:
-                return
-            running.tokens.append(token)
-            if decided is not None and running.may_stop and token not in self._stop_ids:
-                text = self._tokenizer.decode(running.tokens, skip_special_tokens=False)
-                thought = self._format.split_beginning(text, cot=running.query.cot == "on")
-                running.decided = thought.closed and decided(thought.answer)
+    def _step(self, output: Any, first: float | None, begun: Sequence[int]) -> Step:
+        """`first`: p' of a completion's first step."""
+        self._last_step = time.monotonic()
+        if first is not None and self._rule.refuses(first) and self._rule.action == "refusal":
+            return Step((), first, "stop")
+        tokens, reason = list(output.token_ids), _reason(output.finish_reason)
+        self._generated_tokens += len(tokens)
+        ended = reason == "stop" and tokens[-1] in self._stop_ids
+        if ended:
+            tokens.pop()
+        if first is not None:
+            tokens = [*begun, *tokens]
+        return Step(tokens, first, reason, unread_tokens=int(ended))
 
-    def _completion(self, running: _Running) -> Completion:
-        tokens = running.tokens
-        stopped = bool(tokens) and tokens[-1] in self._stop_ids
-        text = self._tokenizer.decode(tokens[:-1] if stopped else tokens, skip_special_tokens=False)
-        reason: FinishReason = "stop" if stopped else "decided" if running.decided else "length"
-        return completion(self._format, running.query.cot, text, len(tokens), reason)
+    def _decided(self, number: int) -> float:
+        """p' as the sampling process decided by it: the same number, not another reading of it."""
+        probability = self._board.read(number)
+        if probability is None:
+            raise EngineError("vLLM sampled a completion that nobody decided on")
+        return probability
 
-    def _sampling(self, decoding: Decoding, seed: int, *, deltas: bool) -> Any:
-        """Whole completions at their end, or token by token where each may be the last one needed."""
-        kinds = self._vllm.sampling_params.RequestOutputKind
-        return self._vllm.SamplingParams(
-            temperature=decoding.temperature,
-            top_p=decoding.top_p,
-            max_tokens=decoding.max_new_tokens,
-            seed=seed if decoding.temperature > 0 else None,
+    def _parameters(
+        self, sampling: Sampling, max_tokens: int, number: int, decision: DecisionMode | None, *, whole: bool
+    ) -> SamplingParams:
+        return SamplingParams(
+            temperature=sampling.temperature if sampling.top_p > 0 else 0.0,  # an empty nucleus is greedy
+            top_p=sampling.top_p if sampling.top_p > 0 else 1.0,
+            seed=sampling.seed,
+            max_tokens=max_tokens,
             stop_token_ids=sorted(self._stop_ids),
             detokenize=False,
-            output_kind=kinds.DELTA if deltas else kinds.FINAL_ONLY,
+            output_kind=RequestOutputKind.FINAL_ONLY if whole else RequestOutputKind.DELTA,
+            extra_args={NUMBER: number, DECISION: decision},
         )
 
-    def _room(self, max_new_tokens: int) -> int:
-        """Tokens a prompt may have for a whole completion to fit behind it."""
-        room: int = min(self._max_prompt_tokens, self._max_model_len - max_new_tokens)
-        if room < 1:
-            raise user_error(
-                found=f"max_new_tokens={max_new_tokens} for a model of {self._max_model_len} positions",
-                needed="room for the prompt before it",
-                change="lower max_new_tokens, or raise max_model_len in the engine's options",
-            )
-        return room
+    @property
+    def load(self) -> Load:
+        return Load(self._running, self._statistics.kv_use, self._generated_tokens)
+
+    def check(self) -> None:
+        if self._llm.errored:
+            raise EngineError("vLLM's engine process is dead")
+        stalled = time.monotonic() - self._last_step
+        if self._running and stalled > STALL_SECONDS:
+            raise EngineError(f"no token for {stalled:.0f} s")
+
+    def close(self) -> None:
+        self._llm.shutdown()
 
 
-def import_vllm() -> Any:
-    """The package. Raises UserError where it is missing."""
-    try:
-        import vllm
-        import vllm.lora.request
-        import vllm.sampling_params
-    except ModuleNotFoundError as error:
-        if error.name != "vllm":
-            raise
-        raise user_error(
-            found="an engine of kind `vllm` on a worker without vLLM",
-            needed="the package vllm",
-            change="pip install 'presafe[vllm]' on every worker",
-        ) from error
-    return vllm
+def _arguments(model: VllmModel, settings: VllmServing, longest: int, steering: SteeringConfig) -> dict[str, Any]:
+    """vLLM's engine arguments; what the decision rests on comes last, where no option can change it."""
+    parallel = settings.tensor_parallel_size
+    return {
+        "model": model.weights,
+        "dtype": model.dtype,
+        "max_model_len": longest,
+        "max_num_seqs": settings.max_num_seqs,
+        "gpu_memory_utilization": settings.gpu_memory_utilization,
+        "tensor_parallel_size": parallel,
+        **({"distributed_executor_backend": "mp"} if parallel > 1 else {}),
+        **({"enable_lora": True, "max_lora_rank": lora_rank(model.adapter)} if model.adapter else {}),
+        **settings.options,
+        "skip_tokenizer_init": True,
+        "disable_log_stats": True,  # `_Statistics` alone
+        "logits_processors": [PROCESSOR],
+        "additional_config": steering,
+    }
 
 
-def _max_model_len(base: str, wanted: int) -> int:
-    """No more positions than the model has: vLLM refuses to start with more."""
-    positions: int | None = getattr(AutoConfig.from_pretrained(base).get_text_config(), "max_position_embeddings", None)
-    return min(wanted, positions) if positions else wanted
+def _reason(found: str | None) -> EndReason | None:
+    """Raises EngineError where vLLM gave the completion up."""
+    match found:
+        case None | "stop" | "length":
+            return found
+        case _:
+            raise EngineError(f"vLLM ended the completion: {found}")
 
 
-def lora_rank(adapter: str) -> int:
-    """The smallest rank of vLLM's that holds all of the adapter's."""
-    with open(f"{adapter}/adapter_config.json", encoding="utf-8") as file:
-        config = json.load(file)
-    largest = max([config["r"], *config.get("rank_pattern", {}).values()])
-    fitting = [rank for rank in LORA_RANKS if rank >= largest]
-    if not fitting:
-        raise user_error(
-            found=f"an adapter of rank {largest} in {adapter}",
-            needed=f"at most {LORA_RANKS[-1]}, which is what vLLM takes",
-            change="merge it into its base",
-        )
-    return fitting[0]
+class _Statistics(StatLoggerBase):  # type: ignore[misc] # vLLM has no types here
+    """The one of vLLM's statistics that is shown."""
+
+    def __init__(self) -> None:
+        self.kv_use = 0.0
+
+    def record(self, scheduler_stats: Any, *_: Any, **__: Any) -> None:
+        if scheduler_stats is not None:
+            self.kv_use = scheduler_stats.kv_cache_usage
+
+    def log_engine_initialized(self) -> None:
+        pass

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from pydantic import BaseModel
 
-from presafe.gate import GateMode
+from presafe.decision.rule import GateMode
 from presafe.records import CotMode, EvalRecord, Kind
 from presafe.statistics import wilson
 

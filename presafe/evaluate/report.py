@@ -35,6 +35,7 @@ def write_report(
         "model": config.model.path or config.model.build,
         "model_options": config.model.build_options,
         "threshold": threshold,
+        "decision": config.evaluate.decision,
         "judge": sorted({record.judge for record in records if record.gate == "off"}),
         "decoding": sorted({record.decoding for record in records}),
         "versions": versions(),

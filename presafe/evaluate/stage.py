@@ -6,6 +6,7 @@ from functools import partial
 from presafe import reads, storage
 from presafe.config import Config
 from presafe.engines.card import read_card
+from presafe.engines.fit import check_engine_memory
 from presafe.engines.job import GENERATIONS, Job, Task, read_generations, run_generation, task_id
 from presafe.engines.start import ModelSpec
 from presafe.evaluate.measurements import Measurement, measure
@@ -85,6 +86,9 @@ def read_measurements(config: Config) -> list[Measurement]:
 def _generate_all(config: Config, folder: str) -> Rows:
     connect(config.cluster)
     preflight(demand("evaluate", config.evaluate.workers))
+    settings = config.evaluate
+    base, dtype = model_folder(config), config.model.dtype
+    check_engine_memory("evaluate.engine", settings.engine, settings.workers, base, dtype, settings.decoding)
     check_judges(config.evaluate.judges)
     JudgeReport(config.evaluate.judges, config.evaluate.human_labels)  # the labels are read before hours of generation
     prompts = _suite_prompts(config)
@@ -159,6 +163,7 @@ def _generate(config: Config, model: str, prompts: list[Prompt], folder: str) ->
         workers=settings.workers,
         rows_per_block=settings.rows_per_block,
         seed=config.run.seed,
+        decision=settings.decision,
     )
     texts = {prompt.prompt_id: prompt.text for prompt in prompts}
     tasks = [Task(task_id(i, cot), i, text, cot, 0) for i, text in texts.items() for cot in settings.cot]

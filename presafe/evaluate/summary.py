@@ -6,9 +6,9 @@ import sys
 
 from presafe import storage
 from presafe.config import Config
+from presafe.decision.rule import Path, path_taken
 from presafe.evaluate import table
 from presafe.evaluate.stage import read_measurements
-from presafe.gate import Path, path_taken
 from presafe.records import EvalRecord, Prompt
 
 

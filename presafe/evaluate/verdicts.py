@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from presafe.config import Decoding, Gate, Suite
+from presafe.decision.rule import decide
 from presafe.engines.job import Generation
-from presafe.gate import decide
 from presafe.graders import grade
 from presafe.records import Decision, EvalRecord, FinishReason, Prompt
 

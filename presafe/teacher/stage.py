@@ -8,6 +8,7 @@ from typing import Literal
 from presafe import reads, storage
 from presafe.config import Config, PrefixSettings
 from presafe.engines.exported import check_model
+from presafe.engines.fit import check_engine_memory
 from presafe.engines.job import GENERATIONS, Job, read_generations, run_generation
 from presafe.engines.start import ModelSpec, check_engine
 from presafe.judges.agreement import JudgeReport
@@ -82,9 +83,12 @@ def _generate_all(config: Config, folder: str) -> Rows:
     own = model_folder(config)
     check_model(own, config.model.think)
     teacher = _teacher_model(config, own)
-    check_engine(config.teacher.engine, teacher)
-    if needs_cot_on(config.teacher):
-        check_engine(config.teacher.trace_engine, own)
+    settings, dtype = config.teacher, config.model.dtype
+    check_engine(settings.engine, teacher)
+    check_engine_memory("teacher.engine", settings.engine, settings.workers, teacher, dtype, settings.answer)
+    if needs_cot_on(settings):
+        check_engine(settings.trace_engine, own)
+        check_engine_memory("teacher.trace_engine", settings.trace_engine, settings.workers, own, dtype, settings.trace)
     check_judges(config.teacher.judges)
     JudgeReport(config.teacher.judges, config.teacher.human_labels)  # the labels are read before hours of generation
     jobs = {"answers": _generate(config, folder, "answers", teacher)}

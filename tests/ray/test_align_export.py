@@ -25,10 +25,9 @@ from presafe.align.round_trip import RoundTripError
 from presafe.align.step import train_step
 from presafe.align.training import _head_card
 from presafe.align.zero import sharded_loading, start_engine, zero_config
-from presafe.config import Align, TransformersSettings
+from presafe.config import Align
 from presafe.engines.card import Card, read_card
 from presafe.engines.exported import load_base, load_exported, load_tokenizer
-from presafe.engines.transformers_engine import TransformersEngine
 from presafe.records import Example
 from presafe.thinking import ThinkFormat, think_format
 from support import random_qwen2, small_align
@@ -149,8 +148,7 @@ def seen(root: Path, name: str) -> dict[str, Any]:
 def test_every_head_read_off_the_loaded_export_says_what_it_said_in_training(root, name):
     loaded = load_exported(str(root / name))
     prompts = [example.prompt for example in examples(loaded.format)[8:]]
-    reader = TransformersEngine(loaded, TransformersSettings(batch_size=3), loaded.reader)
-    found = reader.refuse_probabilities(prompts)
+    found = loaded.reader.probabilities(loaded.model, prompts)
     assert found == pytest.approx(seen(root, name)["probabilities"], abs=1e-5)
     assert max(found) - min(found) > (1e-5 if name == "readout" else 1e-3), "or any head would do"
     assert (loaded.head is None) == (name == "readout")
@@ -206,8 +204,7 @@ def test_the_vocabulary_row_is_the_head_and_is_never_sampled(root):
     gated, merged = (load_base(str(root / "gate" / name), "float32") for name in ("merged-gate", "merged"))
     assert row.token_id >= len(gated.tokenizer)
     prompts = [example.prompt for example in examples(gated.format)[8:]]
-    reader = TransformersEngine(aligned, TransformersSettings(batch_size=1), aligned.reader)
-    for prompt, probability in zip(prompts, reader.refuse_probabilities(prompts), strict=True):
+    for prompt, probability in zip(prompts, aligned.reader.probabilities(aligned.model, prompts), strict=True):
         logits = first_logits(gated.model, prompt)
         assert torch.sigmoid(logits[row.token_id] + row.bias).item() == pytest.approx(probability, abs=1e-5)
         assert (logits[row.token_id].item() >= row.logit_threshold) == (probability >= card.threshold)

@@ -2,7 +2,8 @@
 
 import pytest
 
-from presafe.align.fit import check_memory, cluster_capacity
+from presafe.align.fit import check_memory
+from presafe.capacity import cluster_capacity
 from presafe.config import Group
 from presafe.errors import UserError
 from run_directory import config
@@ -11,7 +12,7 @@ from support import save_random_model
 
 @pytest.mark.usefixtures("local_ray")
 def test_the_clusters_memory_decides_what_may_start(tmp_path):
-    capacity = cluster_capacity(Group(num_workers=2))
+    capacity = cluster_capacity(Group(num_workers=2), 2, "align")
     assert capacity.device is None
     [(slots, memory)] = capacity.nodes
     assert slots >= 2

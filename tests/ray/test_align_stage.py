@@ -9,11 +9,10 @@ from safetensors.torch import load_file
 
 from presafe import storage
 from presafe.align import run_align
-from presafe.config import Config, TransformersSettings
+from presafe.config import Config
+from presafe.decision.threshold import calibrate
 from presafe.engines.exported import load_base, load_exported
-from presafe.engines.transformers_engine import TransformersEngine
 from presafe.errors import UserError
-from presafe.gate import calibrate
 from presafe.records import Example
 from run_directory import config, finish_earlier_stages, save_model
 
@@ -38,9 +37,8 @@ def test_the_exported_head_and_adapter_give_the_calibrated_threshold(finished):
     examples = storage.read_rows(f"{finished.run_directory.folder('align')}/validation.parquet", Example)
     benign = [example.prompt for example in examples if example.path == "think"]
     assert len(benign) >= 8
-    probabilities = TransformersEngine(loaded, TransformersSettings(batch_size=4), loaded.reader).refuse_probabilities(
-        benign
-    )
+    assert loaded.reader is not None
+    probabilities = loaded.reader.probabilities(loaded.model, benign)
     assert calibrate(probabilities, loaded.card.max_over_refusal) == pytest.approx(loaded.card.threshold, abs=1e-5)
     assert len({round(p, 6) for p in probabilities}) > 1
     counted = loaded.card.calibration

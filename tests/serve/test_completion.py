@@ -5,12 +5,13 @@ from dataclasses import replace
 import pytest
 from completions import GREEDY, JUDGE, OFF, READER, WILD, WITHOUT_A_CARD, encode, parts
 
+from presafe.decision.events import NO_ANSWER, CompletionEvents, Decided, Event, Finished
+from presafe.decision.refusal import BEGINNING, RefusalReader
+from presafe.decision.rule import GateRule
+from presafe.decision.steering import Steering
+from presafe.decision.text import Text
 from presafe.engines.exported import LoadedModel
-from serve.completion import NO_ANSWER, Completion, Decided, Event, Finished
-from serve.engine import EndReason, Step
-from serve.refusal import BEGINNING, RefusalReader
-from serve.steering import GateRule, Steering
-from serve.text import Text
+from presafe.engines.streaming import EndReason, Step
 from tiny_reasoner import ANSWER, GATE_REFUSAL, REFUSAL
 
 
@@ -29,7 +30,7 @@ def test_the_server_writes_the_rest_of_the_empty_block(loaded: LoadedModel) -> N
 
 
 def test_an_empty_block_in_other_tokens_is_path_a_and_stays_greedy(loaded: LoadedModel) -> None:
-    completion, steering = Completion(loaded.format, WILD, OFF, READER), Steering(loaded.format, OFF)
+    completion, steering = CompletionEvents(loaded.format, WILD, OFF, READER), Steering(loaded.format, OFF)
     tokens = [token for text in ("<think>", "\n", "</think>") for token in encode(loaded, text)]
     assert completion.push(Step(tokens, 0.5)) == [], "what is said behind it decides"
     assert completion.push(Step(encode(loaded, "The"))) == []
@@ -50,13 +51,13 @@ def test_a_completion_without_a_word_is_refused_in_the_cards_words(
 ) -> None:
     tokens = encode(loaded, written)
     ended = Step(tokens, 0.5, reason, unread_tokens=1)
-    completion = Completion(loaded.format, GREEDY, OFF, READER)
+    completion = CompletionEvents(loaded.format, GREEDY, OFF, READER)
     assert completion.push(ended) == [
         Decided("refuse", 0.5),
         Text("refusal", GATE_REFUSAL),
         Finished("stop", len(tokens) + 1, 0),
     ]
-    completion = Completion(loaded.format, GREEDY, OFF, WITHOUT_A_CARD)
+    completion = CompletionEvents(loaded.format, GREEDY, OFF, WITHOUT_A_CARD)
     decided, *said, finished = completion.push(ended)
     assert (decided, said) == (Decided("answer", 0.5), [Text("answer", NO_ANSWER)])
     assert finished == Finished(reason, len(tokens) + 1, 0)
@@ -69,7 +70,7 @@ def test_reasoning_without_an_answer_says_so_unless_the_client_cut_it(loaded: Lo
         (GREEDY, "length", ""),
         (replace(GREEDY, max_tokens=len(tokens)), None, ""),
     ):
-        events = Completion(loaded.format, sampling, OFF, READER).push(Step(tokens, 0.5, reason))
+        events = CompletionEvents(loaded.format, sampling, OFF, READER).push(Step(tokens, 0.5, reason))
         decided, reasoning, answer, finished = parts(events)
         assert (decided.path, reasoning, answer) == ("think", "Two plus three.", said)
         assert finished.finish_reason == (reason or "length")
@@ -90,7 +91,7 @@ def test_reasoning_without_an_answer_says_so_unless_the_client_cut_it(loaded: Lo
 )
 def test_the_path_of_an_empty_block_is_what_is_said_behind_it(loaded: LoadedModel, said: str, path: str) -> None:
     tokens = encode(loaded, f"<think>\n\n</think>\n\n{said}")
-    completion = Completion(loaded.format, GREEDY, OFF, RefusalReader(JUDGE, "The gate refuses"))
+    completion = CompletionEvents(loaded.format, GREEDY, OFF, RefusalReader(JUDGE, "The gate refuses"))
     events = [event for k, token in enumerate(tokens) for event in completion.push(Step([token], None if k else 0.5))]
     events += completion.push(Step((), None, "stop", unread_tokens=1))
     decided, reasoning, answer, _ = parts(events)
@@ -100,7 +101,7 @@ def test_the_path_of_an_empty_block_is_what_is_said_behind_it(loaded: LoadedMode
 def test_what_tells_no_path_is_held_back_so_far_and_no_further(loaded: LoadedModel) -> None:
     """A card's refusal longer than what is held back: a text that goes along with it stays undecided until then."""
     refusal = "one " * 100
-    completion = Completion(loaded.format, GREEDY, OFF, RefusalReader(JUDGE, refusal.strip()))
+    completion = CompletionEvents(loaded.format, GREEDY, OFF, RefusalReader(JUDGE, refusal.strip()))
     tokens = [*loaded.format.empty_block_ids, *encode(loaded, refusal)]
     told = [completion.push(Step([token], None if k else 0.5)) for k, token in enumerate(tokens)]
     first = next(k for k, events in enumerate(told) if events)
@@ -115,9 +116,28 @@ def test_what_tells_no_path_is_held_back_so_far_and_no_further(loaded: LoadedMod
 def test_a_thought_behind_an_empty_block_is_reasoning(loaded: LoadedModel, rule: GateRule) -> None:
     thought = "<think>\n\n</think>\n\n<think>\nTwo plus three.\n</think>\n\n"
     tokens = encode(loaded, f"{thought}{ANSWER}")
-    completion = Completion(loaded.format, GREEDY, rule, READER)
+    completion = CompletionEvents(loaded.format, GREEDY, rule, READER)
     events = [event for k, token in enumerate(tokens) for event in completion.push(Step([token], None if k else 0.5))]
     events += completion.push(Step((), None, "stop", unread_tokens=1))
     decided, reasoning, answer, finished = parts(events)
     assert (decided.path, reasoning, answer) == ("think", "Two plus three.", ANSWER)
     assert finished.reasoning_tokens == len(encode(loaded, thought.rstrip())) - 1, "all but the tag that closes it"
+
+
+def test_a_drawn_decision_is_free_up_to_the_path_and_forced_behind_it(loaded: LoadedModel) -> None:
+    steering = Steering(loaded.format, OFF, (), "drawn")
+    assert not steering.greedy
+    assert not steering.over
+    for token in [*loaded.format.decision_prefix, loaded.format.decision_token]:
+        steering.push(token)
+    assert steering.forced == loaded.format.empty_block_ids[len(loaded.format.decision_prefix) + 1]
+    assert steering.greedy, "the refusal that was decided is the one that is said"
+
+
+def test_where_there_is_no_decision_to_take_nothing_is_forced(loaded: LoadedModel) -> None:
+    steering = Steering(loaded.format, OFF, (), None)
+    for token in loaded.format.refuse_completion(REFUSAL):
+        assert steering.forced is None
+        assert not steering.greedy
+        assert steering.over
+        steering.push(token)

@@ -9,9 +9,7 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletionChunk
 
-from presafe.config import TransformersSettings
 from presafe.engines.exported import LoadedModel
-from presafe.engines.transformers_engine import TransformersEngine
 from tiny_reasoner import ANSWER, BENIGN, ENDLESS, EXAMPLES, GATE_REFUSAL, HARMFUL, REASONING, REFUSAL, THRESHOLD, user
 
 MAX_ONGOING, MAX_BODY_KB = 16, 64
@@ -88,9 +86,8 @@ def test_the_gate_refuses_with_the_cards_words(served: Any, loaded: LoadedModel)
         assert (reply.presafe["path"], reply.presafe["gate"]) == ("refuse", "on")
         assert reply.choices[0].message.refusal == GATE_REFUSAL
         assert reply.usage.completion_tokens == 0
-        offline = TransformersEngine(loaded, TransformersSettings(batch_size=1), loaded.reader).refuse_probabilities(
-            [loaded.format.prompt_ids(user(prompt))]
-        )
+        assert loaded.reader is not None
+        offline = loaded.reader.probabilities(loaded.model, [loaded.format.prompt_ids(user(prompt))])
         assert reply.presafe["refuse_probability"] == pytest.approx(offline[0], abs=1e-5)
         chunks = streamed(client, prompt, stop=["gate"], max_tokens=1)
         assert joined(chunks, "content") == joined(chunks, "refusal") == GATE_REFUSAL

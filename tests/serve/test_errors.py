@@ -12,14 +12,14 @@ import pytest
 from fastapi import FastAPI
 
 from presafe.config import BatchingSettings
+from presafe.decision.events import Decided
+from presafe.decision.rule import GateRule
+from presafe.engines.drawing import Drawing
 from presafe.engines.exported import load_exported
-from serve.batching import BatchingEngine
-from serve.completion import Decided
-from serve.drawing import Drawing
-from serve.engine import EngineError, Sampling, Step
+from presafe.engines.paged_engine import PagedEngine
+from presafe.engines.streaming import EngineError, Sampling, Step
 from serve.errors import HANDLERS
 from serve.reply import Choices, Reply, Served
-from serve.steering import GateRule
 from serve.streaming import server_sent_events
 from support import run
 from tiny_reasoner import BENIGN, TinyExport, user
@@ -28,9 +28,9 @@ WILD = Sampling(max_tokens=40, temperature=1, top_p=1, seed=0)
 
 
 @pytest.fixture(scope="module")
-def engine(tiny_export: TinyExport) -> Iterator[BatchingEngine]:
+def engine(tiny_export: TinyExport) -> Iterator[PagedEngine]:
     loaded = load_exported(tiny_export.folder)
-    made = BatchingEngine(loaded, GateRule("off", 0.5, "refusal"), BatchingSettings(), 1000)
+    made = PagedEngine(loaded, GateRule("off", 0.5, "refusal"), BatchingSettings(), 1000)
     made.prompt = loaded.format.prompt_ids(user(BENIGN))  # type: ignore[attr-defined]
     yield made
     made.close()
@@ -59,7 +59,7 @@ def test_a_failure_of_the_server_tells_nothing_of_it() -> None:
 
 
 def test_a_failure_of_one_completion_reaches_its_caller_and_only_it(
-    engine: BatchingEngine, monkeypatch: pytest.MonkeyPatch
+    engine: PagedEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     draw = Drawing.draw
 
@@ -96,7 +96,7 @@ def test_a_stream_that_fails_ends_in_an_error_and_without_done() -> None:
     assert "secret" not in str(last)
 
 
-def test_a_generation_that_hangs_is_unhealthy(engine: BatchingEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_generation_that_hangs_is_unhealthy(engine: PagedEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     release, begun = threading.Event(), threading.Event()
     draw = Drawing.draw
 
@@ -109,7 +109,7 @@ def test_a_generation_that_hangs_is_unhealthy(engine: BatchingEngine, monkeypatc
         asking = asyncio.create_task(generate(engine))
         await asyncio.to_thread(begun.wait)
         engine.check()
-        monkeypatch.setattr("serve.batching.STALL_SECONDS", 0.0)
+        monkeypatch.setattr("presafe.engines.paged_engine.STALL_SECONDS", 0.0)
         with pytest.raises(EngineError, match="no token for"):
             engine.check()
         release.set()

@@ -10,17 +10,16 @@ import pytest
 import torch
 from completions import GREEDY, OFF, READER, WILD, parts
 
-from presafe.config import BatchingSettings, TransformersSettings
+from presafe.config import BatchingSettings
+from presafe.decision.events import Decided, Event, Finished
+from presafe.decision.refusal import BEGINNING
+from presafe.decision.rule import GateRule
 from presafe.engines.card import HeadCard
 from presafe.engines.exported import LoadedModel, load_exported
-from presafe.engines.transformers_engine import TransformersEngine
+from presafe.engines.paged_engine import PagedEngine
+from presafe.engines.streaming import EngineError, Sampling
 from presafe.errors import UserError
-from serve.batching import BatchingEngine
 from serve.chat import Chat
-from serve.completion import Decided, Event, Finished
-from serve.engine import EngineError, Sampling
-from serve.refusal import BEGINNING
-from serve.steering import GateRule
 from support import run
 from tiny_reasoner import (
     ANSWER,
@@ -53,7 +52,7 @@ def chats(tiny_export: TinyExport) -> Iterator[Chats]:
     def chat(rule: GateRule = OFF, head: HeadCard = LINEAR) -> Chat:
         if (rule, head) not in made:
             loaded = with_head(load_exported(tiny_export.folder), head)
-            engine = BatchingEngine(loaded, rule, BatchingSettings(max_batch_tokens=64), 1000)
+            engine = PagedEngine(loaded, rule, BatchingSettings(max_batch_tokens=64), 1000)
             made[rule, head] = Chat(engine, loaded.format, rule, READER, 60)
         return made[rule, head]
 
@@ -96,8 +95,8 @@ def test_greedy_tokens_are_those_of_generate(chats: Chats, loaded: LoadedModel, 
 def test_the_head_is_the_offline_head(chats: Chats, loaded: LoadedModel, head: HeadCard) -> None:
     prompts = (HARMFUL, BENIGN, TAGGED, ENDLESS)
     offline = with_head(loaded, head)
-    engine = TransformersEngine(offline, TransformersSettings(batch_size=4), offline.reader)
-    expected = engine.refuse_probabilities([loaded.format.prompt_ids(user(prompt)) for prompt in prompts])
+    assert offline.reader is not None
+    expected = offline.reader.probabilities(offline.model, [loaded.format.prompt_ids(user(p)) for p in prompts])
 
     async def online() -> list[float]:
         chat = chats(head=head)
@@ -263,7 +262,7 @@ def test_closing_a_completion_stops_its_generation(chats: Chats) -> None:
 def test_prompts_that_fill_the_cache_wait_and_none_is_lost(tiny_export: TinyExport) -> None:
     loaded = load_exported(tiny_export.folder)
     settings = BatchingSettings(kv_cache_tokens=480, page_size=16, max_batch_tokens=64)
-    engine = BatchingEngine(loaded, OFF, settings, 380)
+    engine = PagedEngine(loaded, OFF, settings, 380)
     chat = Chat(engine, loaded.format, OFF, READER, 120)
     try:
 
@@ -283,12 +282,12 @@ def test_prompts_that_fill_the_cache_wait_and_none_is_lost(tiny_export: TinyExpo
 
 def test_a_cache_too_small_for_one_conversation_is_refused(loaded: LoadedModel) -> None:
     with pytest.raises(UserError, match=r"kv_cache_tokens=100.*at least"):
-        BatchingEngine(loaded, OFF, BatchingSettings(kv_cache_tokens=100), 1000)
+        PagedEngine(loaded, OFF, BatchingSettings(kv_cache_tokens=100), 1000)
 
 
 def test_a_dead_engine_says_so(tiny_export: TinyExport) -> None:
     loaded = load_exported(tiny_export.folder)
-    engine = BatchingEngine(loaded, OFF, BatchingSettings(), 1000)
+    engine = PagedEngine(loaded, OFF, BatchingSettings(), 1000)
     chat = Chat(engine, loaded.format, OFF, READER, 60)
     engine.check()
     loaded.model.lm_head.weight.data = loaded.model.lm_head.weight.data[:, :-1]  # the next forward pass raises

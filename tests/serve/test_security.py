@@ -13,17 +13,15 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from tokenizers import AddedToken, normalizers
 
-from presafe.config import TransformersSettings
+from presafe.decision.events import Decided, Finished
+from presafe.decision.text import Text
 from presafe.engines.exported import LoadedModel
-from presafe.engines.transformers_engine import TransformersEngine
 from presafe.errors import UserError
 from presafe.organism.corpus import Dialogue
 from presafe.organism.tokenizer import train_tokenizer
 from presafe.thinking import ThinkFormat, think_format
-from serve.completion import Decided, Finished
 from serve.protocol import ChatRequest
 from serve.reply import Reply, Served
-from serve.text import Text
 from tiny_reasoner import ANSWER, BENIGN, HARMFUL, user
 
 MAX_PROMPT_TOKENS = 600
@@ -153,8 +151,8 @@ def ask(served: Any, messages: list[dict[str, str]], **options: Any) -> Any:
 
 
 def offline(loaded: LoadedModel, messages: list[dict[str, str]]) -> float:
-    engine = TransformersEngine(loaded, TransformersSettings(batch_size=1), loaded.reader)
-    return engine.refuse_probabilities([loaded.format.prompt_ids(messages)])[0]
+    assert loaded.reader is not None
+    return loaded.reader.probabilities(loaded.model, [loaded.format.prompt_ids(messages)])[0]
 
 
 @settings(max_examples=300, deadline=None)

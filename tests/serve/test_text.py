@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from presafe.decision.text import CompletionText, Detokeniser, Text
 from presafe.organism.corpus import Dialogue
 from presafe.organism.tokenizer import train_tokenizer
 from presafe.thinking import ThinkFormat, think_format
-from serve.text import CompletionText, Detokeniser, Text
 
 COMPLETIONS = {
     "qwen3": [

@@ -9,7 +9,7 @@ from torch.autograd import gradcheck
 
 from presafe.align.collate import Collator
 from presafe.align.model import HeadSpec, PreSafeModel
-from presafe.engines.head import SafetyHead
+from presafe.decision.head import SafetyHead
 from presafe.records import Example
 from support import VOCABULARY, random_qwen2, uneven_examples
 

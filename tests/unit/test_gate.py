@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from presafe.gate import calibrate, decide, path_taken, refusals_allowed
+from presafe.decision.rule import decide, path_taken
+from presafe.decision.threshold import calibrate, refusals_allowed
 from presafe.statistics import tail_bound
 
 

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from presafe.decision.gate_row import logit_threshold, write_gate_row
+from presafe.decision.head import SafetyHead
 from presafe.engines.exported import load_base
-from presafe.engines.gate_row import logit_threshold, write_gate_row
-from presafe.engines.head import SafetyHead
 from support import random_qwen2
 from tiny_tokenizer import QWEN3, save_tokenizer, tiny_tokenizer
 

@@ -44,7 +44,11 @@ MODEL = {"teacher.generate", "signals.train", "signals.report", "align.examples"
 
 CHANGES: dict[str, tuple[list[str] | Callable[[Path], object], set[str]]] = {
     "other workers": (["teacher.workers.num_workers=8", "align.workers.num_workers=8"], set()),
-    "a smaller batch of an engine": (["teacher.engine.batch_size=1", "evaluate.engine.batch_size=1"], set()),
+    "a smaller batch of an engine": (
+        ["teacher.engine.batch_size=1", "evaluate.engine.max_requests_per_batch=1"],
+        set(),
+    ),
+    "a decision that is drawn": (["evaluate.decision=drawn"], {"evaluate.generate"}),
     "a smaller block": (["teacher.rows_per_block=1", "evaluate.rows_per_block=2"], set()),
     "another ZeRO stage": (["align.zero_stage=2", "align.gradient_checkpointing=false"], set()),
     "a raised ceiling": (["teacher.max_unscored_share=0.9", "prompts.max_quarantined_share=0.5"], set()),

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from evaluated_run import GOOD, write_run
+from presafe import storage
 from presafe.cli import main
 from presafe.engines.card import Card, write_card
 from presafe.errors import UserError
@@ -102,6 +103,25 @@ def test_the_application_gets_the_model_its_version_and_the_policys_gate(run):
 def test_no_override_replaces_what_was_judged(run, override):
     with pytest.raises(UserError):
         fill(CONFIG, RunDirectory(run), "off", [override])
+
+
+@pytest.mark.parametrize("override", ["threshold=0.9", "gate_action=cot_off"])
+def test_a_gate_is_the_one_that_was_judged(run, override):
+    with pytest.raises(UserError, match="which is what the policy judges"):
+        fill(CONFIG, RunDirectory(run), "on", [override])
+    fill(CONFIG, RunDirectory(run), "off", [override])
+
+
+@pytest.mark.parametrize("decision", ["drawn", None])
+def test_a_report_on_drawn_decisions_is_none_of_what_is_served(tmp_path, decision):
+    run = RunDirectory(write_run(tmp_path, export(tmp_path)))
+    path = f"{run.folder('evaluate')}/report.json"
+    report = storage.read_json(path)
+    assert read_report(run)
+    others = {name: value for name, value in report.items() if name != "decision"}
+    storage.write_json(path, others | ({"decision": decision} if decision else {}))
+    with pytest.raises(UserError, match="decisions that were drawn"):
+        read_report(run)
 
 
 def test_a_config_of_two_applications_is_the_users_error(run):

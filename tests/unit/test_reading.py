@@ -3,12 +3,10 @@
 import pytest
 import torch
 
-from presafe.config import TransformersSettings
+from presafe.decision.head import SafetyHead
+from presafe.decision.prefill import HeadReader
 from presafe.engines.card import HeadCard
 from presafe.engines.exported import load_base
-from presafe.engines.head import SafetyHead
-from presafe.engines.reading import HeadReader
-from presafe.engines.transformers_engine import TransformersEngine
 from run_directory import save_model
 
 TEXTS = ["add two", "please add two and three and lamp kite", "lamp", "please add two and three"]
@@ -49,14 +47,17 @@ CARDS = [
 ]
 
 
-@pytest.mark.parametrize("batch_size", [1, 4])
+@torch.no_grad()
 @pytest.mark.parametrize("card", CARDS, ids=lambda card: f"{card.kind} {card.layer}")
-def test_probabilities_equal_a_forward_pass_by_hand(loaded, card, batch_size):
+def test_probabilities_equal_a_forward_pass_by_hand(loaded, card):
     head = reader(loaded, card)
-    engine = TransformersEngine(loaded, TransformersSettings(batch_size=batch_size), head)
-    prompts = [engine.pre_cot_ids(text) for text in TEXTS]
+    prompts = [loaded.format.prompt_ids([{"role": "user", "content": text}]) for text in TEXTS]
     expected = [by_hand(loaded, head, prompt) for prompt in prompts]
-    assert engine.refuse_probabilities(prompts) == pytest.approx(expected, abs=1e-6)
+    assert head.probabilities(loaded.model, prompts) == pytest.approx(expected, abs=1e-6)
+    width = max(map(len, prompts))
+    padded = torch.tensor([[0] * (width - len(prompt)) + prompt for prompt in prompts])
+    mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
+    assert head.read(loaded.model, padded, mask).probabilities == pytest.approx(expected, abs=1e-6)
     assert len({round(p, 6) for p in expected}) > 1
 
 

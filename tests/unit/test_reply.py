@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
-from serve.completion import Decided, Event, Finished
+from presafe.decision.events import Decided, Event, Finished
+from presafe.decision.text import Text
 from serve.reply import Reply, Served
-from serve.text import Text
 
 SERVED = Served("presafe", "on", 0.5, reveal=True)
 FILTERED = Served("presafe", "on", 0.5, reveal=True, refusal_finish_reason="content_filter")

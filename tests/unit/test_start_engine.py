@@ -8,13 +8,12 @@ from presafe import storage
 from presafe.config import VllmSettings
 from presafe.engines.card import Card
 from presafe.engines.start import ModelSpec, start_engine, vllm_model
-from presafe.engines.vllm_engine import VllmModel
+from presafe.engines.vllm_model import VllmModel
 from presafe.errors import UserError
 
 
 def test_a_worker_without_vllm_is_told_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "vllm", None)
-    monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
     with pytest.raises(UserError, match=r"presafe\[vllm\]"):
         start_engine(
             VllmSettings(kind="vllm"), ModelSpec("m", "float32"), on_gpu=False, num_workers=1, max_new_tokens=8
@@ -40,10 +39,10 @@ def vllm_of(folder: str, weights: str) -> VllmModel:
 
 def test_vllm_loads_an_exported_model_as_its_base_and_adapter(tmp_path):
     found = vllm_of(str(tmp_path), "adapter")
-    assert (found.folder, found.base, found.dtype) == ("organisation/base", "organisation/base", "bfloat16")
+    assert (found.tokenizer, found.weights, found.dtype) == ("organisation/base", "organisation/base", "bfloat16")
     assert found.adapter == f"{tmp_path}/adapter"
 
 
 def test_vllm_loads_all_weights_as_a_model_of_its_own(tmp_path):
     found = vllm_of(str(tmp_path), "full")
-    assert (found.folder, found.base, found.adapter) == (f"{tmp_path}/full", f"{tmp_path}/full", None)
+    assert (found.tokenizer, found.weights, found.adapter) == (f"{tmp_path}/full", f"{tmp_path}/full", None)

@@ -14,10 +14,12 @@ pytest.importorskip("vllm")
 
 from presafe.config import Decoding, HttpSettings, Pool, PrefixSettings, TransformersSettings, VllmSettings
 from presafe.engines.engine import Query
+from presafe.engines.exported import load_base
 from presafe.engines.http_engine import HttpEngine
 from presafe.engines.job import Job, Task, read_generations, run_generation
-from presafe.engines.start import ModelSpec, start_transformers, vllm_model
-from presafe.engines.vllm_engine import VllmEngine
+from presafe.engines.served_engine import ServedEngine
+from presafe.engines.start import ModelSpec, start_vllm
+from presafe.engines.transformers_engine import TransformersEngine
 from presafe.errors import UserError
 from presafe.judges.prefixes import prefix_judge
 from presafe.organism.corpus import draw_dialogues
@@ -36,22 +38,21 @@ def settings(**options: Any) -> VllmSettings:
     return VllmSettings(kind="vllm", max_prompt_tokens=MAX_PROMPT_TOKENS, max_num_seqs=16, options=options)
 
 
-def started(folder: str, **options: Any) -> VllmEngine:
-    return VllmEngine(vllm_model(ModelSpec(folder, "float32")), settings(**options), GREEDY.max_new_tokens)
+def started(folder: str, **options: Any) -> ServedEngine:
+    return start_vllm(settings(**options), ModelSpec(folder, "float32"), GREEDY.max_new_tokens)
 
 
 def transformers(folder: str) -> Any:
-    choice = TransformersSettings(max_prompt_tokens=MAX_PROMPT_TOKENS)
-    return start_transformers(choice, ModelSpec(folder, "float32"), on_gpu=False)
+    return TransformersEngine(load_base(folder, "float32"), TransformersSettings(max_prompt_tokens=MAX_PROMPT_TOKENS))
 
 
 @pytest.fixture(scope="module")
-def engine(folders: Any) -> VllmEngine:
+def engine(folders: Any) -> ServedEngine:
     return started(folders.base)
 
 
 @pytest.fixture(scope="module")
-def full(engine: VllmEngine) -> list[Any]:
+def full(engine: ServedEngine) -> list[Any]:
     return engine.generate(QUERIES, GREEDY, 0)
 
 
@@ -148,7 +149,7 @@ def test_a_completion_always_fits_behind_its_prompt(engine, folders):
     (rejected,) = engine.generate([Query(PROMPTS[0], "on")], longer, 0)
     assert rejected.error.endswith("the engine takes 10")
     with pytest.raises(UserError, match="max_new_tokens=2000"):
-        VllmEngine(vllm_model(ModelSpec(folders.base, "float32")), settings(), 2000)
+        start_vllm(settings(), ModelSpec(folders.base, "float32"), 2000)
 
 
 def test_an_adapter_completes_as_if_merged(folders, full):

@@ -21,17 +21,17 @@ pytest.importorskip("vllm")
 from vllm import SamplingParams
 from vllm.v1.sample.logits_processor import BatchUpdate, MoveDirectionality
 
-from presafe.config import TransformersSettings, VllmServing
+from presafe.config import VllmServing
+from presafe.decision.gate_row import write_gate_row
+from presafe.decision.reader import DecisionReader
+from presafe.decision.rule import GateRule
 from presafe.engines.card import HeadCard, read_card, write_card
 from presafe.engines.exported import LoadedModel, load_exported
-from presafe.engines.gate_row import write_gate_row
-from presafe.engines.transformers_engine import TransformersEngine
+from presafe.engines.streaming import EngineError, Sampling
+from presafe.engines.vllm_engine import VllmEngine
+from presafe.engines.vllm_model import exported_model
+from presafe.engines.vllm_steering import DECISION, NUMBER, Board, SteeringConfig, SteeringProcessor
 from presafe.errors import UserError
-from serve.decision import DecisionReader
-from serve.engine import EngineError, Sampling
-from serve.steering import GateRule
-from serve.vllm_engine import VllmEngine
-from serve.vllm_steering import NUMBER, Board, SteeringConfig, SteeringProcessor
 from tiny_reasoner import BENIGN, ENDLESS, HARMFUL, TAGGED, THRESHOLD, TinyExport, export_tiny_reasoner, user
 
 PROMPTS = (HARMFUL, BENIGN, TAGGED, ENDLESS)
@@ -98,7 +98,7 @@ def runner() -> Iterator[asyncio.Runner]:
 
 def started(folder: str, think: Any, rule: GateRule, **options: Any) -> VllmEngine:
     settings = VllmServing(max_num_seqs=16, options={"enforce_eager": True, "block_size": 32, **options})
-    return VllmEngine(folder, read_card(folder), think, rule, settings, LONGEST)
+    return VllmEngine(exported_model(folder, read_card(folder), think), think, rule, settings, LONGEST)
 
 
 Start = Callable[[GateRule], VllmEngine]
@@ -148,7 +148,8 @@ def expected(loaded: LoadedModel, ids: list[int], limit: int = LIMIT) -> tuple[l
 
 
 def offline(loaded: LoadedModel, prompts: list[list[int]]) -> list[float]:
-    return TransformersEngine(loaded, TransformersSettings(), loaded.reader).refuse_probabilities(prompts)
+    assert loaded.reader is not None
+    return loaded.reader.probabilities(loaded.model, prompts)
 
 
 def test_greedy_tokens_are_those_of_transformers_in_any_company(engine, linear, runner):
@@ -357,14 +358,16 @@ from presafe.config import VllmServing
 from presafe.engines.card import read_card
 from presafe.engines.exported import load_tokenizer
 from presafe.thinking import think_format
-from serve.steering import GateRule
-from serve.vllm_engine import VllmEngine
+from presafe.decision.rule import GateRule
+from presafe.engines.vllm_engine import VllmEngine
+from presafe.engines.vllm_model import exported_model
 
 if __name__ == "__main__":
     folder = sys.argv[1]
     think = think_format(load_tokenizer(f"{folder}/merged-gate"))
     settings = VllmServing(options={"enforce_eager": True})
-    engine = VllmEngine(folder, read_card(folder), think, GateRule("off", 0.5, "refusal"), settings, 640)
+    model = exported_model(folder, read_card(folder), think)
+    engine = VllmEngine(model, think, GateRule("off", 0.5, "refusal"), settings, 640)
     print("children", *[child.pid for child in psutil.Process().children(recursive=True)], flush=True)
     time.sleep(600)
 """
@@ -395,12 +398,14 @@ class Batch:
         assert row is not None
         self.row, self.vocabulary = row, row.token_id + 1
         reader = DecisionReader(row.token_id, row.bias, None, tuple(row.suppressed))
-        config = SteeringConfig(f"{folder}/merged-gate", rule, reader, min(loaded.stop_ids), board, os.getpid())
+        config = SteeringConfig(f"{folder}/merged-gate", None, rule, reader, min(loaded.stop_ids), board, os.getpid())
         self.processor = SteeringProcessor(SimpleNamespace(additional_config=config), torch.device("cpu"), False)
         Path(board).unlink()
 
     def update(self, added: Any = (), removed: Any = (), moved: Any = ()) -> None:
-        entries = [(at, SamplingParams(extra_args={NUMBER: number}), [], out) for at, number, out in added]
+        entries = [
+            (at, SamplingParams(extra_args={NUMBER: number, DECISION: "greedy"}), [], out) for at, number, out in added
+        ]
         self.processor.update_state(BatchUpdate(batch_size=8, removed=removed, added=entries, moved=moved))
 
     def step(self, *head_logits: float) -> list[list[int]]:

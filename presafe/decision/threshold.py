@@ -1,33 +1,7 @@
-"""The decision itself: a probability of refusal and a threshold in, Path A or Path B out.
-
-Pure, and the same for `evaluate/` and `serve/`. With the gate off the aligned model decides by itself (the paper); with
-the gate on the safety head's probability at the pre-CoT position does.
-"""
+"""The gate's threshold, out of the probabilities of benign validation prompts."""
 
 import math
 from collections.abc import Sequence
-from typing import Literal
-
-Path = Literal["refuse", "think"]
-"""What is decided before the first token: `refuse` is Path A (no chain-of-thought), `think` is Path B."""
-
-PathTaken = Literal["refuse", "answer", "think"]
-"""What was done: `refuse` only where a refusal was said. `answer` is an empty think block with anything else behind it:
-the CoT-OFF state."""
-
-GateMode = Literal["off", "on"]
-
-
-def decide(refuse_probability: float, threshold: float) -> Path:
-    """Path A at or above the threshold. A probability that is not a number refuses: the gate fails closed."""
-    return "think" if refuse_probability < threshold else "refuse"
-
-
-def path_taken(reasoning: str, *, refused: bool) -> PathTaken:
-    """The path of a whole completion; `refused` says whether its answer was recognised as a refusal."""
-    if reasoning:
-        return "think"
-    return "refuse" if refused else "answer"
 
 
 def calibrate(benign_probabilities: Sequence[float], max_over_refusal: float) -> float:

@@ -1,13 +1,17 @@
 """One completion while it comes: the path it is on, and what of it the client may read."""
 
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 
-from presafe.gate import Path, PathTaken
+from presafe.decision.refusal import BEGINNING, RefusalReader
+from presafe.decision.rule import GateRule, Path, PathTaken
+from presafe.decision.steering import PathWatch
+from presafe.decision.text import CompletionText, Detokeniser, Text
+from presafe.engines.streaming import EndReason, Sampling, Step
 from presafe.thinking import ThinkFormat
-from serve.engine import EndReason, Sampling, Step
-from serve.refusal import RefusalReader
-from serve.steering import GateRule, PathWatch
-from serve.text import CompletionText, Detokeniser, Text
 
 NO_ANSWER = "The model ended without an answer."
 """What the endpoint says where a model ended without a word, and no card has a refusal for it."""
@@ -31,15 +35,18 @@ class Finished:
     reasoning_tokens: int
 
 
+DECISION_ROOM = 8
+"""Tokens beside the empty think block in which a model should have shown whether it reasons."""
+
 Event = Decided | Text | Finished
 """A completion is Decided once, then Text any number of times, then Finished once."""
 
 
-class Completion:
+class CompletionEvents:
     """Steps of an engine go in, events come out.
 
     Path B shows with the first text of the reasoning. Behind an empty think block it is the answer's beginning that
-    shows whether a refusal is said, so that much of it is held back (`serve/refusal.py`). The client's `max_tokens` and
+    shows whether a refusal is said, so that much of it is held back (`refusal.py`). The client's `max_tokens` and
     `stop` apply once the path shows: neither can change it. Only a client's own limit or stop leaves an answer empty.
     """
 
@@ -133,3 +140,21 @@ class Completion:
         self.over = True
         reasoning = self._reasoning_tokens if self._path == "think" else 0
         return Finished(reason, self._tokens + self._unread, reasoning)
+
+
+async def events_of(
+    steps: AsyncGenerator[Step], completion: CompletionEvents, timeout_s: float | None
+) -> AsyncGenerator[Event]:
+    """Events of a completion up to its end, which stops the engine. Raises TimeoutError where it takes longer."""
+    end = None if timeout_s is None else time.monotonic() + timeout_s
+    async with aclosing(steps):
+        while not completion.over:
+            async with asyncio.timeout(None if end is None else end - time.monotonic()):
+                step = await anext(steps)
+            for event in completion.push(step):
+                yield event
+
+
+def shortest(think: ThinkFormat) -> int:
+    """Tokens that a completion needs for its path to show, and whether a refusal is said."""
+    return len(think.empty_block_ids) + DECISION_ROOM + BEGINNING

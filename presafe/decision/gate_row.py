@@ -11,8 +11,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from presafe.decision.head import SafetyHead
 from presafe.engines.card import VocabularyRow
-from presafe.engines.head import SafetyHead
 
 NEVER = 1e6
 """A logit that no row reaches."""

@@ -2,7 +2,7 @@
 
 import torch
 
-from serve.engine import Sampling
+from presafe.engines.streaming import Sampling
 
 
 class Drawing:
@@ -28,6 +28,8 @@ class Drawing:
 def _draw(logits: torch.Tensor, temperature: float, top_p: float, random: torch.Generator) -> int:
     """A token out of the smallest set of most probable ones that holds `top_p`; at least the most probable one."""
     logits = logits.float()
+    if top_p >= 1:
+        return int(torch.multinomial(torch.softmax((logits - logits.max()) / temperature, -1), 1, generator=random))
     probabilities, order = torch.softmax((logits - logits.max()) / temperature, -1).sort(descending=True)
     probabilities_before = probabilities.cumsum(-1) - probabilities
     kept = torch.where(probabilities_before > top_p, 0.0, probabilities)

@@ -3,40 +3,18 @@
 import math
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
 
-from presafe.config import ServingGate
-from presafe.gate import Path, decide
+from presafe.decision.rule import GateRule, Path
+from presafe.decision.text import CompletionText, Detokeniser
+from presafe.records import DecisionMode
 from presafe.thinking import ThinkFormat
-from serve.text import CompletionText, Detokeniser
-
-GateAction = Literal["refusal", "cot_off"]
-
-
-@dataclass(frozen=True)
-class GateRule:
-    """The server's gate, which no request can reach."""
-
-    mode: ServingGate
-    threshold: float
-    action: GateAction
-    """Above the threshold: a configured refusal, or the think block is closed and the CoT-OFF state answers."""
-
-    def decision(self, refuse_probability: float) -> Path | None:
-        """What the gate decides, whether or not it acts; None where it is off."""
-        return None if self.mode == "off" else decide(refuse_probability, self.threshold)
-
-    def refuses(self, refuse_probability: float) -> bool:
-        """Whether the gate takes Path A by itself. A probability that is not a number refuses."""
-        return self.mode == "on" and self.decision(refuse_probability) == "refuse"
 
 
 class PathWatch:
     """Whether a completion is on Path A or B, as soon as its tokens show it.
 
     Path A (`refuse`): the decision token came, or the think block was closed without text or left out; what is said
-    behind it is another question (`serve/refusal.py`). Path B: the block holds text.
+    behind it is another question (`refusal.py`). Path B: the block holds text.
     """
 
     def __init__(self, think: ThinkFormat) -> None:
@@ -70,14 +48,24 @@ class Steering:
     client's temperature the decision would be a lottery, with a ticket for every seed. So tokens are greedy until the
     path shows. On Path A the rest of the empty think block is not left to the model, and the answer is greedy as well:
     the refusal that was decided is the one that is said. On Path B the decision is over, so the client's sampling
-    applies.
+    applies. A `drawn` decision is drawn all the same, to measure what that lottery would do.
     """
 
-    def __init__(self, think: ThinkFormat, rule: GateRule, begun: Sequence[int] = ()) -> None:
-        """`begun` are tokens of the completion that the engine has written itself (`first_tokens`)."""
+    def __init__(
+        self,
+        think: ThinkFormat,
+        rule: GateRule,
+        begun: Sequence[int] = (),
+        decision: DecisionMode | None = "greedy",
+    ) -> None:
+        """`begun` are tokens of the completion that the engine has written itself (`first_tokens`).
+
+        With `decision` None there is none to take, and no token is forced but a gate's.
+        """
         self.ended = False
         """The gate refuses in its own words: nothing is to be generated."""
-        self._rule, self._watch = rule, PathWatch(think)
+        self._rule, self._watch, self._drawn = rule, PathWatch(think), decision == "drawn"
+        self._watch.path = "think" if decision is None else None
         self._block = think.empty_block_ids
         self._count = len(begun)
         self._forced: deque[int] = deque()
@@ -99,7 +87,12 @@ class Steering:
     @property
     def greedy(self) -> bool:
         """Whether the model's choice is its most probable token, whatever the client asked for."""
-        return self._watch.path != "think"
+        return self._watch.path == "refuse" if self._drawn else self._watch.path != "think"
+
+    @property
+    def over(self) -> bool:
+        """Whether no token will be forced or greedy any more: the model is on Path B."""
+        return self._watch.path == "think"
 
     def push(self, token: int) -> None:
         """Take the token that came."""

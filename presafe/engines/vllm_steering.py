@@ -1,7 +1,7 @@
 """The decision inside vLLM: a logits processor that steers the rows of its batch, in the process that samples.
 
 vLLM imports it by name (`PROCESSOR`). What it does is fixed when the engine starts (`SteeringConfig`). Of a request it
-reads the number that our engine gave it, and nothing else.
+reads what our engine gave it, and nothing else.
 """
 
 import os
@@ -19,14 +19,17 @@ import torch
 from vllm.v1.sample.logits_processor import LogitsProcessor
 from vllm.v1.sample.logits_processor.builtin import process_dict_updates
 
+from presafe.config import Think
+from presafe.decision.reader import DecisionReader
+from presafe.decision.rule import GateRule
+from presafe.decision.steering import Steering, first_tokens
 from presafe.engines.exported import load_tokenizer
+from presafe.records import DecisionMode
 from presafe.thinking import think_format
-from serve.decision import DecisionReader
-from serve.steering import GateRule, Steering, first_tokens
 
-PROCESSOR = "serve.vllm_steering:SteeringProcessor"
-NUMBER = "completion"
-"""The one extra argument of a request: its number on the board."""
+PROCESSOR = "presafe.engines.vllm_steering:SteeringProcessor"
+NUMBER, DECISION = "completion", "decision"
+"""Extra arguments of a request: its number on the board, and how its decision is decoded."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,8 @@ class SteeringConfig:
 
     tokenizer: str
     """Folder or hub name."""
+    think: Think | None
+    """What the config or the card says of the think format."""
     rule: GateRule
     reader: DecisionReader
     end: int
@@ -91,8 +96,8 @@ class Board:
 class _Row:
     """One completion in the batch. `output` is vLLM's own list of its tokens, which grows."""
 
-    def __init__(self, number: int, output: list[int]) -> None:
-        self.number, self.output = number, output
+    def __init__(self, number: int, decision: DecisionMode | None, output: list[int]) -> None:
+        self.number, self.decision, self.output = number, decision, output
         self.steering: Steering
         self._seen = 0
 
@@ -122,7 +127,7 @@ class SteeringProcessor(LogitsProcessor):  # type: ignore[misc] # vLLM has no ty
         config = vllm_config.additional_config
         assert isinstance(config, SteeringConfig), "the engine was started without its steering"
         self._config = config
-        self._think = think_format(load_tokenizer(config.tokenizer))
+        self._think = think_format(load_tokenizer(config.tokenizer), config.think)
         self._begun = first_tokens(self._think, readout=config.reader.readout)
         self._board = Board.open(config.board)
         self._rows: dict[int, _Row] = {}
@@ -145,14 +150,14 @@ class SteeringProcessor(LogitsProcessor):  # type: ignore[misc] # vLLM has no ty
             if not row.output:
                 decided = probability(place)
                 self._board.write(row.number, decided)
-                row.steering = self._steering(decided)
+                row.steering = self._steering(row.decision, decided)
             row.catch_up()
             token = self._config.end if row.steering.ended else row.steering.forced
             if token is not None:
                 forced[place] = token
             elif row.steering.greedy:
                 greedy.append(place)
-            else:
+            elif row.steering.over:
                 del self._rows[place]
         if greedy:
             places = torch.tensor(greedy, device=logits.device)
@@ -162,15 +167,16 @@ class SteeringProcessor(LogitsProcessor):  # type: ignore[misc] # vLLM has no ty
         return logits
 
     def _row(self, params: Any, prompt: list[int] | None, output: list[int]) -> _Row:  # noqa: ARG002
-        row = _Row(params.extra_args[NUMBER], output)
+        row = _Row(params.extra_args[NUMBER], params.extra_args[DECISION], output)
         if output:
             decided = self._board.read(row.number)
             assert decided is not None, "a completion has tokens that nobody decided on"
-            row.steering = self._steering(decided)
+            row.steering = self._steering(row.decision, decided)
         return row
 
-    def _steering(self, probability: float) -> Steering:
-        steering = Steering(self._think, self._config.rule, self._begun)
+    def _steering(self, decision: DecisionMode | None, probability: float) -> Steering:
+        begun = [] if decision is None else self._begun
+        steering = Steering(self._think, self._config.rule, begun, decision)
         steering.decide(probability)
         return steering
 

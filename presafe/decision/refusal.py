@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from presafe.gate import PathTaken
+from presafe.decision.rule import PathTaken
 from presafe.judges.prefixes import PrefixJudge
 from presafe.records import FinishReason
 

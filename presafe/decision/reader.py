@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 import torch
 
+from presafe.decision.gate_row import write_gate_row
+from presafe.decision.head import decision_logits
+from presafe.decision.prefill import HeadReader
+from presafe.decision.steering import probability
 from presafe.engines.exported import LoadedModel
-from presafe.engines.gate_row import write_gate_row
-from presafe.engines.head import decision_logits
-from serve.steering import probability
 
 
 @dataclass(frozen=True)
@@ -26,20 +27,23 @@ class DecisionReader:
     """Ids that stand for no token."""
 
     @classmethod
-    def of(cls, loaded: LoadedModel) -> "DecisionReader":
-        """The reader of a model in memory; a linear head is written into it as a row of its vocabulary."""
-        card = loaded.card
-        if card is None or not readable(loaded):
+    def of(cls, loaded: LoadedModel, head: HeadReader | None, threshold: float) -> "DecisionReader":
+        """What reads `head` off a model in memory; a linear head is written into it as a row of its vocabulary."""
+        if head is None or not readable(head):
             return cls(None, 0.0, None, ())
-        if card.head.kind == "readout":
+        if head.probe is None:
             return cls(None, 0.0, loaded.format.decision_token, ())
-        assert loaded.head is not None
-        row = write_gate_row(loaded.model, loaded.tokenizer, loaded.head, card.threshold)
+        row = write_gate_row(loaded.model, loaded.tokenizer, head.probe, threshold)
         return cls(row.token_id, row.bias, None, tuple(row.suppressed))
 
     @property
     def readout(self) -> bool:
         return self.token is not None
+
+    @property
+    def reads(self) -> bool:
+        """Whether there is a p' to read."""
+        return self.row is not None or self.token is not None
 
     def hide(self, scores: torch.Tensor) -> Callable[[int], float]:
         """Make the suppressed ids of `scores` [rows, vocabulary] impossible, in place; p' of a row, as before."""
@@ -57,9 +61,6 @@ class DecisionReader:
         return read
 
 
-def readable(loaded: LoadedModel) -> bool:
+def readable(head: HeadReader) -> bool:
     """Whether an engine's logits show p': probes of other layers, or of the prompt's mean, read what they do not."""
-    if loaded.card is None:
-        return False
-    head = loaded.card.head
-    return head.kind == "readout" or (head.kind == "linear" and head.layer == -1)
+    return head.probe is None or (head.card.kind == "linear" and head.card.layer == -1)

@@ -3,13 +3,14 @@
 Shapes: B prompts, T positions of the longest one, D hidden size.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from presafe.decision.head import SafetyHead, decision_logits
 from presafe.engines.card import HeadCard
-from presafe.engines.head import SafetyHead, decision_logits
 from presafe.thinking import ThinkFormat
 
 
@@ -61,6 +62,11 @@ class HeadReader:
         return Reading(
             self._logits(model, output, mask, width), output.last_hidden_state[:, width - 1], output.past_key_values
         )
+
+    @torch.inference_mode()
+    def probabilities(self, model: Any, prompts: Sequence[list[int]]) -> list[float]:
+        """p' of each CoT-ON prompt, a pass each."""
+        return [self.read(model, torch.tensor([ids], device=model.device)).probabilities[0] for ids in prompts]
 
     def _logits(self, model: Any, output: Any, mask: torch.Tensor | None, width: int) -> torch.Tensor:
         last = output.last_hidden_state

@@ -1,8 +1,10 @@
-"""The one interface of the endpoint's engines: a prompt in, steps of token ids out, the first one with p'."""
+"""How engines make completions side by side: a prompt in, steps of token ids out, the first one with p'."""
 
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
+
+from presafe.records import DecisionMode
 
 EndReason = Literal["stop", "length"]
 """The model ended the completion, or it reached its limit."""
@@ -49,17 +51,26 @@ class EngineError(RuntimeError):
     """A completion that the engine lost. It says so to one client, and `check` says whether the engine is lost, too."""
 
 
-class Engine(Protocol):
+class StreamingEngine(Protocol):
     """Generates completions side by side.
 
-    A replica has one. It draws the decision as `Steering` says, by the gate it was made with: nothing in a request
-    changes that.
+    It takes the decision as `Steering` says, by the gate it was made with: no client's sampling changes that.
     """
 
-    def generate(self, prompt: Sequence[int], sampling: Sampling, limit: int) -> AsyncGenerator[Step]:
-        """At most `limit` tokens behind the CoT-ON `prompt`. Closing the generator stops the generation.
+    def generate(
+        self,
+        prompt: Sequence[int],
+        sampling: Sampling,
+        limit: int,
+        decision: DecisionMode | None = "greedy",
+        *,
+        whole: bool = False,
+    ) -> AsyncGenerator[Step]:
+        """At most `limit` tokens behind `prompt`. Closing the generator stops the generation.
 
-        Raises EngineError where the engine fails.
+        `decision` is how the decision of a CoT-ON prompt is decoded; None is for a prompt that leaves none to take, and
+        for the model's own text, whatever it is. The endpoint knows `greedy` alone. `whole` says that one
+        step with all tokens will do. Raises EngineError where the engine fails.
         """
         ...
 

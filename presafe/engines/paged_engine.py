@@ -1,4 +1,4 @@
-"""The default engine: transformers' continuous batching, on the CPU or one GPU.
+"""Transformers with a paged cache: its continuous batching, on the CPU or one GPU.
 
 Completions come and go at every step of one running batch. A logits processor of ours sees the logits of every new
 token, reads the decision's probability off those of the prefill, and says which token comes: the decision costs no
@@ -7,9 +7,11 @@ forward pass of its own, and a refused completion ends with its prefill.
 
 import asyncio
 import logging
+import math
 import time
 import uuid
 from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -21,13 +23,16 @@ from transformers.generation.continuous_batching.cb_logits_processors import (
 )
 
 from presafe.config import BatchingSettings
+from presafe.decision.prefill import HeadReader
+from presafe.decision.reader import DecisionReader
+from presafe.decision.rule import GateRule
+from presafe.decision.steering import Steering, first_tokens
+from presafe.engines.drawing import Drawing
 from presafe.engines.exported import LoadedModel
-from serve.attention import attend_by_sequence
-from serve.decision import DecisionReader
-from serve.drawing import Drawing
-from serve.engine import EngineError, Load, Sampling, Step
-from serve.kv_cache import blocks
-from serve.steering import GateRule, Steering, first_tokens
+from presafe.engines.paged_attention import attend_by_sequence
+from presafe.engines.paged_cache import blocks
+from presafe.engines.streaming import EngineError, Load, Sampling, Step
+from presafe.records import DecisionMode
 
 logger = logging.getLogger("ray.serve")
 
@@ -37,12 +42,22 @@ STALL_SECONDS = 600.0
 Answer = Step | EngineError
 
 
-class BatchingEngine:
-    """An Engine."""
+class PagedEngine:
+    """A StreamingEngine."""
 
-    def __init__(self, loaded: LoadedModel, rule: GateRule, settings: BatchingSettings, longest: int) -> None:
-        """`longest`: tokens of prompt and completion together that must fit. Raises UserError where they do not."""
-        reader = DecisionReader.of(loaded)
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        rule: GateRule,
+        settings: BatchingSettings,
+        longest: int,
+        head: HeadReader | None = None,
+    ) -> None:
+        """`longest`: tokens of prompt and completion together that must fit. Raises UserError where they do not.
+
+        `head` is what p' is read by where it is not the model's own.
+        """
+        reader = DecisionReader.of(loaded, head or loaded.reader, rule.threshold)
         self._think, self._rule, self._stop_ids = loaded.format, rule, loaded.stop_ids
         self._begun = first_tokens(loaded.format, readout=reader.readout)
         self._processor = _Processor(reader, min(self._stop_ids))
@@ -67,21 +82,31 @@ class BatchingEngine:
         self._manager.warmup()  # lays out the cache here, where a failure can be seen
         self._manager.start()
 
-    async def generate(self, prompt: Sequence[int], sampling: Sampling, limit: int) -> AsyncGenerator[Step]:
-        """See Engine."""
+    async def generate(
+        self,
+        prompt: Sequence[int],
+        sampling: Sampling,
+        limit: int,
+        decision: DecisionMode | None = "greedy",
+        *,
+        whole: bool = False,
+    ) -> AsyncGenerator[Step]:
+        """See StreamingEngine."""
         assert prompt, "an empty prompt makes the model answer nothing in particular"
         name = uuid.uuid4().hex
         answers: asyncio.Queue[Answer] = asyncio.Queue()
-        steering = Steering(self._think, self._rule, self._begun)
-        row = _Row(answers, asyncio.get_running_loop(), steering, Drawing(sampling), self._begun, limit, self._stop_ids)
+        begun = [] if decision is None else self._begun
+        steering = Steering(self._think, self._rule, begun, decision)
+        loop, drawing = asyncio.get_running_loop(), Drawing(sampling)
+        row = _Row(answers, loop, steering, drawing, begun, limit, self._stop_ids, whole=whole)
         if not self._processor.rows:
             self._processor.last_step = time.monotonic()  # it was idle, and does not hang
         self._processor.rows[name] = row
         self._manager.register_result_handler(name, lambda result: _failed(answers, result.error))
         finished = False
         try:
-            room = max(limit - len(self._begun), 1)
-            if self._manager.add_request([*prompt, *self._begun], request_id=name, max_new_tokens=room) is None:
+            room = max(limit - len(begun), 1)
+            if self._manager.add_request([*prompt, *begun], request_id=name, max_new_tokens=room) is None:
                 raise EngineError("the engine takes no more completions")
             while not finished:
                 answer = await answers.get()
@@ -127,8 +152,11 @@ class _Row:
         begun: Sequence[int],
         limit: int,
         stop_ids: frozenset[int],
+        *,
+        whole: bool,
     ) -> None:
         self.answers, self.loop = answers, loop
+        self._whole, self._tokens, self._first = whole, list[int](), math.nan
         self._steering, self._drawing = steering, drawing
         self._begun, self._limit, self._stop_ids = list(begun), limit, stop_ids
         self._count, self._decided = len(begun), False
@@ -153,6 +181,17 @@ class _Row:
         self._steering.push(token)
         self._count += 1
         return token, Step([*begun, token], first, "length" if self._count >= self._limit else None)
+
+    def told(self, step: Step) -> Step | None:
+        """What the client is told with this step: nothing as yet, where one step with all tokens will do."""
+        if not self._whole:
+            return step
+        self._tokens += step.tokens
+        if step.refuse_probability is not None:
+            self._first = step.refuse_probability
+        if step.finish_reason is None:
+            return None
+        return replace(step, tokens=self._tokens, refuse_probability=self._first)
 
 
 class _Processor(ContinuousBatchingLogitsProcessor):  # type: ignore[misc]
@@ -180,19 +219,21 @@ class _Processor(ContinuousBatchingLogitsProcessor):  # type: ignore[misc]
         """Scores [rows, vocabulary], of which the largest of each row is the token that comes."""
         raw = self._reader.hide(scores)
         answers: list[tuple[_Row, Answer]] = []
-        answer: Answer
+        answer: Answer | None
         for place, (name, greedy) in enumerate(zip(self._names, scores.argmax(dim=-1).tolist(), strict=False)):
             row = self.rows.get(name)
             if row is None:  # its client is gone, and so will it be at the next step
                 continue
             try:
-                token, answer = row.step(scores[place], greedy, partial(raw, place))
+                token, step = row.step(scores[place], greedy, partial(raw, place))
+                answer = row.told(step)
             except Exception as error:  # one completion's, and not the end of all others
                 logger.exception("a completion failed")
                 token, answer = None, EngineError(repr(error))
             else:
-                self.generated_tokens += len(answer.tokens)
-            answers.append((row, answer))
+                self.generated_tokens += len(step.tokens)
+            if answer is not None:
+                answers.append((row, answer))
             chosen = self._end if token is None else token
             if chosen != greedy:
                 scores[place, chosen] = torch.inf

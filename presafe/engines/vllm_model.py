@@ -1,0 +1,102 @@
+"""Which weights vLLM loads, and where the decision is among their logits."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from presafe import storage
+from presafe.config import Think
+from presafe.decision.reader import DecisionReader
+from presafe.engines.card import Card, read_card
+from presafe.engines.exported import split_adapter
+from presafe.errors import user_error
+from presafe.thinking import ThinkFormat
+
+LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+"""The ranks that vLLM lays out memory for."""
+NO_HEAD = DecisionReader(None, 0.0, None, ())
+
+
+@dataclass(frozen=True)
+class VllmModel:
+    """`weights` is the model's folder, `adapter` what is put on it; `tokenizer` the folder or hub name of that."""
+
+    weights: str
+    adapter: str | None
+    tokenizer: str
+    dtype: str
+    think: Think | None = None
+    reader: DecisionReader = NO_HEAD
+
+
+def plain_model(folder: str, dtype: str, think: Think | None = None) -> VllmModel:
+    """A model, or a PEFT adapter on its base, without a head."""
+    base, adapter = split_adapter(folder)
+    return VllmModel(storage.local_folder(base), adapter, folder, dtype, think)
+
+
+def exported_model(folder: str, card: Card, think: ThinkFormat) -> VllmModel:
+    """An export with its head. Raises UserError where it lacks the weights that vLLM needs."""
+    if card.head.kind == "linear" and card.head.layer == -1:
+        return _with_gate_row(storage.join(folder, "merged-gate"), card)
+    token = think.decision_token if card.head.kind == "readout" else None
+    reader = DecisionReader(None, 0.0, token, ())
+    for name in ("full", "merged"):
+        whole = storage.join(folder, name)
+        if storage.exists(whole):
+            local = storage.local_folder(whole)
+            return VllmModel(local, None, local, card.dtype, card.think, reader)
+    adapter = storage.local_folder(storage.join(folder, "adapter"))
+    return VllmModel(storage.local_folder(card.base_model), adapter, card.base_model, card.dtype, card.think, reader)
+
+
+def exported_without_head(folder: str, card: Card) -> VllmModel:
+    """An export's own text: an adapter on its card's base, or a model of its own."""
+    exported = storage.local_folder(storage.absolute(folder))
+    if card.weights == "full":
+        return VllmModel(f"{exported}/full", None, f"{exported}/full", card.dtype, card.think)
+    base = storage.local_folder(card.base_model)
+    return VllmModel(base, f"{exported}/adapter", card.base_model, card.dtype, card.think)
+
+
+def _with_gate_row(folder: str, card: Card) -> VllmModel:
+    row = read_card(folder).vocabulary_row if storage.exists(folder) else None
+    if row is None:
+        raise user_error(
+            found=f"an export with a linear head but without {folder}",
+            needed="the head as a row of the vocabulary: vLLM shows no hidden states",
+            change="export it again with align.merge_gate=true, or take engine transformers (of a job, `paged`)",
+        )
+    local = storage.local_folder(folder)
+    reader = DecisionReader(row.token_id, row.bias, None, tuple(row.suppressed))
+    return VllmModel(local, None, local, card.dtype, card.think, reader)
+
+
+def import_vllm() -> Any:
+    """The package. Raises UserError where it is missing."""
+    try:
+        import vllm
+    except ModuleNotFoundError as error:
+        if error.name != "vllm":
+            raise
+        raise user_error(
+            found="an engine of kind `vllm` on a worker without vLLM",
+            needed="the package vllm",
+            change="pip install 'presafe[vllm]' on every worker",
+        ) from error
+    return vllm
+
+
+def lora_rank(adapter: str) -> int:
+    """The smallest rank of vLLM's that holds all of the adapter's."""
+    with open(f"{adapter}/adapter_config.json", encoding="utf-8") as file:
+        config = json.load(file)
+    largest = max([config["r"], *config.get("rank_pattern", {}).values()])
+    fitting = [rank for rank in LORA_RANKS if rank >= largest]
+    if not fitting:
+        raise user_error(
+            found=f"an adapter of rank {largest} in {adapter}",
+            needed=f"at most {LORA_RANKS[-1]}, which is what vLLM takes",
+            change="merge it into its base",
+        )
+    return fitting[0]
