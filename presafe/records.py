@@ -21,6 +21,8 @@ FinishReason = Literal["stop", "length", "decided", "refused", "filtered"]
 """`decided`: stopped where the first words had decided it. `refused`: an endpoint calls its answer a refusal.
 `filtered`: the filter of its provider stopped the prompt or the answer."""
 CotMode = Literal["on", "off"]
+OverlapForm = Literal["exact", "near", "contained"]
+"""How a training prompt is like one of a suite: the same, nearly the same, one of the two inside the other."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Prompt:
 
     `reference` is the checkable answer of a reasoning prompt; `cluster` is shared by near-duplicates, which are all in
     one split; `wrapper` names the jailbreak template around the query, None where there is none. Split `pool` has
-    prompts that train the signal alone.
+    prompts that train the signal alone; split `evaluate` are the suites, in a file of their own.
     """
 
     prompt_id: str
@@ -41,6 +43,21 @@ class Prompt:
     split: Split
     cluster: str
     wrapper: str | None
+
+
+@dataclass(frozen=True)
+class SuiteOverlap:
+    """A prompt of a suite that is like one that is trained on.
+
+    `similarity` is Jaccard's of word shingles; None for form `contained`.
+    """
+
+    suite: str
+    prompt_id: str
+    source: str
+    training_prompt_id: str
+    form: OverlapForm
+    similarity: float | None
 
 
 @dataclass(frozen=True)
