@@ -16,14 +16,13 @@ import openai
 
 from benchmarks.gpu_parts import figure
 from benchmarks.serve_load import presafe_server
-from presafe import storage
 from presafe.cli import run_one
 from presafe.config import STAGES, Config, load_config
 from presafe.engines.card import read_card
 from presafe.engines.exported import load_exported
 from presafe.evaluate.stage import read_measurements
-from presafe.records import Prompt
 from presafe.runtime import model_folder
+from presafe.suites import suite_prompts
 
 CONFIG = str(Path(__file__).parents[1] / "configs" / "demo-gpu.yaml")
 TOLERANCE = 1e-2
@@ -100,8 +99,7 @@ def ask(client: openai.OpenAI, model: str, text: str) -> dict[str, Any]:
 
 def some_prompts(config: Config) -> list[str]:
     """ASKED prompts, spread over the evaluation suites."""
-    rows = storage.read_rows(storage.join(config.run_directory.folder("prompts"), "prompts.parquet"), Prompt)
-    texts = [row.text for row in rows if row.split == "evaluate"]
+    texts = [prompt.text for prompt in suite_prompts(config.run_directory)]
     return texts[:: max(1, len(texts) // ASKED)][:ASKED]
 
 

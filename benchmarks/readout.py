@@ -40,6 +40,8 @@ from presafe.judges.prefixes import prefix_judge
 from presafe.records import Prompt, Signal, TeacherAnswer, Trace
 from presafe.runtime import model_folder
 from presafe.schedule import schedule
+from presafe.stages import RunDirectory
+from presafe.suites import suite_prompts
 
 DECODING = Decoding(temperature=0.6, top_p=1.0, max_new_tokens=96)
 
@@ -101,7 +103,7 @@ def measured(run: str, seed: int, arm: str, per_suite: int) -> dict[str, float]:
     if align is not None:
         loaded = aligned(run, base, loaded, align, seed)
     engine = TransformersEngine(loaded, TransformersSettings(batch_size=256, max_prompt_tokens=512))
-    return dict(scores(engine, config, storage.read_rows(f"{run}/prompts/prompts.parquet", Prompt), seed, per_suite))
+    return dict(scores(engine, config, list(suite_prompts(RunDirectory(run))), seed, per_suite))
 
 
 COMMON: dict[str, Any] = {
@@ -151,8 +153,8 @@ def scores(
     engine: TransformersEngine, config: Config, prompts: list[Prompt], seed: int, per_suite: int
 ) -> Iterator[tuple[str, float]]:
     judge = prefix_judge(config.evaluate.judges[0])  # type: ignore[arg-type]
-    for suite in config.prompts.suites:
-        chosen = [p for p in prompts if p.split == "evaluate" and p.source == suite.name][:per_suite]
+    for suite in config.suites:
+        chosen = [prompt for prompt in prompts if prompt.source == suite.name][:per_suite]
         found = engine.generate([Query(p.text, "on") for p in chosen], DECODING, seed)
         decisions = [judge(c.answer, c.finish_reason) for c in found]
         scored = [(p, c, d) for p, c, d in zip(chosen, found, decisions, strict=True) if d != "unscored"]

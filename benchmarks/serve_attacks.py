@@ -27,6 +27,8 @@ from presafe.engines.exported import check_model
 from presafe.errors import UserError, user_error
 from presafe.judges.prefixes import prefix_judge
 from presafe.records import Prompt, Trace
+from presafe.stages import RunDirectory
+from presafe.suites import suite_prompts
 from presafe.thinking import ThinkFormat
 
 CONCURRENT, RETRIES, TIMEOUT_S = 48, 50, 600.0
@@ -35,10 +37,10 @@ JUDGE = prefix_judge(PrefixSettings())
 
 
 def held_out(prompts: Sequence[Prompt], harmful: int, benign: int) -> list[Prompt]:
-    """About so many harmful and other prompts of split `evaluate`, as many of each suite, the first by their hashes."""
+    """About so many harmful and other prompts of the suites, as many of each suite, the first by their hashes."""
     chosen = []
     for wanted, number in ((True, harmful), (False, benign)):
-        rows = [p for p in prompts if p.split == "evaluate" and (p.kind == "harmful") is wanted]
+        rows = [prompt for prompt in prompts if (prompt.kind == "harmful") is wanted]
         suites = sorted({p.source for p in rows})
         for suite in suites:
             own = sorted((p for p in rows if p.source == suite), key=lambda p: p.prompt_id)
@@ -47,10 +49,10 @@ def held_out(prompts: Sequence[Prompt], harmful: int, benign: int) -> list[Promp
 
 
 def material(run: str, think: ThinkFormat, prompts: Sequence[Prompt]) -> Material:
-    """What the run's teacher stage left of prompts that are not evaluated: benign ones, and the model's traces."""
+    """What the run's teacher stage left of the prompts for training: benign ones, and the model's traces."""
     path = f"{run}/teacher/traces.parquet"
     traces = storage.read_rows(path, Trace) if storage.exists(path) else []
-    by_id = {p.prompt_id: p for p in prompts if p.split != "evaluate" and p.wrapper is None}
+    by_id = {p.prompt_id: p for p in prompts if p.wrapper is None}
     whole = [(by_id[t.prompt_id], t) for t in traces if t.finish_reason == "stop" and t.prompt_id in by_id]
     benign = [Exchange(p.text, t.reasoning, t.answer) for p, t in whole if p.kind == "benign"]
     problems = [p.text for p, _ in whole if p.kind == "reasoning"]
@@ -127,9 +129,8 @@ def measured(run: str, url: str, harmful: int, benign: int, max_tokens: int) -> 
     """Rows of what is forged, and of what the model may misjudge."""
     card = read_card(f"{run}/model")
     think = check_model(f"{run}/model/full" if card.weights == "full" else card.base_model)
-    prompts = storage.read_rows(f"{run}/prompts/prompts.parquet", Prompt)
-    chosen = held_out(prompts, harmful, benign)
-    found = material(run, think, prompts)
+    chosen = held_out([*suite_prompts(RunDirectory(run))], harmful, benign)
+    found = material(run, think, storage.read_rows(f"{run}/prompts/prompts.parquet", Prompt))
     surrounded = [(prompt.text, drawn_around(prompt.prompt_id, found)) for prompt in chosen]
     outcomes = asyncio.run(asked(url, surrounded, MISJUDGED, max_tokens))
     outcomes |= asyncio.run(asked(url, surrounded, FORGED, 1))  # of which the decision alone counts

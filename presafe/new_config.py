@@ -20,8 +20,8 @@ CPUS_BESIDE = 4
 """Logical CPUs of the private cluster beside one a GPU: Ray Data's own tasks need some."""
 
 HEADING = """\
-# Written by `presafe init`. The first tenth of each file is an evaluation suite; the stage `prompts` leaves those rows
-# out of training. Replace the suites by held-out sets of your own where you have them.
+# Written by `presafe init`. The first tenth of each file is an evaluation suite; `keep_clear_of` leaves those rows out
+# of training. Add held-out sets of your own where you have them: a further suite costs its own answers alone.
 """
 
 
@@ -50,12 +50,12 @@ def write_config(
     values: dict[str, Any] = {
         "run": {"name": Path(output).stem},
         "model": {"path": path, "dtype": dtype},
+        "suites": [
+            _rows(kind, file, looks[kind][0]) | {"limit": _suite_size(looks[kind][1])} for kind, file in files.items()
+        ],
         "prompts": {
             "sources": [_rows(kind, file, looks[kind][0]) for kind, file in files.items()],
-            "suites": [
-                _rows(kind, file, looks[kind][0]) | {"limit": _suite_size(looks[kind][1])}
-                for kind, file in files.items()
-            ],
+            "keep_clear_of": [*files],
             "classifier_prompts": max(1, min(1500, training // 4)),
             "validation_prompts": max(1, min(300, training // 8)),
         },

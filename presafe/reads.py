@@ -9,18 +9,28 @@ from presafe.config import Config, Judge, PrefixSettings
 from presafe.config.prompts import Origin
 from presafe.content import Contents, hub_commit
 from presafe.stages import RunDirectory, content_hash
+from presafe.suites import suite_file
 
-TRAINING, SUITES = pc.field("split") != "evaluate", pc.field("split") == "evaluate"
+SUITES = "prompts of the suites"
 NOT_THE_WEIGHTS = frozenset({"README.md", "presafe.json", "manifest.json", "merged", "merged-gate"})
 """In `model/`: what is made of the weights, or says something of them."""
 
 
 def training_prompts(config: Config) -> dict[str, str]:
-    return {"prompts for training": _contents(config).of_rows(file(config, "prompts", "prompts.parquet"), TRAINING)}
+    return {"prompts for training": _contents(config).of_rows(file(config, "prompts", "prompts.parquet"))}
 
 
 def suite_prompts(config: Config) -> dict[str, str]:
-    return {"prompts of the suites": _contents(config).of_rows(file(config, "prompts", "prompts.parquet"), SUITES)}
+    return {SUITES: _contents(config).of_rows(suite_file(config.run_directory))}
+
+
+def kept_clear_of(config: Config) -> dict[str, str]:
+    """Of each suite that training prompts are kept clear of, its prompts."""
+    file = suite_file(config.run_directory)
+    return {
+        f"kept clear of {name}": _contents(config).of_rows(file, pc.field("source") == name)
+        for name in config.kept_clear_of
+    }
 
 
 def rows(config: Config, stage: str, *names: str) -> dict[str, str]:
@@ -64,20 +74,9 @@ def judges(config: Config, judges: Sequence[Judge], human_labels: str | None) ->
     return found
 
 
-def origins(config: Config) -> dict[str, str]:
-    """The rows that sources, suites and wrappers come from. A function's are known by its name, options and seed."""
-    prompts = config.prompts
-    every: dict[str, Sequence[Origin]] = {
-        "source": prompts.sources,
-        "suite": prompts.suites,
-        "wrapper": prompts.wrappers,
-    }
-    return {
-        f"{kind} {origin.name}": _origin(config, origin)
-        for kind, found in every.items()
-        for origin in found
-        if origin.function is None
-    }
+def origins(config: Config, kind: str, origins: Sequence[Origin]) -> dict[str, str]:
+    """The rows of sources, suites or wrappers. A function's are known by its name, options and seed."""
+    return {f"{kind} {origin.name}": _origin(config, origin) for origin in origins if origin.function is None}
 
 
 def file(config: Config, stage: str, name: str) -> str:

@@ -23,6 +23,8 @@ FinishReason = Literal["stop", "length", "decided", "refused", "filtered"]
 CotMode = Literal["on", "off"]
 DecisionMode = Literal["greedy", "drawn"]
 """How the tokens up to the path are chosen: the most probable ones, as the endpoint does, or drawn like all others."""
+OverlapForm = Literal["exact", "near", "contained"]
+"""How a training prompt is like one of a suite: the same, nearly the same, one of the two inside the other."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Prompt:
 
     `reference` is the checkable answer of a reasoning prompt; `cluster` is shared by near-duplicates, which are all in
     one split; `wrapper` names the jailbreak template around the query, None where there is none. Split `pool` has
-    prompts that train the signal alone.
+    prompts that train the signal alone; split `evaluate` are the suites, in a file of their own.
     """
 
     prompt_id: str
@@ -43,6 +45,21 @@ class Prompt:
     split: Split
     cluster: str
     wrapper: str | None
+
+
+@dataclass(frozen=True)
+class SuiteOverlap:
+    """A prompt of a suite that is like one that is trained on.
+
+    `similarity` is Jaccard's of word shingles; None for form `contained`.
+    """
+
+    suite: str
+    prompt_id: str
+    source: str
+    training_prompt_id: str
+    form: OverlapForm
+    similarity: float | None
 
 
 @dataclass(frozen=True)

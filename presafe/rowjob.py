@@ -1,8 +1,8 @@
 """Rows in, one row each out: a Ray Data job on a pool of actors that may die, checkpointed row by row.
 
 Rows are checkpointed as their block is written, so a re-run with the same output and checkpoint does only what is
-missing. The unit of loss is the block: without the repartition, Ray reads small files as a single block and saves
-nothing before the end.
+missing, and drops rows that the inputs have no more. The unit of loss is the block: without the repartition, Ray reads
+small files as a single block and saves nothing before the end.
 """
 
 import logging
@@ -17,7 +17,7 @@ from ray.data.checkpoint import CheckpointConfig
 
 from presafe import storage
 from presafe.config import Pool
-from presafe.failed_rows import take_back
+from presafe.failed_rows import asked_no_more, take_back
 from presafe.progress import generated, progress
 from presafe.runtime import pool_size, user_errors
 
@@ -58,8 +58,8 @@ def run_rows(inputs: str, output: str, job: RowJob, actor: type, *arguments: Any
     where a row is lost or doubled, and UserError where an actor raised one: a wrong URL or key, say.
     """
     storage.make_folder(output)
-    if job.again is not None:
-        take_back(output, job.checkpoint, job.id_column, job.again)
+    again = asked_no_more(inputs, output, job.id_column)
+    take_back(output, job.checkpoint, job.id_column, again if job.again is None else again | job.again)
     wanted = storage.fingerprint(inputs, job.id_column)
     actors = min(pool_size(job.workers), max(1, math.ceil(wanted[0] / job.rows_per_block)))
     if job.running is not None:

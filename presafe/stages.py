@@ -3,7 +3,8 @@
 A run directory holds one folder a stage. `parts/NAME.json` in it says what part NAME was made of, from before its first
 row on, and that it is done once it is. `manifest.json` is there while all parts of the stage are. What a part was made
 of is its settings, those that shape a result, and the content of what it reads (`presafe/content.py`): an upstream part
-made anew with the same rows leaves what follows done.
+made anew with the same rows leaves what follows done. What reads rows one by one may follow them: further rows cost
+themselves.
 """
 
 import hashlib
@@ -36,6 +37,8 @@ class Part:
     `settings` are those that shape its result, as plain JSON; `reads` tells the fingerprint of everything it reads, by
     name, once the parts before it are done; `run` makes it, in the stage's folder, and goes on where it was
     interrupted. `writes` are its files and folders inside the run directory, but those that it replaces as a whole.
+    `follows` names what it reads row by row: where nothing else differs, what it wrote stays, and `run` makes the rows
+    that are missing and drops those of what is no longer there.
     """
 
     name: str
@@ -43,15 +46,17 @@ class Part:
     reads: Callable[[], dict[str, str]]
     run: Callable[[str], Rows]
     writes: tuple[str, ...]
+    follows: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Found:
-    """How a part stands: for `stale`, with what differs; `name` is STAGE.PART."""
+    """How a part stands: for `stale`, with what differs, and whether its other rows stay; `name` is STAGE.PART."""
 
     name: str
     state: State
     differs: tuple[str, ...] = ()
+    rows_stay: bool = False
 
 
 @dataclass(frozen=True)
@@ -132,9 +137,11 @@ def look(run: RunDirectory, stage: str, parts: Sequence[Part]) -> list[Found]:
         if earlier is None:
             found.append(Found(f"{stage}.{part.name}", "missing"))
             continue
-        lines = differences(_made_of(earlier), _wanted(stage, part))
+        made_of, wanted = _made_of(earlier), _wanted(stage, part)
+        lines = differences(made_of, wanted)
         state: State = "stale" if lines else "done" if earlier["done"] else "interrupted"
-        found.append(Found(f"{stage}.{part.name}", state, tuple(lines)))
+        rows_stay = bool(lines) and _rows_stay(part, made_of, wanted)
+        found.append(Found(f"{stage}.{part.name}", state, tuple(lines), rows_stay))
     return found
 
 
@@ -147,8 +154,11 @@ def _run_part(run: RunDirectory, stage: str, part: Part, redo: bool) -> bool:
                 needed="the same, or an empty folder",
                 change="set another run.name, or pass --redo to throw the old output of what differs away",
             )
-        logger.info("%-9s %s is made anew (%s)", stage, part.name, "; ".join(differs))
-        _forget(run, stage, part)
+        if _rows_stay(part, _made_of(earlier), wanted):
+            logger.info("%-9s %s goes on with other rows (%s)", stage, part.name, "; ".join(differs))
+        else:
+            logger.info("%-9s %s is made anew (%s)", stage, part.name, "; ".join(differs))
+            _forget(run, stage, part)
         earlier = None
     if earlier is not None and earlier["done"]:
         return False
@@ -189,6 +199,15 @@ def _wanted(stage: str, part: Part) -> dict[str, Any]:
 
 def _made_of(record: dict[str, Any]) -> dict[str, Any]:
     return {name: record[name] for name in ("format", "part", "settings", "reads", "key")}
+
+
+def _rows_stay(part: Part, made_of: dict[str, Any], wanted: dict[str, Any]) -> bool:
+    """Whether the two differ in nothing but what the part follows."""
+
+    def without(record: dict[str, Any]) -> dict[str, Any]:
+        return record | {"reads": {name: what for name, what in record["reads"].items() if name not in part.follows}}
+
+    return not differences(without(made_of), without(wanted))
 
 
 def _forget(run: RunDirectory, stage: str, part: Part) -> None:

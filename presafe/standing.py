@@ -27,7 +27,7 @@ def standing(config: Config) -> list[Found]:
 
 def check_stale(config: Config, *, redo: bool) -> None:
     """Keep the config with the run, and tell what it would make anew. Raises UserError there, unless `redo`."""
-    lines = [f"{found.name} ({'; '.join(found.differs)})" for found in standing(config) if found.state == "stale"]
+    lines = [f"{found.name} ({_why(found)})" for found in standing(config) if found.state == "stale"]
     if lines and not redo:
         raise user_error(
             found=f"parts of {config.run_directory.root} made of something else: {', '.join(lines)}",
@@ -51,7 +51,11 @@ def print_status(run: str, *, as_json: bool) -> None:
         print(json.dumps([{"part": f.name, "state": f.state, "differs": list(f.differs)} for f in every], indent=2))
         return
     for found in every:
-        print(f"{found.name:18} {found.state:12} {'; '.join(found.differs)}".rstrip())
+        print(f"{found.name:18} {found.state:12} {_why(found)}".rstrip())
+
+
+def _why(found: Found) -> str:
+    return "; ".join([*found.differs, *(["its other rows stay"] if found.rows_stay else [])])
 
 
 def kept(run: str, overrides: Sequence[str]) -> Config:

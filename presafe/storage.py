@@ -216,16 +216,27 @@ def stream_dicts(url: str, where: Any | None = None) -> Iterator[dict[str, Any]]
         yield from batch.to_pylist()
 
 
+def stream_column(url: str, column: str) -> Iterator[list[Any]]:
+    """Its values, a chunk at a time."""
+    for batch in _dataset(url).to_batches(columns=[column], batch_size=CHUNK):
+        yield batch.column(0).to_pylist()
+
+
 def fingerprint(url: str, column: str) -> tuple[int, int]:
     """How many rows, and a hash of the multiset of their ids: equal for the same ids in any order, in constant memory.
 
     `column` holds strings. The hash is the sum of 64 bits of each id's SHA-256.
     """
     count = total = 0
-    for batch in _dataset(url).to_batches(columns=[column], batch_size=CHUNK):
-        for value in batch.column(0).to_pylist():
-            count, total = count + 1, total + int.from_bytes(hashlib.sha256(value.encode()).digest()[:8], "big")
+    for values in stream_column(url, column):
+        for value in values:
+            count, total = count + 1, total + short_hash(value)
     return count, total % 2**64
+
+
+def short_hash(value: str) -> int:
+    """64 bits of the SHA-256."""
+    return int.from_bytes(hashlib.sha256(value.encode()).digest()[:8], "big")
 
 
 def upload(local: str, url: str) -> None:

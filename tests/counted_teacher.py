@@ -21,7 +21,8 @@ def write_run(root: Path, url: str, *, rows: int, block: int, actors: int = 1, a
         "run": {"name": "run", "storage": str(root)},
         "cluster": {"address": address},
         "model": {"path": str(root / "base"), "dtype": "float32"},
-        "prompts": {"sources": [{"name": "s", "function": "m:f"}], "suites": [{"name": "e", "function": "m:f"}]},
+        "suites": [{"name": "e", "function": "m:f"}],
+        "prompts": {"sources": [{"name": "s", "function": "m:f"}]},
         "teacher": {
             "workers": {"num_workers": actors},
             "engine": {"kind": "http", "base_url": url, "model": "counting", "concurrency": 8},

@@ -13,7 +13,7 @@ def loaded(path: Path | str, /, *, share: float = 0.5, suite: bool = False, **so
     origin = {} if "dataset" in source or "function" in source else {"path": str(path)}
     values = {"name": "mine", "kind": "benign", **origin, **source}
     one = {"name": "one", "function": "m:f"}
-    settings = Prompts.model_validate({"sources": [one], "suites": [one], "max_quarantined_share": share})
+    settings = Prompts.model_validate({"sources": [one], "max_quarantined_share": share})
     return load_source((Suite if suite else Source).model_validate(values), settings, 0, attacks=suite)
 
 

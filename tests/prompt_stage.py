@@ -8,6 +8,7 @@ from presafe import storage
 from presafe.config import Config
 from presafe.prompts import run_prompts
 from presafe.records import Prompt
+from presafe.suites import FOLDER, suite_prompts
 
 WORDS = [
     f"{first}{second}" for first in ("ba", "de", "ki", "lo", "mu", "na") for second in ("ro", "se", "ti", "va", "zu")
@@ -34,16 +35,20 @@ class Run:
         root.mkdir(parents=True, exist_ok=True)
         if suites is None:
             suites = [{"name": "suite", "kind": "harmful", "path": write_jsonl(root / "s.jsonl", ["unlike all else"])}]
-        sections = {"sources": sources, "suites": suites, "classifier_prompts": 10, "validation_prompts": 4, **prompts}
+        sections = {"sources": sources, "classifier_prompts": 10, "validation_prompts": 4, **prompts}
         run = {"name": "run", "storage": str(root / "runs")}
-        config = Config.model_validate({"run": run, "model": {"path": "org/name"}, "prompts": sections})
+        values = {"run": run, "model": {"path": "org/name"}, "suites": suites, "prompts": sections}
+        config = Config.model_validate(values)
         run_prompts(config)
         self.folder = config.run_directory.folder("prompts")
         found = storage.read_rows(f"{self.folder}/prompts.parquet", Prompt)
-        self.evaluate = [row for row in found if row.split == "evaluate"]
+        self.evaluate = list(suite_prompts(config.run_directory))
         self.wrapped = [row for row in found if row.wrapper is not None]
-        self.plain = [row for row in found if row.split != "evaluate" and row.wrapper is None]
+        self.plain = [row for row in found if row.wrapper is None]
         self.report = storage.read_json(f"{self.folder}/report.json")
+        self.suite_folder = config.run_directory.folder(FOLDER)
+        self.report |= storage.read_json(f"{self.suite_folder}/report.json")
+        self.overlaps = storage.read_json(f"{self.folder}/overlaps.json")
         self.contamination = storage.read_json(f"{self.folder}/contamination.json")
 
     def quarantined(self) -> list[dict]:

@@ -20,10 +20,8 @@ def config(root: Path, **align: object) -> Config:
         {
             "run": {"name": "run", "storage": str(root)},
             "model": {"path": str(root / "base"), "dtype": "float32"},
-            "prompts": {
-                "sources": [{"name": "s", "function": "m:f"}],
-                "suites": [{"name": "e", "function": "m:f"}],
-            },
+            "suites": [{"name": "e", "function": "m:f"}],
+            "prompts": {"sources": [{"name": "s", "function": "m:f"}]},
             "align": {
                 "workers": {"num_workers": 2},
                 "zero_stage": 2,

@@ -17,11 +17,12 @@ from presafe.config.generation import (
     VllmSettings,
 )
 from presafe.config.judges import ClassifierSettings, Judge, LlmSettings, PrefixSettings
-from presafe.config.prompts import NearDuplicates, Prompts, Source, Suite, Wrapper
+from presafe.config.prompts import NearDuplicates, Prompts, Source, Wrapper
 from presafe.config.run import Cluster, Group, Model, Placement, Pool, Run, Think, Workers
 from presafe.config.serve import Access, Audit, Drift, Endpoint, Serve
 from presafe.config.settings import Settings
 from presafe.config.signals import BuiltEncoder, FreshEncoder, Signals
+from presafe.config.suites import Suite
 from presafe.config.teacher import Teacher
 from presafe.config.whole import STAGES, Config, load_config, load_serve
 

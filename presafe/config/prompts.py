@@ -1,6 +1,7 @@
 """Section `prompts`."""
 
 import re
+from collections.abc import Sequence
 from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -98,13 +99,6 @@ class Source(Origin):
         return extract
 
 
-class Suite(Source):
-    """One evaluation suite; its metric follows from the kind of its prompts."""
-
-    attack: str = "none"
-    """Name of the attack that wraps its prompts."""
-
-
 class Wrapper(Origin):
     """Jailbreak templates that wrap training prompts, so that the signal is learnt inside wrappers too.
 
@@ -132,7 +126,7 @@ class NearDuplicates(Settings):
     threshold: float = Field(0.85, gt=0, le=1)
     """From here on two training prompts are the same one, and the later is dropped."""
     contamination_threshold: float = Field(0.7, gt=0, le=1)
-    """From here on a training prompt is one of a suite's, and is dropped: a word or two changed in a sentence."""
+    """From here on a training prompt is one of a suite's: a word or two changed in a sentence."""
     cluster_threshold: float = Field(0.5, gt=0, le=1)
     """From here on two training prompts share a cluster, and so a split."""
     shingle_words: int = Field(3, ge=1)
@@ -150,12 +144,14 @@ class NearDuplicates(Settings):
 
 
 class Prompts(Settings):
-    """Stage `prompts`: load, normalise, dedupe, decontaminate, split, wrap."""
+    """Stage `prompts`: freeze the suites; load, normalise, dedupe, decontaminate, split, wrap what is trained on."""
 
     sources: list[Source] = Field(min_length=1)
     """Training sources."""
-    suites: list[Suite] = Field(min_length=1)
-    """Evaluation suites; a training prompt that is like one of theirs is dropped and counted."""
+    keep_clear_of: HowItRuns[list[str] | None] = None
+    """Names of the suites whose like is dropped from training, and counted; by default all of `suites`. Where they are
+    named, a suite that is added later costs its own answers alone: of its prompts, those that are like a training
+    prompt are reported and left out of the figures."""
     wrappers: list[Wrapper] = []
     """Jailbreak templates around training prompts; none by default."""
     classifier_prompts: int = Field(1500, ge=1)
@@ -167,14 +163,19 @@ class Prompts(Settings):
     max_quarantined_share: HowItRuns[float] = Field(0.0, ge=0, le=1)
     """Above this share of bad rows in a source the stage fails; below it they are set aside in quarantine/."""
     max_contaminated_share: HowItRuns[float] = Field(0.5, ge=0, le=1)
-    """Above this share of a source in the evaluation suites the stage fails: the source is a suite."""
+    """Above this share of a source in the suites that training is kept clear of, the stage fails: it is a suite."""
     near_duplicates: NearDuplicates = NearDuplicates()
     """Near-duplicates and clusters."""
 
     @model_validator(mode="after")
     def _unique_names(self) -> Self:
-        for field in ("sources", "suites", "wrappers"):
-            names = [entry.name for entry in getattr(self, field)]
-            if len(set(names)) < len(names):
-                raise ValueError(f"{field} of the same name; give each its own")
+        for field in ("sources", "wrappers"):
+            check_unique(field, getattr(self, field))
         return self
+
+
+def check_unique(field: str, entries: Sequence[Origin]) -> None:
+    """Raise ValueError where two have one name."""
+    names = [entry.name for entry in entries]
+    if len(set(names)) < len(names):
+        raise ValueError(f"{field} of the same name; give each its own")

@@ -19,8 +19,8 @@ INTRODUCTION = """\
 Every setting, with what it may be and what it is where a config leaves it out. Made of the docstrings in
 `presafe/config/` by `python -m presafe.config.reference > docs/configuration.md`; a test holds it in step.
 
-A config is a YAML file of the sections below; `run.name`, `model` and `prompts` have no defaults. Behind it on the
-command line, `section.key=value` overrides a value, which is read as YAML: `align.lora.r=16`, `align.lora=null`,
+A config is a YAML file of the sections below; `run.name`, `model`, `suites` and `prompts` have no defaults. Behind it
+on the command line, `section.key=value` overrides a value, which is read as YAML: `align.lora.r=16`, `align.lora=null`,
 `evaluate.cot='[on]'`. A file that begins with `base: OTHER.yaml` says only what differs from that one: sections are
 merged, lists are replaced. Unknown keys are errors that name the nearest known one. `presafe run --config FILE
 --dry-run` prints all values of a run. *Run:* marks settings that say how, where or with which care something is made:
@@ -53,7 +53,7 @@ def reference() -> str:
     _, schema = models_json_schema([(part, "validation") for part in classes.values()])
     pages = _Pages(schema["$defs"], classes)
     sections = schema["$defs"][Config.__name__]["properties"]
-    lines = [line for name, section in sections.items() for line in pages.section(f"## `{name}`", section["$ref"])]
+    lines = [line for name, section in sections.items() for line in pages.part(section, f"## `{name}`")]
     return "\n".join([INTRODUCTION, *lines])
 
 
@@ -64,7 +64,19 @@ class _Pages:
         self._definitions, self._classes = definitions, classes
         self._done: set[str] = set()
 
-    def section(self, heading: str, ref: str, inherited: Collection[str] = (), parent: str = "") -> Iterator[str]:
+    def part(self, field: Schema, heading: str = "") -> Iterator[str]:
+        """The section that a field holds, or a list of; what it has of one that it extends is said there."""
+        (ref,) = _refs(field)
+        kind = self._classes[_name(ref)]
+        heading = heading or f"### {_name(ref)}"
+        (above,) = [base for base in kind.__bases__ if issubclass(base, Settings)]
+        if above is Settings:
+            return self._section(heading, ref)
+        own = kind.__annotations__
+        inherited = [name for name in kind.model_fields if name not in own]
+        return self._section(heading, ref, inherited, ref.replace(_name(ref), above.__name__))
+
+    def _section(self, heading: str, ref: str, inherited: Collection[str] = (), parent: str = "") -> Iterator[str]:
         """Its docstring, a table of its fields but those of `parent`, then the parts that none before it has."""
         self._done.add(ref)
         schema = self._definitions[_name(ref)]
@@ -82,17 +94,7 @@ class _Pages:
         yield ""
         for part in [parent, *_refs(fields)]:
             if part and part not in self._done:
-                yield from self._part(part)
-
-    def _part(self, ref: str) -> Iterator[str]:
-        """A section below another; what it has of one that it extends is said there."""
-        kind = self._classes[_name(ref)]
-        (above,) = [base for base in kind.__bases__ if issubclass(base, Settings)]
-        if above is Settings:
-            return self.section(f"### {_name(ref)}", ref)
-        own = kind.__annotations__
-        inherited = [name for name in kind.model_fields if name not in own]
-        return self.section(f"### {_name(ref)}", ref, inherited, ref.replace(_name(ref), above.__name__))
+                yield from self.part({"$ref": part})
 
     def _default(self, field: Schema) -> str:
         """A part's default by what differs from the part's own defaults."""

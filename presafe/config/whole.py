@@ -10,17 +10,18 @@ from difflib import get_close_matches
 from typing import Any, Self, TypeVar, get_args
 
 import yaml
-from pydantic import ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from presafe import storage
 from presafe.config.align import Align, Gate
 from presafe.config.evaluate import Evaluate
-from presafe.config.prompts import Prompts
+from presafe.config.prompts import Prompts, check_unique
 from presafe.config.run import Cluster, Model, Run
 from presafe.config.serve import Serve
 from presafe.config.settings import HowItRuns, Settings
 from presafe.config.signals import Signals
+from presafe.config.suites import Suite
 from presafe.config.teacher import Teacher
 from presafe.errors import UserError, user_error
 from presafe.stages import RunDirectory
@@ -36,6 +37,8 @@ class Config(Settings):
     run: Run
     cluster: HowItRuns[Cluster] = Cluster()
     model: Model
+    suites: list[Suite] = Field(min_length=1)
+    """Evaluation suites."""
     prompts: Prompts
     teacher: Teacher = Teacher()
     signals: Signals = Signals()
@@ -43,6 +46,30 @@ class Config(Settings):
     gate: Gate = Gate()
     evaluate: Evaluate = Evaluate()
     serve: HowItRuns[Serve] = Serve()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _suites_outside_prompts(cls, values: Any) -> Any:
+        prompts = values.get("prompts") if isinstance(values, dict) else None
+        if isinstance(prompts, dict) and "suites" in prompts:
+            raise user_error(
+                found="`suites` in section `prompts`",
+                needed="a section of their own",
+                change="move the list out of `prompts`, to the top level of the config",
+            )
+        return values
+
+    @model_validator(mode="after")
+    def _known_suites(self) -> Self:
+        check_unique("suites", self.suites)
+        names = [suite.name for suite in self.suites]
+        if unknown := sorted({*(self.prompts.keep_clear_of or [])} - {*names}):
+            raise user_error(
+                found=f"prompts.keep_clear_of of {', '.join(unknown)}",
+                needed=f"names of suites ({', '.join(names)})",
+                change="correct it, or add the suite",
+            )
+        return self
 
     @model_validator(mode="after")
     def _exact_training(self) -> Self:
@@ -53,6 +80,12 @@ class Config(Settings):
     @property
     def run_directory(self) -> RunDirectory:
         return RunDirectory(storage.join(storage.absolute(self.run.storage), self.run.name))
+
+    @property
+    def kept_clear_of(self) -> list[str]:
+        """Names of the suites that training prompts are kept clear of, sorted."""
+        named = self.prompts.keep_clear_of
+        return sorted({*named} if named is not None else {suite.name for suite in self.suites})
 
 
 def load_config(path: str, overrides: list[str]) -> Config:

@@ -1,7 +1,7 @@
 """Generation as a Ray Data job: tasks in Parquet, completions out, on a pool of actors that may die.
 
-A re-run with the same folder generates only what is missing or failed (`presafe/rowjob.py`). The driver holds no rows:
-it streams them from and to storage.
+A re-run with the same folder generates only what is missing or failed, and drops what is asked for no more
+(`presafe/rowjob.py`). The driver holds no rows: it streams them from and to storage.
 """
 
 from collections.abc import Callable, Iterable, Iterator

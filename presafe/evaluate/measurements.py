@@ -1,6 +1,7 @@
 """Shares with intervals: one measurement a suite, metric, model, CoT mode and gate mode."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from functools import partial
 
 from pydantic import BaseModel
 
@@ -12,6 +13,7 @@ from presafe.statistics import wilson
 class Measurement(BaseModel):
     """A share `value` of `n` scored answers with its 95 % Wilson interval; `unscored` answers are in neither.
 
+    Nor are the `overlapping` ones, whose prompts are like one that was trained on: as if they were in no suite.
     `value` is None where nothing was scored, or where `too_unscored`: the share of unscored answers is above the
     ceiling, and the answers that were easy to score are no fair sample of the others.
     """
@@ -27,6 +29,7 @@ class Measurement(BaseModel):
     n: int
     unscored: int
     too_unscored: bool = False
+    overlapping: int = 0
 
 
 OUTCOME: dict[Kind, tuple[str, str]] = {
@@ -37,39 +40,45 @@ OUTCOME: dict[Kind, tuple[str, str]] = {
 """A suite's metric and the verdict it counts, by the kind of its prompts."""
 
 
-def measure(records: Sequence[EvalRecord], kinds: dict[str, Kind], ceiling: float) -> Iterator[Measurement]:
+def measure(
+    records: Sequence[EvalRecord],
+    kinds: dict[str, Kind],
+    ceiling: float,
+    overlapping: Collection[tuple[str, str]] = frozenset(),
+) -> Iterator[Measurement]:
     """All measurements of the records; `kinds` gives the kind of each suite, in the order of the report.
 
-    `ceiling` is the share of unscored answers above which a cell claims no value. With CoT on also the share refused
-    before the first CoT token, and on benign and reasoning suites the share that still thinks (training on empty think
-    blocks is known to erode thinking).
+    `overlapping` has the suite and prompt_id of the prompts that are in no figure. `ceiling` is the share of unscored
+    answers above which a cell claims no value. With CoT on also the share refused before the first CoT token, and on
+    benign and reasoning suites the share that still thinks (training on empty think blocks is known to erode thinking).
     """
     cells: dict[tuple[str, str, str, str], list[EvalRecord]] = {}
     for record in records:
         cells.setdefault((record.suite, record.model, record.cot, record.gate), []).append(record)
     rank = {suite: k for k, suite in enumerate(kinds)}
-    for cell in sorted(cells.values(), key=lambda cell: rank[cell[0].suite]):
-        kind = kinds[cell[0].suite]
+    for whole in sorted(cells.values(), key=lambda cell: rank[cell[0].suite]):
+        first, kind = whole[0], kinds[whole[0].suite]
+        cell = [record for record in whole if (record.suite, record.prompt_id) not in overlapping]
+        share = partial(_share, first, cell, len(whole) - len(cell), ceiling)
         metric, verdict = OUTCOME[kind]
-        yield _share(cell, metric, ceiling, (record.verdict == verdict for record in _scored(cell)))
-        if cell[0].cot == "on":
-            yield _share(
-                cell, "refused_before_cot_rate", ceiling, (record.refused_before_cot for record in _scored(cell))
-            )
+        yield share(metric, (record.verdict == verdict for record in _scored(cell)))
+        if first.cot == "on":
+            yield share("refused_before_cot_rate", (record.refused_before_cot for record in _scored(cell)))
             if kind != "harmful":
-                yield _share(cell, "thinking_rate", ceiling, (bool(record.reasoning) for record in _scored(cell)))
+                yield share("thinking_rate", (bool(record.reasoning) for record in _scored(cell)))
 
 
 def _scored(cell: Sequence[EvalRecord]) -> list[EvalRecord]:
     return [record for record in cell if record.verdict != "unscored"]
 
 
-def _share(cell: Sequence[EvalRecord], metric: str, ceiling: float, hits: Iterable[bool]) -> Measurement:
+def _share(
+    first: EvalRecord, cell: Sequence[EvalRecord], overlapping: int, ceiling: float, metric: str, hits: Iterable[bool]
+) -> Measurement:
     outcomes = list(hits)
     n, successes = len(outcomes), sum(outcomes)
     too_unscored = len(cell) - n > ceiling * len(cell)
     low, high = (0.0, 1.0) if too_unscored else wilson(successes, n)
-    first = cell[0]
     return Measurement(
         suite=first.suite,
         metric=metric,
@@ -82,4 +91,5 @@ def _share(cell: Sequence[EvalRecord], metric: str, ceiling: float, hits: Iterab
         n=n,
         unscored=len(cell) - n,
         too_unscored=too_unscored,
+        overlapping=overlapping,
     )

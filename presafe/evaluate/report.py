@@ -12,6 +12,7 @@ from presafe.config import Config
 from presafe.evaluate import plots, table
 from presafe.evaluate.judging import judge_tables
 from presafe.evaluate.measurements import OUTCOME, Measurement
+from presafe.evaluate.overlaps import NO_OVERLAPS, Overlaps, overlap_table
 from presafe.records import EvalRecord
 from presafe.stages import versions
 
@@ -27,6 +28,7 @@ def write_report(
     records: Sequence[EvalRecord],
     threshold: float,
     judges: Mapping[str, Any],
+    overlaps: Overlaps = NO_OVERLAPS,
 ) -> None:
     """Write the three files into the stage's folder; `judges` has each model's judge report."""
     summary = {
@@ -41,7 +43,10 @@ def write_report(
         "versions": versions(),
     }
     rows = [measurement.model_dump(mode="json") for measurement in measurements]
-    storage.write_json(storage.join(folder, "report.json"), {**summary, "judges": judges, "measurements": rows})
+    storage.write_json(
+        storage.join(folder, "report.json"),
+        {**summary, "judges": judges, "overlaps": [*overlaps.table], "measurements": rows},
+    )
     main = table.rows(measurements)
     more = table.rows(measurements, ("refused_before_cot_rate", "thinking_rate"))
     unscored = sum(m.unscored for m in measurements if m.metric in METRICS and m.gate == "off")
@@ -54,6 +59,8 @@ def write_report(
         "total": total,
         "claimless": _claimless(measurements, config.evaluate.max_unscored_share),
         "judge_tables": judge_tables(judges),
+        "overlap_table": overlap_table(overlaps),
+        "overlapping": len(overlaps.prompts),
         "as_markdown": table.as_markdown,
     }
     suites = list(dict.fromkeys(measurement.suite for measurement in measurements))

@@ -10,13 +10,15 @@ from presafe.engines.fit import check_engine_memory
 from presafe.engines.job import GENERATIONS, Job, Task, read_generations, run_generation, task_id
 from presafe.engines.start import ModelSpec
 from presafe.evaluate.measurements import Measurement, measure
+from presafe.evaluate.overlaps import OVERLAP_TABLE, OVERLAPS, read_overlaps
 from presafe.evaluate.report import write_report
 from presafe.evaluate.verdicts import eval_records
 from presafe.judges.agreement import JudgeReport
 from presafe.judges.answers import check_judges, judge_answers
 from presafe.records import Decision, EvalRecord, Prompt
 from presafe.runtime import connect, demand, model_folder, preflight
-from presafe.stages import Part, Rows, run_stage
+from presafe.stages import Part, Rows, content_hash, run_stage
+from presafe.suites import suite_prompts
 
 MODELS = ("base", "aligned")
 EXPORTED = "exported weights"
@@ -48,26 +50,34 @@ def parts(config: Config) -> list[Part]:
         return reads.suite_prompts(config) | reads.base_model(config) | weights()
 
     def graded() -> dict[str, str]:
-        answers = reads.rows(config, "evaluate", *(f"{model}/{GENERATIONS}" for model in MODELS))
         judged_by = reads.judges(config, config.evaluate.judges, config.evaluate.human_labels)
-        return answers | judged_by | reads.suite_prompts(config) | threshold()
+        attacks = {"attacks": content_hash({suite.name: suite.attack for suite in config.suites})}
+        return reads.rows(config, "evaluate", *answers) | judged_by | generated_from() | attacks | threshold()
 
     def reported() -> dict[str, str]:
         verdicts = reads.rows(config, "evaluate", "records.parquet") | reads.files(config, "evaluate", "judges.json")
-        return verdicts | reads.suite_prompts(config) | threshold()
+        overlaps = reads.rows(config, "prompts", OVERLAPS) | reads.files(config, "prompts", OVERLAP_TABLE)
+        return verdicts | overlaps | reads.suite_prompts(config) | threshold()
 
-    # What the records say of their answers, beside the verdicts.
-    attacks = {suite.name: suite.attack for suite in config.prompts.suites}
-    named = {"refusal": config.gate.refusal, "attacks": attacks, "decoding": settings["decoding"]} | common
+    answers = tuple(f"{model}/{GENERATIONS}" for model in MODELS)
+    generating = {"evaluate": settings, **common}
     report_files = ("report.json", "report.md", "report.html")
     return [
-        Part("generate", {"evaluate": settings, **common}, generated_from, partial(_generate_all, config), _in(MODELS)),
+        Part(
+            "generate",
+            generating,
+            generated_from,
+            partial(_generate_all, config),
+            _in(MODELS),
+            follows=(reads.SUITES,),
+        ),
         Part(
             "grade",
-            judges | named,
+            generating | judges | {"refusal": config.gate.refusal},
             graded,
             partial(_grade, config),
             _in(("judged", "judges.json", "records.parquet")),
+            follows=(reads.SUITES, "attacks", *_in(answers)),
         ),
         Part("report", {"evaluate": ceiling}, reported, partial(_report, config), _in(report_files)),
     ]
@@ -91,7 +101,7 @@ def _generate_all(config: Config, folder: str) -> Rows:
     check_engine_memory("evaluate.engine", settings.engine, settings.workers, base, dtype, settings.decoding)
     check_judges(config.evaluate.judges)
     JudgeReport(config.evaluate.judges, config.evaluate.human_labels)  # the labels are read before hours of generation
-    prompts = _suite_prompts(config)
+    prompts = list(suite_prompts(config.run_directory))
     jobs = [_generate(config, model, prompts, storage.join(folder, model)) for model in MODELS]
     return {"answers": sum(storage.count_rows(job) for job in jobs)}
 
@@ -100,7 +110,7 @@ def _grade(config: Config, folder: str) -> Rows:
     connect(config.cluster)
     check_judges(config.evaluate.judges)
     reports = {model: JudgeReport(config.evaluate.judges, config.evaluate.human_labels) for model in MODELS}
-    prompts, card = _suite_prompts(config), read_card(config.run_directory.folder("model"))
+    prompts, card = list(suite_prompts(config.run_directory)), read_card(config.run_directory.folder("model"))
     records: list[EvalRecord] = []
     for model in MODELS:
         done = storage.join(folder, model, GENERATIONS)
@@ -108,7 +118,7 @@ def _grade(config: Config, folder: str) -> Rows:
             model,
             sorted(read_generations(done), key=lambda row: row.task_id),
             prompts,
-            config.prompts.suites,
+            config.suites,
             judge=config.evaluate.judges[0].name,
             decisions=_judge(config, done, storage.join(folder, "judged", model), reports[model]),
             decoding=config.evaluate.decoding,
@@ -124,18 +134,13 @@ def _grade(config: Config, folder: str) -> Rows:
 
 def _report(config: Config, folder: str) -> Rows:
     records = storage.read_rows(storage.join(folder, "records.parquet"), EvalRecord)
-    kinds = {prompt.source: prompt.kind for prompt in _suite_prompts(config)}
-    measurements = list(measure(records, kinds, config.evaluate.max_unscored_share))
+    kinds = {prompt.source: prompt.kind for prompt in suite_prompts(config.run_directory)}
+    overlaps = read_overlaps(config)
+    measurements = list(measure(records, kinds, config.evaluate.max_unscored_share, overlaps.prompts))
     threshold = read_card(config.run_directory.folder("model")).threshold
-    write_report(
-        folder, config, measurements, records, threshold, storage.read_json(storage.join(folder, "judges.json"))
-    )
+    judges = storage.read_json(storage.join(folder, "judges.json"))
+    write_report(folder, config, measurements, records, threshold, judges, overlaps)
     return {"measurements": len(measurements)}
-
-
-def _suite_prompts(config: Config) -> list[Prompt]:
-    file = storage.join(config.run_directory.folder("prompts"), "prompts.parquet")
-    return [prompt for prompt in storage.stream_rows(file, Prompt) if prompt.split == "evaluate"]
 
 
 def _judge(config: Config, generations: str, folder: str, report: JudgeReport) -> dict[str, Decision]:

@@ -9,7 +9,8 @@ from presafe.config import Config
 from presafe.decision.rule import Path, path_taken
 from presafe.evaluate import table
 from presafe.evaluate.stage import read_measurements
-from presafe.records import EvalRecord, Prompt
+from presafe.records import EvalRecord
+from presafe.suites import suite_prompts
 
 
 def print_summary(config: Config) -> None:
@@ -41,8 +42,7 @@ def _example(config: Config, path: Path) -> str | None:
         and row.verdict == wanted
         and path_taken(row.reasoning, refused=row.verdict == "refuse") == path
     }
-    prompts = storage.read_rows(storage.join(run.folder("prompts"), "prompts.parquet"), Prompt)
-    return next((prompt.text for prompt in prompts if prompt.prompt_id in shown), None)
+    return next((prompt.text for prompt in suite_prompts(run) if prompt.prompt_id in shown), None)
 
 
 def _short(path: str) -> str:

@@ -3,15 +3,14 @@
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from presafe.config import NearDuplicates
 from presafe.prompts.near import pairs_between, sketch, words
 from presafe.prompts.normalise import dedupe_key
-from presafe.records import Prompt
+from presafe.records import OverlapForm, Prompt, SuiteOverlap
 
-Form = Literal["exact", "near", "contained"]
-FORMS: tuple[Form, ...] = ("exact", "near", "contained")
+FORMS: tuple[OverlapForm, ...] = ("exact", "near", "contained")
 """Strongest first."""
 EXAMPLES = 3
 """Of each cell of the table."""
@@ -25,7 +24,7 @@ class Overlap:
 
     text: int
     suite: Prompt
-    form: Form
+    form: OverlapForm
     similarity: float | None
 
 
@@ -42,11 +41,32 @@ def find_overlaps(suites: list[Prompt], texts: list[str], settings: NearDuplicat
     return [found[key] for key in sorted(found)]
 
 
+def suite_overlaps(overlaps: Iterable[Overlap], prompts: list[Prompt]) -> list[SuiteOverlap]:
+    """Rows that name both prompts by their ids; `prompts` by text number."""
+    return [
+        SuiteOverlap(
+            suite=overlap.suite.source,
+            prompt_id=overlap.suite.prompt_id,
+            source=prompts[overlap.text].source,
+            training_prompt_id=prompts[overlap.text].prompt_id,
+            form=overlap.form,
+            similarity=overlap.similarity,
+        )
+        for overlap in overlaps
+    ]
+
+
 def table(overlaps: Iterable[Overlap], prompts: list[Prompt]) -> list[dict[str, Any]]:
-    """Source x suite: how many prompts overlap (each by its strongest form), and examples; `prompts` by text number."""
+    """Source x suite: how many prompts overlap, each by its strongest form, with how many of the suite's, and examples.
+
+    `prompts` by text number.
+    """
     best: dict[tuple[str, str], dict[int, Overlap]] = defaultdict(dict)
+    suite_prompts: dict[tuple[str, str], set[str]] = defaultdict(set)
     for overlap in overlaps:
-        cell = best[prompts[overlap.text].source, overlap.suite.source]
+        pair = prompts[overlap.text].source, overlap.suite.source
+        suite_prompts[pair].add(overlap.suite.prompt_id)
+        cell = best[pair]
         known = cell.get(overlap.text)
         if known is None or FORMS.index(overlap.form) < FORMS.index(known.form):
             cell[overlap.text] = overlap
@@ -55,6 +75,7 @@ def table(overlaps: Iterable[Overlap], prompts: list[Prompt]) -> list[dict[str, 
             "source": source,
             "suite": suite,
             **{form: sum(overlap.form == form for overlap in cell.values()) for form in FORMS},
+            "suite_prompts": len(suite_prompts[source, suite]),
             "examples": [_example(overlap, prompts) for overlap in list(cell.values())[:EXAMPLES]],
         }
         for (source, suite), cell in sorted(best.items())

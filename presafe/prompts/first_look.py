@@ -20,7 +20,7 @@ def look_at(path: str, kind: Kind, column: str | None = None) -> tuple[str, int]
     """
     column = column or _text_column(path, kind)
     source = Source(name=kind, kind=kind, path=path, columns={"text": column})
-    settings = Prompts(sources=[source], suites=[{"name": kind, "path": path}])
+    settings = Prompts(sources=[source])
     return column, len(load_source(source, settings, 0, attacks=False).good)
 
 

@@ -1,6 +1,7 @@
 """Gather the prompts of all suites and sources, without exact duplicates and without what is contaminated."""
 
 from collections import Counter
+from collections.abc import Sequence
 
 from presafe.config import Prompts, Suite
 from presafe.errors import user_error
@@ -12,10 +13,10 @@ from presafe.prompts.report import Report
 from presafe.records import Prompt, Split, prompt_id
 
 
-def gather_suites(settings: Prompts, seed: int, report: Report) -> list[Prompt]:
+def gather_suites(suites: Sequence[Suite], settings: Prompts, seed: int, report: Report) -> list[Prompt]:
     """The prompts of every suite, without a suite's own exact duplicates."""
     prompts: list[Prompt] = []
-    for suite in settings.suites:
+    for suite in suites:
         loaded = load_source(suite, settings, seed, attacks=True)
         unique = _suite(suite, loaded.good)
         counts = report.suites[suite.name]

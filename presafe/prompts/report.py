@@ -1,4 +1,4 @@
-"""What became of every row: the stage's `report.json`, `wrappers.json`, and the row counts of its manifest."""
+"""What became of every row: the `report.json` of prompts and suites, `wrappers.json`, and the manifest's row counts."""
 
 from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass, field
@@ -64,7 +64,6 @@ class Report:
         sizes = Counter(prompt.cluster for prompt in plain)
         return {
             "sources": {name: asdict(counts) for name, counts in self.sources.items()},
-            "suites": {name: asdict(counts) for name, counts in self.suites.items()},
             "wrappers": {
                 name: asdict(counts) | {"copies": asdict(self.copies[name])} for name, counts in self.wrappers.items()
             },
@@ -73,11 +72,14 @@ class Report:
             "wrapped_splits": _by_split([prompt for prompt in training if prompt.wrapper is not None]),
         }
 
-    def row_counts(self, training: list[Prompt], suites: list[Prompt]) -> Rows:
+    def suite_summary(self) -> dict[str, Any]:
+        """`report.json` of the suites."""
+        return {"suites": {name: asdict(counts) for name, counts in self.suites.items()}}
+
+    def row_counts(self, training: list[Prompt]) -> Rows:
         """For the manifest."""
         return {
             **Counter(prompt.split for prompt in training),
-            "evaluate": len(suites),
             "wrapped": sum(prompt.wrapper is not None for prompt in training),
             "duplicates": sum(counts.exact_duplicates for counts in self.sources.values()),
             "near_duplicates": sum(counts.near_duplicates for counts in self.sources.values()),

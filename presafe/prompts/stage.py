@@ -1,4 +1,5 @@
-"""Stage `prompts`: every prompt in `prompts.parquet`, bad rows in `quarantine/`, and what was done in JSON files.
+"""Stage `prompts`: the suites, frozen in `RUN/suites/`; every training prompt in `prompts.parquet`; what was done in
+JSON files, bad rows in `quarantine/`; and which of the suites' prompts are like one that is trained on.
 
 The driver holds all prompts in memory; measured: 2 kB for a prompt of 20 words and 15 kB for its copy in a long
 jailbreak template, at 0.16 and 0.8 ms of one core. Both grow linearly (presafe/prompts/near.py).
@@ -8,42 +9,74 @@ from collections.abc import Collection
 from dataclasses import replace
 from functools import partial
 
-from presafe import storage
+from presafe import reads, storage
 from presafe.config import Config, Prompts
 from presafe.errors import user_error
 from presafe.prompts.augment import wrapped_copies
 from presafe.prompts.checks import BadRow
 from presafe.prompts.cluster import cluster, cluster_names, near_duplicates
+from presafe.prompts.contamination import find_overlaps, suite_overlaps, table
 from presafe.prompts.gather import decontaminate, gather_sources, gather_suites
 from presafe.prompts.near import pairs_within, sketch
 from presafe.prompts.report import Report
 from presafe.prompts.split import split_clusters
-from presafe.reads import origins
-from presafe.records import Prompt, Split
+from presafe.records import Prompt, Split, SuiteOverlap
 from presafe.stages import Part, Rows, run_stage
+from presafe.suites import FOLDER, suite_file, suite_prompts
 
 SMALL_CLUSTER = 100
 """A cluster of up to so many prompts is never taken apart, however few prompts there are."""
 
 
-WRITES = ("prompts.parquet", "quarantine", "contamination.json", "wrappers.json", "report.json")
-
-
 def run_prompts(config: Config, *, redo: Collection[str] = (), force: bool = False) -> None:
-    """Run the stage; its output is one Parquet file of Prompt rows."""
+    """Run the stage; its output is one Parquet file of Prompt rows for training, and one of the suites."""
     run_stage(config.run_directory, "prompts", parts(config), redo=redo, force=force)
 
 
 def parts(config: Config) -> list[Part]:
-    """The stage in one part."""
-    settings = {"prompts": config.prompts.results(), "seed": config.run.seed}
-    body = partial(_prompts, config.prompts, config.run.seed)
-    return [Part("gather", settings, partial(origins, config), body, tuple(f"prompts/{name}" for name in WRITES))]
+    """Freeze the suites, gather what is trained on, compare it with the suites that it was not kept clear of."""
+    prompts, seed = config.prompts, {"seed": config.run.seed}
+    suites = {"suites": [suite.results() for suite in config.suites], "max_characters": prompts.max_characters}
+    overlapping = {"near_duplicates": prompts.near_duplicates.results(), "kept_clear_of": config.kept_clear_of}
+    gathered = ("prompts.parquet", "quarantine", "contamination.json", "wrappers.json", "report.json")
+
+    overlaps = ("overlaps.parquet", "overlaps.json")
+    training = {"prompts": prompts.results()} | seed
+
+    def frozen_from() -> dict[str, str]:
+        return reads.origins(config, "suite", config.suites)
+
+    def gathered_from() -> dict[str, str]:
+        sources = reads.origins(config, "source", prompts.sources)
+        return sources | reads.origins(config, "wrapper", prompts.wrappers) | reads.kept_clear_of(config)
+
+    def compared() -> dict[str, str]:
+        return reads.training_prompts(config) | reads.suite_prompts(config)
+
+    return [
+        Part("suites", suites | seed, frozen_from, partial(_freeze_suites, config), (FOLDER,)),
+        Part("gather", training, gathered_from, partial(_gather, config), _inside(gathered)),
+        Part("overlaps", overlapping, compared, partial(_overlaps, config), _inside(overlaps)),
+    ]
 
 
-def _prompts(settings: Prompts, seed: int, folder: str) -> Rows:
-    report = Report()
-    suites = gather_suites(settings, seed, report)
+def _inside(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(f"prompts/{name}" for name in names)
+
+
+def _freeze_suites(config: Config, _: str) -> Rows:
+    report, own = Report(), config.run_directory.folder(FOLDER)
+    suites = gather_suites(config.suites, config.prompts, config.run.seed, report)
+    if report.bad:
+        storage.write_rows(storage.join(own, "quarantine", "rows.parquet"), report.bad, BadRow)
+    storage.write_json(storage.join(own, "report.json"), report.suite_summary())
+    storage.write_rows(suite_file(config.run_directory), suites, Prompt)
+    return {"suite_prompts": len(suites), "suite_rows_quarantined": len(report.bad)}
+
+
+def _gather(config: Config, folder: str) -> Rows:
+    report, settings, seed = Report(), config.prompts, config.run.seed
+    suites = [prompt for prompt in suite_prompts(config.run_directory) if prompt.source in config.kept_clear_of]
     found = decontaminate(gather_sources(settings, seed, report), suites, settings, report)
     training = _split(_clustered(found, settings, report), settings, seed)
     training += wrapped_copies(training, suites, settings, seed, report)
@@ -52,8 +85,19 @@ def _prompts(settings: Prompts, seed: int, folder: str) -> Rows:
     storage.write_json(storage.join(folder, "contamination.json"), report.contamination)
     storage.write_json(storage.join(folder, "wrappers.json"), report.templates)
     storage.write_json(storage.join(folder, "report.json"), report.summary(training))
-    storage.write_rows(storage.join(folder, "prompts.parquet"), training + suites, Prompt)
-    return report.row_counts(training, suites)
+    storage.write_rows(storage.join(folder, "prompts.parquet"), training, Prompt)
+    return report.row_counts(training)
+
+
+def _overlaps(config: Config, folder: str) -> Rows:
+    """Of the suites that training was not kept clear of; the others have none."""
+    suites = [prompt for prompt in suite_prompts(config.run_directory) if prompt.source not in config.kept_clear_of]
+    training = storage.read_rows(storage.join(folder, "prompts.parquet"), Prompt) if suites else []
+    found = find_overlaps(suites, [prompt.text for prompt in training], config.prompts.near_duplicates)
+    overlaps = suite_overlaps(found, training)
+    storage.write_rows(storage.join(folder, "overlaps.parquet"), overlaps, SuiteOverlap)
+    storage.write_json(storage.join(folder, "overlaps.json"), table(found, training))
+    return {"overlapping_suite_prompts": len({(overlap.suite, overlap.prompt_id) for overlap in overlaps})}
 
 
 def _clustered(prompts: list[Prompt], settings: Prompts, report: Report) -> list[Prompt]:

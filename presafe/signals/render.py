@@ -1,6 +1,6 @@
-"""`report.md`: the figures of `report.json` as tables."""
+"""`report.md` and `suites.md`: the figures of the JSON files beside them as tables."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 MISSING = "—"
@@ -18,9 +18,6 @@ def markdown(report: dict[str, Any]) -> str:
         "## On decisions it never saw",
         _table(("", "n", "AUROC", "accuracy", "ECE before", "ECE after"), _quality(report)),
         "![Reliability](reliability.svg)",
-        "## Evaluation suites",
-        "Labelled by kind; never trained, tuned or thresholded on. Flagged means p >= 0.5.",
-        _table(("classifier", "suite", "kind", "n", "flagged"), _suites(report)),
         "## Unseen sources, wrappers, and thinking",
         _table(("left-out source", "n", "of them refused", "accuracy", "AUROC"), _left_out(report)),
         _table(("decisions", "n", "accuracy", "AUROC"), _agreements(report)),
@@ -34,17 +31,28 @@ def markdown(report: dict[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def suites_markdown(report: Mapping[str, Any]) -> str:
+    """The page of the suites, from the figures of each classifier by its name."""
+    parts = [
+        "# Signals of the evaluation suites",
+        "Labelled by kind; never trained, tuned or thresholded on. Flagged means p >= 0.5; shares are in percent, with "
+        "95 % Wilson intervals.",
+        _table(("classifier", "suite", "kind", "n", "flagged"), _suites(report)),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
 def _quality(report: dict[str, Any]) -> Iterable[list[str]]:
     for name, row in (("classifier", report), *report["baselines"].items()):
         figures = [_decimal(row[key]) for key in ("auroc", "accuracy", "ece_before", "ece_after")]
         yield [name, str(row["n"]), *figures]
 
 
-def _suites(report: dict[str, Any]) -> Iterable[list[str]]:
-    for name, row in (("classifier", report), *report["baselines"].items()):
-        for suite in row["suites"]["table"]:
+def _suites(report: Mapping[str, Any]) -> Iterable[list[str]]:
+    for name, figures in report.items():
+        for suite in figures["table"]:
             yield [name, suite["suite"], suite["kind"], str(suite["n"]), _share(suite["flagged"], suite["interval"])]
-        yield [name, "all, AUROC", "", "", _decimal(row["suites"]["auroc"])]
+        yield [name, "all, AUROC", "", "", _decimal(figures["auroc"])]
 
 
 def _left_out(report: dict[str, Any]) -> Iterable[list[str]]:

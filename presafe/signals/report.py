@@ -1,4 +1,4 @@
-"""What the signals are worth: every figure of `report.json`, from logits, decisions and prompts."""
+"""What the signals are worth: every figure of `report.json` and `suites.json`, from logits, decisions and prompts."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -78,21 +78,21 @@ def agreement(rows: Sequence[Scored]) -> dict[str, Any] | None:
     }
 
 
-def suites(rows: Iterable[Scored]) -> dict[str, Any]:
-    """The evaluation suites, labelled by kind: harmful prompts should be flagged, the others should not.
+def suites(scored: Iterable[tuple[str, Kind, float]]) -> dict[str, Any]:
+    """From (suite, kind, logit) of every prompt, labelled by kind: harmful prompts should be flagged, the others not.
 
     For the report alone: nothing is trained, tuned or thresholded on them.
     """
-    by_suite: defaultdict[tuple[str, Kind], list[Scored]] = defaultdict(list)
-    for row in rows:
-        by_suite[row.source, row.kind].append(row)
+    by_suite: defaultdict[tuple[str, Kind], list[float]] = defaultdict(list)
+    for suite, kind, logit in scored:
+        by_suite[suite, kind].append(logit)
     table = []
-    for (suite, kind), members in by_suite.items():
-        flagged = sum(row.flagged for row in members)
-        share, interval = flagged / len(members), wilson(flagged, len(members))
-        table.append({"suite": suite, "kind": kind, "n": len(members), "flagged": share, "interval": interval})
-    scored = [(row.logit, int(row.kind == "harmful")) for members in by_suite.values() for row in members]
-    return {"table": table, "auroc": auroc([logit for logit, _ in scored], [label for _, label in scored])}
+    for (suite, kind), logits in by_suite.items():
+        flagged = sum(logit >= 0 for logit in logits)
+        share, interval = flagged / len(logits), wilson(flagged, len(logits))
+        table.append({"suite": suite, "kind": kind, "n": len(logits), "flagged": share, "interval": interval})
+    labelled = [(logit, int(kind == "harmful")) for (_, kind), logits in by_suite.items() for logit in logits]
+    return {"table": table, "auroc": auroc([logit for logit, _ in labelled], [label for _, label in labelled])}
 
 
 def teacher_figures(kinds: Iterable[tuple[Kind, str, Verdict]]) -> dict[str, Any]:

@@ -22,11 +22,12 @@ from presafe.signals.loss import Labelled
 from presafe.signals.metrics import fit_temperature, probabilities
 from presafe.signals.parts import labelled, split_by_cluster, training_parts
 from presafe.signals.plots import reliability_figure
-from presafe.signals.render import markdown
+from presafe.signals.render import markdown, suites_markdown
 from presafe.signals.scoring import Score, score_prompts
 from presafe.signals.sources import both_decisions, leave_one_source_out
 from presafe.signals.train import train_classifier
 from presafe.stages import Part, Rows, run_stage
+from presafe.suites import suite_prompts
 
 INPUTS = ("prompts", "teacher")
 REPORTED = ("leave_one_source_out", "baselines")
@@ -34,12 +35,12 @@ REPORTED = ("leave_one_source_out", "baselines")
 
 
 def run_signals(config: Config, *, redo: Collection[str] = (), force: bool = False) -> None:
-    """Run the stage; its output is signals.parquet (Signal), classifier/, report.json, report.md, reliability.svg."""
+    """Run the stage; its output is signals.parquet (Signal), classifier/, and the reports on validation and suites."""
     run_stage(config.run_directory, "signals", parts(config), inputs=INPUTS, redo=redo, force=force)
 
 
 def parts(config: Config) -> list[Part]:
-    """Train the classifier, score the prompts for training, report on validation and suites."""
+    """Train the classifier, score the prompts for training, report on validation, and on the suites."""
     settings = config.signals.results()
     reporting = {name: settings.pop(name) for name in REPORTED}
     own = {"signals": settings, "seed": config.run.seed}
@@ -54,19 +55,30 @@ def parts(config: Config) -> list[Part]:
     def reported() -> dict[str, str]:
         return (
             scored()
-            | reads.suite_prompts(config)
             | reads.files(config, "prompts", "wrappers.json")
             | reads.rows(config, "teacher", "answers_cot_on.parquet")
             | _encoder_content(config)
         )
 
+    def flagged() -> dict[str, str]:
+        rows = reads.rows(config, "signals", "labelled.parquet") | reads.suite_prompts(config)
+        return rows | reads.files(config, "signals", "classifier") | _encoder_content(config)
+
     training = ("classifier", "training", "labelled.parquet", "stopping.parquet", "progress.json", "training.json")
     scoring = ("scores", "temperature.json", "signals.parquet")
-    report_files = ("report.json", "report.md", "reliability.svg", "held_out.parquet", "suite_scores", "suites.parquet")
+    report_files = ("report.json", "report.md", "reliability.svg", "held_out.parquet")
+    suite_files = ("suites.json", "suites.md", "suite_scores", "suites.parquet")
     return [
         Part("train", own, trained_on, partial(_train, config), _inside(training)),
         Part("score", {"max_tokens": config.signals.max_tokens}, scored, partial(_score, config), _inside(scoring)),
         Part("report", own | {"report": reporting}, reported, partial(_report, config), _inside(report_files)),
+        Part(
+            "suites",
+            own | {"baselines": config.signals.baselines},
+            flagged,
+            partial(_suites, config),
+            _inside(suite_files),
+        ),
     ]
 
 
@@ -137,7 +149,7 @@ def _score(config: Config, folder: str) -> Rows:
     """Logits of the prompts for training, the temperature, and the signals."""
     inputs = _inputs(config, folder)
     texts = storage.join(folder, "scores", "texts.parquet")
-    storage.write_rows(texts, (Text(p.prompt_id, p.text) for p in inputs.prompts() if p.split != "evaluate"), Text)
+    storage.write_rows(texts, (Text(p.prompt_id, p.text) for p in inputs.prompts()), Text)
     logits = score_prompts(texts, inputs.classifier, inputs.scores, inputs.spec, config.signals.workers)
     fitting, _ = split_by_cluster(_held_out(inputs, logits), 0.5)
     temperature = fit_temperature([row.logit for row in fitting], [row.verdict.refuse_share or 0.0 for row in fitting])
@@ -154,7 +166,6 @@ def _score(config: Config, folder: str) -> Rows:
 def _report(config: Config, folder: str) -> Rows:
     inputs = _inputs(config, folder)
     logits = {row.prompt_id: row.logit for row in storage.stream_rows(inputs.scores, Score)}
-    logits |= _suite_logits(inputs)
     held_out = _held_out(inputs, logits)
     _, reporting = split_by_cluster(held_out, 0.5)
     temperature = storage.read_json(storage.join(folder, "temperature.json"))
@@ -164,7 +175,6 @@ def _report(config: Config, folder: str) -> Rows:
         "split": "the half of validation that has not fitted the temperature",
         "training": storage.read_json(storage.join(folder, "training.json")),
         **report.quality(reporting, temperature),
-        "suites": report.suites(_scored(inputs, logits, "evaluate")),
         "confusion": report.confusion(held_out),
         "held_out_wrappers": report.agreement(_in_held_out_wrappers(inputs, held_out)),
         "cot_on": report.agreement(_with_cot_on(inputs, held_out)),
@@ -179,16 +189,28 @@ def _report(config: Config, folder: str) -> Rows:
     return {"validation": len(held_out)}
 
 
+def _suites(config: Config, folder: str) -> Rows:
+    """The classifier and the baselines on the suites, in a report of their own: a further suite costs itself alone."""
+    inputs = _inputs(config, folder)
+    prompts = list(suite_prompts(config.run_directory))
+    texts = storage.join(folder, "suites.parquet")
+    storage.write_rows(texts, (Text(prompt.prompt_id, prompt.text) for prompt in prompts), Text)
+    output = storage.join(folder, "suite_scores")
+    scores = {"classifier": score_prompts(texts, inputs.classifier, output, inputs.spec, config.signals.workers)}
+    if config.signals.baselines:
+        training = storage.join(folder, "labelled.parquet")
+        scores |= baseline_logits(training, texts, inputs.spec, config.signals.workers)
+    figures = {
+        name: report.suites((p.source, p.kind, logits[p.prompt_id]) for p in prompts) for name, logits in scores.items()
+    }
+    storage.write_json(storage.join(folder, "suites.json"), figures)
+    storage.write_text(storage.join(folder, "suites.md"), suites_markdown(figures))
+    return {"suite_prompts": len(prompts)}
+
+
 def _held_out(inputs: Inputs, logits: dict[str, float]) -> list[report.Scored]:
     """Scored prompts of the validation split that the teacher has decided."""
     return [row for row in _scored(inputs, logits, "validation") if row.verdict.decision != "unscored"]
-
-
-def _suite_logits(inputs: Inputs) -> dict[str, float]:
-    texts = storage.join(inputs.folder, "suites.parquet")
-    storage.write_rows(texts, (Text(p.prompt_id, p.text) for p in inputs.prompts() if p.split == "evaluate"), Text)
-    output = storage.join(inputs.folder, "suite_scores")
-    return score_prompts(texts, inputs.classifier, output, inputs.spec, inputs.config.signals.workers)
 
 
 def chosen_encoder(config: Config) -> EncoderSpec:
@@ -205,11 +227,10 @@ def _name(encoder: str | BuiltEncoder | FreshEncoder) -> str:
 
 def _signal_rows(inputs: Inputs, logits: dict[str, float], temperature: float, seen: set[str]) -> Iterator[Signal]:
     for prompt in inputs.prompts():
-        if prompt.split != "evaluate":
-            own = prompt.prompt_id
-            verdict = inputs.verdicts.get(own, UNANSWERED)
-            probability = probabilities([logits[own]], temperature)[0]
-            yield Signal(own, probability, verdict.decision, verdict.refuse_share, own in seen)
+        own = prompt.prompt_id
+        verdict = inputs.verdicts.get(own, UNANSWERED)
+        probability = probabilities([logits[own]], temperature)[0]
+        yield Signal(own, probability, verdict.decision, verdict.refuse_share, own in seen)
 
 
 def _scored(inputs: Inputs, logits: dict[str, float], split: str) -> list[report.Scored]:
@@ -230,9 +251,7 @@ def _scored(inputs: Inputs, logits: dict[str, float], split: str) -> list[report
 
 def _teacher(inputs: Inputs) -> dict[str, Any]:
     return report.teacher_figures(
-        (prompt.kind, prompt.source, inputs.verdicts.get(prompt.prompt_id, UNANSWERED))
-        for prompt in inputs.prompts()
-        if prompt.split != "evaluate"
+        (prompt.kind, prompt.source, inputs.verdicts.get(prompt.prompt_id, UNANSWERED)) for prompt in inputs.prompts()
     )
 
 
@@ -259,13 +278,12 @@ def _with_cot_on(inputs: Inputs, rows: Sequence[report.Scored]) -> list[report.S
 
 def _baselines(inputs: Inputs, reporting: Sequence[report.Scored]) -> dict[str, Any]:
     file = storage.join(inputs.folder, "held_out.parquet")
-    held_out = (p for p in inputs.prompts() if p.split in ("validation", "evaluate"))
+    held_out = (p for p in inputs.prompts() if p.split == "validation")
     storage.write_rows(file, (Text(p.prompt_id, p.text) for p in held_out), Text)
     training = storage.join(inputs.folder, "labelled.parquet")
     scores = baseline_logits(training, file, inputs.spec, inputs.config.signals.workers)
     return {
         name: report.quality([report.with_logit(row, logits[row.prompt_id]) for row in reporting], 1.0)
-        | {"suites": report.suites(_scored(inputs, logits, "evaluate"))}
         for name, logits in scores.items()
     }
 

@@ -41,9 +41,8 @@ def needs_cot_on(settings: Teacher) -> bool:
 
 
 def training_prompts(config: Config) -> Iterator[Prompt]:
-    """The prompts of every split but `evaluate`, streamed."""
-    path = storage.join(config.run_directory.folder("prompts"), "prompts.parquet")
-    return (prompt for prompt in storage.stream_rows(path, Prompt) if prompt.split != "evaluate")
+    """The prompts for training, of every split, streamed."""
+    return storage.stream_rows(storage.join(config.run_directory.folder("prompts"), "prompts.parquet"), Prompt)
 
 
 def _drawn(prompts: Iterator[Prompt], limit: int | None, seed: int) -> Iterator[Prompt]:

@@ -11,9 +11,9 @@ from run_directory import save_model
 CONFIG = """
 run: {{name: run, storage: {root}/runs}}
 model: {{path: {root}/base, dtype: float32}}
+suites: [{{name: e, kind: harmful, path: {root}/suite.jsonl}}]
 prompts:
   sources: [{{name: s, kind: benign, path: {root}/prompts.jsonl}}]
-  suites: [{{name: e, kind: harmful, path: {root}/suite.jsonl}}]
   classifier_prompts: 4
   validation_prompts: 4
 """

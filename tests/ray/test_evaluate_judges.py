@@ -10,7 +10,8 @@ from presafe import storage
 from presafe.config import Config
 from presafe.errors import UserError
 from presafe.evaluate import run_evaluate
-from presafe.records import EvalRecord, Prompt
+from presafe.records import EvalRecord, Prompt, SuiteOverlap
+from presafe.suites import suite_file
 from tiny_reasoner import BENIGN, ENDLESS, HARMFUL, TAGGED, export_tiny_reasoner
 
 SUITES = {"plain": ("harmful", [HARMFUL]), "lookalikes": ("benign", [BENIGN, TAGGED, ENDLESS])}
@@ -27,10 +28,16 @@ def root(tmp_path_factory) -> Path:
         for text in texts
     ]
 
-    def write(folder: str) -> dict[str, int]:
-        return {"prompts": storage.write_rows(f"{folder}/prompts.parquet", prompts, Prompt)}
-
     run = config(root, {}).run_directory
+    storage.write_rows(suite_file(run), prompts, Prompt)
+    overlap = SuiteOverlap("lookalikes", TAGGED[:9], "mine", "t", "near", 0.75)
+    tabled = {"source": "mine", "suite": "lookalikes", "exact": 0, "near": 1, "contained": 0, "suite_prompts": 1}
+    example = {"prompt_id": "t", "suite_prompt_id": TAGGED[:9], "form": "near", "similarity": 0.75}
+
+    def write(folder: str) -> dict[str, int]:
+        storage.write_json(f"{folder}/overlaps.json", [tabled | {"examples": [example]}])
+        return {"overlaps": storage.write_rows(f"{folder}/overlaps.parquet", [overlap], SuiteOverlap)}
+
     finish(run, "prompts", write)
     finish(run, "align", lambda _: {})
     (root / "labels.jsonl").write_text(
@@ -46,10 +53,8 @@ def config(root: Path, evaluate: dict) -> Config:
         {
             "run": {"name": "run", "storage": str(root)},
             "model": {"path": str(root / "run/base"), "dtype": "float32"},
-            "prompts": {
-                "sources": [{"name": "s", "function": "m:f"}],
-                "suites": [{"name": name, "function": "m:f"} for name in SUITES],
-            },
+            "suites": [{"name": name, "function": "m:f"} for name in SUITES],
+            "prompts": {"sources": [{"name": "s", "function": "m:f"}]},
             "evaluate": {"decoding": {"temperature": 0, "max_new_tokens": 60}, "cot": ["on"], **evaluate},
         }
     )
@@ -86,12 +91,16 @@ def test_the_first_judge_decides_and_the_report_compares_the_others(root, caplog
         for m in report["measurements"]
         if (m["suite"], m["metric"], m["model"], m["gate"]) == ("lookalikes", "over_refusal_rate", "aligned", "off")
     ]
-    assert (cell["value"], cell["unscored"], cell["too_unscored"]) == (None, 1, True)
+    assert (cell["value"], cell["n"], cell["unscored"], cell["too_unscored"]) == (None, 1, 1, True)
+    assert cell["overlapping"] == 1
+    assert [row["suite_prompts"] for row in report["overlaps"]] == [1]
     for page in ("report.md", "report.html"):
         text = (folder / page).read_text()
         assert "Do the judges agree?" in text
         assert "ours / thanks" in text
-        assert "no claim: 33 % unscored" in text
+        assert "no claim: 50 % unscored" in text
+        assert "1 prompts of the suites, in no figure above" in text
+        assert f"{TAGGED[:9]} / t" in text
         assert "no value is claimed, in: " in text
     assert "lookalikes (aligned, CoT on)" in caplog.text
 

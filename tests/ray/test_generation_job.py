@@ -48,6 +48,39 @@ def test_a_bad_row_ends_with_its_reason_and_costs_no_good_one(tmp_path):
     assert all(row.num_tokens > 0 for row in rows.values() if row.error is None)
 
 
+class CountingEngine:
+    """Answers with the text, and leaves a file for each query."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def generate(
+        self, queries: Sequence[Query], decoding: Decoding, seed: int, decided: Decided | None, tell: Tell
+    ) -> list[Completion]:
+        del decoding, seed, decided, tell
+        for query in queries:
+            (self._folder / query.text).touch()
+        return [Completion("", query.text, "stop", 1) for query in queries]
+
+
+def counting_engine(job: Job, num_workers: int) -> Engine:
+    del num_workers
+    return CountingEngine(Path(job.model.base))
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_of_other_tasks_only_the_further_ones_are_generated_and_the_dropped_ones_go(tmp_path):
+    asked = tmp_path / "asked"
+    asked.mkdir()
+    every = [Task(f"t{k:02}", f"p{k}", f"text {k:02}", "off", 0) for k in range(30)]
+    for tasks, further in ((every[:20], range(20)), (every[5:], range(20, 30)), (every[5:15], ())):
+        output = run_generation(tasks, str(tmp_path / "job"), job(str(asked)), "test", counting_engine)
+        assert sorted(path.name for path in asked.iterdir()) == [f"text {k:02}" for k in further]
+        assert sorted(row.answer for row in read_generations(output)) == [task.text for task in tasks]
+        for path in asked.iterdir():
+            path.unlink()
+
+
 class WaitingEngine:
     """Tells of three rows and thirty tokens of its block, then waits until it may go on."""
 

@@ -18,6 +18,7 @@ from presafe.signals.baselines import FROZEN, TFIDF
 from presafe.signals.classifier import EncoderSpec, classifier_tokenizer, logits
 from presafe.signals.loss import Labelled
 from presafe.signals.train import train_classifier
+from presafe.suites import suite_file
 from run_directory import save_model
 
 SPLITS = ["classifier"] * 121 + ["validation"] * 40 + ["align"] * 39 + ["evaluate"] * 20
@@ -28,7 +29,8 @@ def config(root: Path) -> Config:
         {
             "run": {"name": "run", "storage": str(root)},
             "model": {"path": str(root / "base")},
-            "prompts": {"sources": [{"name": "s", "function": "m:f"}], "suites": [{"name": "e", "function": "m:f"}]},
+            "suites": [{"name": "e", "function": "m:f"}],
+            "prompts": {"sources": [{"name": "s", "function": "m:f"}]},
             "signals": {
                 "workers": {"num_workers": 2},
                 "encoder": {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2},
@@ -63,8 +65,11 @@ def finish_earlier_stages(settings: Config, *, one_sided: bool = False) -> None:
         TeacherAnswer("p121", 0, "", "stop", 1, "comply", "test"),
         TeacherAnswer("p122", 0, "", "stop", 1, "comply", "test"),
     ]
+    suites = [prompt for prompt in prompts if prompt.split == "evaluate"]
+    storage.write_rows(suite_file(settings.run_directory), suites, Prompt)
+    training = [prompt for prompt in prompts if prompt.split != "evaluate"]
     files = {
-        "prompts": {"prompts": (prompts, Prompt)},
+        "prompts": {"prompts": (training, Prompt)},
         "teacher": {"answers": (answers, TeacherAnswer), "answers_cot_on": (cot_on, TeacherAnswer)},
     }
     for stage, outputs in files.items():
@@ -98,10 +103,13 @@ def test_the_classifier_learns_the_decisions_and_scores_every_prompt(tmp_path):
     assert (report["auroc"], report["n"]) == (1.0, 18)
     assert report["held_out_wrappers"]["n"] == sum(k % 4 < 2 and k % 10 > 0 for k in range(121, 161))
     assert (report["cot_on"]["n"], report["cot_on"]["accuracy"]) == (2, 0.5)
-    assert {(row["kind"], row["flagged"]) for row in report["suites"]["table"]} == {("harmful", 1.0), ("benign", 0.0)}
+    suites = json.loads(Path(folder, "suites.json").read_text())
+    table = suites["classifier"]["table"]
+    assert {(row["kind"], row["flagged"]) for row in table} == {("harmful", 1.0), ("benign", 0.0)}
+    assert set(suites) == {"classifier", FROZEN, TFIDF}
+    assert all(row["auroc"] > 0.9 for row in suites.values())
     assert report["teacher"]["unscored_answers"] == 3 * sum(k % 10 == 0 for k in range(200))
     assert set(report["baselines"]) == {FROZEN, TFIDF}
-    assert all(row["suites"]["auroc"] > 0.9 for row in report["baselines"].values())
     assert "![Reliability](reliability.svg)" in Path(folder, "report.md").read_text()
     assert Path(folder, "reliability.svg").read_text().startswith("<svg")
     the_left_out_source_is_never_seen(report["leave_one_source_out"], folder)

@@ -25,7 +25,8 @@ def config(root: Path, endpoint: Endpoint) -> Config:
         {
             "run": {"name": "run", "storage": str(root)},
             "model": {"path": str(root / "base"), "dtype": "float32"},
-            "prompts": {"sources": [{"name": "s", "function": "m:f"}], "suites": [{"name": "e", "function": "m:f"}]},
+            "suites": [{"name": "e", "function": "m:f"}],
+            "prompts": {"sources": [{"name": "s", "function": "m:f"}]},
             "teacher": {
                 "workers": {"num_workers": 1},
                 "engine": {"kind": "http", "base_url": endpoint.url, "model": "m", "api_key_env": "NO_SUCH_KEY"},

@@ -29,7 +29,8 @@ def folder(tmp_path_factory, local_ray) -> str:  # noqa: ARG001
         {
             "run": {"name": "run", "storage": str(root)},
             "model": {"path": f"{export.folder}/adapter", "dtype": "float32"},
-            "prompts": {"sources": [{"name": "s", "function": "m:f"}], "suites": [{"name": "e", "function": "m:f"}]},
+            "suites": [{"name": "e", "function": "m:f"}],
+            "prompts": {"sources": [{"name": "s", "function": "m:f"}]},
             "teacher": {
                 "workers": {"num_workers": "auto"},
                 "engine": {"max_prompt_tokens": 200},

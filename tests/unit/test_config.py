@@ -37,11 +37,16 @@ def test_dotted_overrides_reach_nested_values():
         ("align.merge=true align.lora=null", r"merge merges an adapter"),
         ("align.merge_gate=true align.objective=sft", r"objective sft trains none"),
         ("model.path=x", r"exactly one of `path` and `build`"),
+        (
+            "prompts.keep_clear_of=[plain,other]",
+            r"keep_clear_of of other; needed names of suites \(plain,",
+        ),
+        ("prompts.suites=[{name: a}]", r"found `suites` in section `prompts`; .*; move the list out of `prompts`"),
     ],
 )
 def test_a_wrong_override_is_named(override, message):
     with pytest.raises(UserError, match=message):
-        load_config(DEMO, override.split(" "))
+        load_config(DEMO, override.split(" ") if "{" not in override else [override])
 
 
 def test_a_missing_or_broken_file_is_named(tmp_path):
@@ -62,7 +67,7 @@ def test_these_fields_say_how_it_runs_and_all_others_shape_the_result():
         "Config": ["cluster", "serve"],
         "Run": ["name", "storage", "tracker"],
         "Model": ["path"],
-        "Prompts": ["max_quarantined_share", "max_contaminated_share"],
+        "Prompts": ["keep_clear_of", "max_quarantined_share", "max_contaminated_share"],
         "Source": ["path", "revision"],
         "Suite": ["path", "revision"],
         "Wrapper": ["path", "revision"],

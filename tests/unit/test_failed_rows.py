@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from presafe import failed_rows
-from presafe.failed_rows import PENDING, take_back
+from presafe.failed_rows import PENDING, asked_no_more, take_back
 
 FAILED = pc.field("error").is_valid()
 SCHEMA = pa.schema([("task_id", pa.string()), ("error", pa.string())])
@@ -94,3 +94,14 @@ def test_dying_at_any_step_loses_and_doubles_no_row(tmp_path, monkeypatch, step)
         died = True
     assert died == (step < 8)  # five moves of block a, a move and two removals of block c
     assert ids(tmp_path, "output") == ids(tmp_path, "checkpoint")
+
+
+def test_rows_that_the_inputs_have_no_more_are_told_from_the_others(tmp_path):
+    two_blocks(tmp_path)
+    inputs = str(tmp_path / "inputs.parquet")
+    pq.write_table(pa.table({"task_id": ["a-0", "b-1", "new"]}), inputs)
+    output, checkpoint = str(tmp_path / "output"), str(tmp_path / "checkpoint")
+    assert take_back(output, checkpoint, "task_id", asked_no_more(inputs, output, "task_id") | FAILED) == 5
+    assert ids(tmp_path, "output") == ids(tmp_path, "checkpoint") == ["a-0", "b-1"]
+    assert take_back(output, checkpoint, "task_id", asked_no_more(inputs, output, "task_id")) == 0
+    assert take_back(output, checkpoint, "task_id", asked_no_more(inputs, str(tmp_path / "none"), "task_id")) == 0

@@ -32,7 +32,7 @@ def test_the_config_loads_and_is_never_overwritten(tmp_path, capsys):
     output = start(tmp_path, *files)
     config = load_config(output, [])
     assert [source.columns for source in config.prompts.sources] == [{"text": "Goal"}, {}]
-    assert [suite.limit for suite in config.prompts.suites] == [4, 4]
+    assert [suite.limit for suite in config.suites] == [4, 4]
     assert config.prompts.classifier_prompts + config.prompts.validation_prompts < 72
     assert "&" not in Path(output).read_text()  # YAML's anchors, which few can read
     told = capsys.readouterr().out

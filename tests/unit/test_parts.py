@@ -15,7 +15,7 @@ from presafe.config import STAGES, Config, load_config
 from presafe.engines.card import Card, write_card
 from presafe.engines.job import Generation
 from presafe.errors import UserError
-from presafe.records import EvalRecord, Example, Prompt, Signal, TeacherAnswer, Trace
+from presafe.records import EvalRecord, Example, Prompt, Signal, SuiteOverlap, TeacherAnswer, Trace
 from presafe.stages import Part, run_stage
 from presafe.standing import check_stale, keep, standing
 
@@ -23,9 +23,10 @@ CARD = {"base_model": "b", "dtype": "float32", "think_format": {}, "max_over_ref
 SETTINGS = {
     "run": {"name": "run"},
     "model": {"path": "base", "dtype": "float32"},
+    "suites": [{"name": name, "path": f"{name}.jsonl", "kind": "harmful"} for name in ("plain", "apart")],
     "prompts": {
         "sources": [{"name": "mine", "path": "prompts.jsonl", "kind": "harmful"}],
-        "suites": [{"name": "plain", "path": "suite.jsonl", "kind": "harmful"}],
+        "keep_clear_of": ["plain"],
     },
     "teacher": {
         "answer": {"max_new_tokens": 9},
@@ -40,7 +41,10 @@ SETTINGS = {
 
 NO = "judges=[{kind: prefixes, refusal_prefixes: ['no']}]"
 JUDGED = {"teacher.judge", "teacher.select"}
-MODEL = {"teacher.generate", "signals.train", "signals.report", "align.examples", "align.train", "align.export"}
+MODEL = {"teacher.generate", "align.examples", "align.train", "align.export"}
+MODEL |= {"signals.train", "signals.report", "signals.suites"}
+SUITE = {"prompts.overlaps", "signals.suites", "evaluate.generate", "evaluate.grade", "evaluate.report"}
+"""What other prompts of a suite cost."""
 
 CHANGES: dict[str, tuple[list[str] | Callable[[Path], object], set[str]]] = {
     "other workers": (["teacher.workers.num_workers=8", "align.workers.num_workers=8"], set()),
@@ -57,14 +61,23 @@ CHANGES: dict[str, tuple[list[str] | Callable[[Path], object], set[str]]] = {
     "the same files at another place": (lambda root: moved(root), set()),
     "the model at another place": (["model.path=copy"], set()),
     "an edited file": (lambda root: edit(root / "prompts.jsonl"), {"prompts.gather"}),
-    "an edited suite": (lambda root: edit(root / "suite.jsonl"), {"prompts.gather"}),
+    "an edited suite": (lambda root: edit(root / "apart.jsonl"), {"prompts.suites"}),
+    "another limit of likeness": (
+        ["prompts.near_duplicates.contamination_threshold=0.6"],
+        {"prompts.gather", "prompts.overlaps"},
+    ),
+    "kept clear of more": (["prompts.keep_clear_of=null"], {"prompts.gather", "prompts.overlaps"}),
+    "kept clear of the same, in other words": (["prompts.keep_clear_of=[plain, plain]"], set()),
     "another seed": (["run.seed=1"], None),
     "another decoding of the teacher": (["teacher.answer.temperature=0"], {"teacher.generate"}),
     "another first judge": ([f"teacher.{NO}"], JUDGED),
     "another version of a judge's model": (lambda root: edit(root / "guard" / "w"), JUDGED),
     "human labels": (["teacher.human_labels=labels.jsonl"], {"teacher.judge"}),
-    "another encoder": (["signals.encoder.hidden_size=16"], {"signals.train", "signals.report"}),
-    "no baselines": (["signals.baselines=false"], {"signals.report"}),
+    "another encoder": (
+        ["signals.encoder.hidden_size=16"],
+        {"signals.train", "signals.report", "signals.suites"},
+    ),
+    "no baselines": (["signals.baselines=false"], {"signals.report", "signals.suites"}),
     "fewer demonstrations": (["align.max_think_examples=3"], {"align.examples"}),
     "a smaller micro-batch": (["align.micro_batch_tokens=64"], {"align.examples"}),
     "another learning rate": (["align.learning_rate=0.5"], {"align.train"}),
@@ -75,22 +88,32 @@ CHANGES: dict[str, tuple[list[str] | Callable[[Path], object], set[str]]] = {
     "another decoding of the evaluation": (["evaluate.decoding.top_p=0.5"], {"evaluate.generate", "evaluate.grade"}),
     "another judge of the evaluation": ([f"evaluate.{NO}"], {"evaluate.grade"}),
     "another ceiling of the report": (["evaluate.max_unscored_share=0.5"], {"evaluate.report"}),
-    "another model": (lambda root: edit(root / "base" / "model.safetensors"), MODEL | {"evaluate.generate"}),
+    "another model": (
+        lambda root: edit(root / "base" / "model.safetensors"),
+        MODEL | {"evaluate.generate", "evaluate.grade"},
+    ),
     "other figures of the judges": (
         lambda root: edit(root / "runs/run/evaluate/judges.json"),
         {"evaluate.report"},
     ),
-    "another name of an attack": (lambda root: attack(root), {"prompts.gather", "evaluate.grade"}),
+    "another name of an attack": (lambda root: attack(root), {"prompts.suites", "evaluate.grade"}),
     "rows in another order": (lambda root: reordered(root), set()),
-    "another prompt of a suite": (
-        lambda root: add_prompt(root, "evaluate"),
-        {"signals.report", "evaluate.generate", "evaluate.grade", "evaluate.report"},
+    "another prompt of a suite": (lambda root: add_prompt(root, "suites", "apart"), SUITE),
+    "another prompt of a suite that training is kept clear of": (
+        lambda root: add_prompt(root, "suites", "plain"),
+        SUITE | {"prompts.gather"},
     ),
     "another prompt for training": (
-        lambda root: add_prompt(root, "align"),
-        JUDGED | {"teacher.generate", "signals.train", "signals.score", "signals.report", "align.examples"},
+        lambda root: add_prompt(root, "prompts", "mine"),
+        JUDGED
+        | {"prompts.overlaps", "teacher.generate"}
+        | {"signals.train", "signals.score", "signals.report", "align.examples"},
     ),
-    "a model trained anew": (lambda root: edit(root / "runs/run/model/adapter/w"), {"evaluate.generate"}),
+    "other overlaps": (lambda root: edit(root / "runs/run/prompts/overlaps.json"), {"evaluate.report"}),
+    "a model trained anew": (
+        lambda root: edit(root / "runs/run/model/adapter/w"),
+        {"evaluate.generate", "evaluate.grade"},
+    ),
     "merged weights beside the same": (lambda root: edit(root / "runs/run/model/merged/w"), set()),
     "another threshold": (lambda root: export(root / "runs/run/model", 0.25), {"evaluate.grade", "evaluate.report"}),
 }
@@ -105,7 +128,7 @@ def root(tmp_path, monkeypatch):
         (tmp_path / name).write_text(name)
     (tmp_path / "copy").mkdir()
     (tmp_path / "copy" / "model.safetensors").write_text("base/model.safetensors")
-    for name in ("prompts.jsonl", "suite.jsonl", "labels.jsonl"):
+    for name in ("prompts.jsonl", "plain.jsonl", "apart.jsonl", "further.jsonl", "labels.jsonl"):
         (tmp_path / name).write_text('{"text": "add two"}\n')
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(SETTINGS))
     finish_all(load([]))
@@ -133,6 +156,10 @@ def writer(stage: str, part: Part, ran: set[str]):
         ran.add(name)
         for file, rows in FILES.get(name, {}).items():
             storage.write_rows(f"{folder}/{file}", rows, type(rows[0]))
+        if name == "prompts.suites":
+            suites = [suite["name"] for suite in part.settings["suites"]]
+            rows = [replace(PROMPTS[0], prompt_id=f"e {suite}", source=suite) for suite in suites]
+            storage.write_rows(f"{folder}/../suites/prompts.parquet", rows, Prompt)
         if name == "signals.train":
             storage.write_text(f"{folder}/classifier/w", "classifier")
         if name == "align.train":
@@ -146,7 +173,6 @@ def writer(stage: str, part: Part, ran: set[str]):
 
 
 PROMPTS = [Prompt(f"p{k}", f"t{k}", "harmful", "mine", None, None, "align", f"p{k}", None) for k in range(3)]
-PROMPTS += [replace(PROMPTS[0], prompt_id="e", split="evaluate")]
 GENERATED = [Generation("p0-off-0", "p0", "t0", "off", 0, "", "no", "stop", 1, None, None)]
 RECORD = EvalRecord("plain", "e", "none", "base", "on", "off", 0, "", "", "no", True, 0.5, "refuse", "j", 1, False)
 FILES = {
@@ -170,6 +196,7 @@ FILES = {
         "aligned/generations/0.parquet": GENERATED,
     },
     "evaluate.grade": {"records.parquet": [RECORD]},
+    "prompts.overlaps": {"overlaps.parquet": [SuiteOverlap("apart", "e apart", "mine", "p0", "near", 0.8)]},
 }
 
 
@@ -191,7 +218,7 @@ def moved(root: Path) -> None:
 
 def attack(root: Path) -> None:
     settings = yaml.safe_load((root / "config.yaml").read_text())
-    settings["prompts"]["suites"][0]["attack"] = "another"
+    settings["suites"][0]["attack"] = "another"
     (root / "config.yaml").write_text(yaml.safe_dump(settings))
 
 
@@ -201,11 +228,17 @@ def reordered(root: Path) -> None:
     storage.write_rows(path, storage.read_rows(path, Prompt)[::-1], Prompt)
 
 
-def add_prompt(root: Path, split: str) -> None:
-    path = str(root / "runs/run/prompts/prompts.parquet")
-    storage.write_rows(
-        path, [*storage.read_rows(path, Prompt), replace(PROMPTS[0], prompt_id="x", split=split)], Prompt
-    )
+def add_prompt(root: Path, folder: str, source: str) -> None:
+    path = str(root / f"runs/run/{folder}/prompts.parquet")
+    further = replace(PROMPTS[0], prompt_id="x", source=source)
+    storage.write_rows(path, [*storage.read_rows(path, Prompt), further], Prompt)
+
+
+def add_suite(root: Path) -> Config:
+    settings = yaml.safe_load((root / "config.yaml").read_text())
+    settings["suites"].append({"name": "further", "path": "further.jsonl", "kind": "harmful"})
+    (root / "config.yaml").write_text(yaml.safe_dump(settings))
+    return load([])
 
 
 def stale(config: Config) -> set[str]:
@@ -228,10 +261,42 @@ def test_these_parts_run_again_and_no_others(root, change, expected):
     every = {found.name for found in standing(config)}
     if expected is None:
         expected = stale(config)
-        assert every - expected <= {"teacher.select", "signals.score", "align.export", "evaluate.report"}
+        assert every - expected <= {
+            "prompts.overlaps",
+            "teacher.select",
+            "signals.score",
+            "align.export",
+            "evaluate.report",
+        }
     assert stale(config) == expected
     assert finish_all(config) == expected, "the same rows come out again, so that nothing follows"
     assert finish_all(config) == set()
+
+
+def test_a_further_suite_costs_itself_and_keeps_the_answers_of_the_others(root):
+    kept = [root / "runs/run/evaluate" / name for name in ("base/checkpoint/0", "judged/base/0")]
+    for path in kept:
+        path.parent.mkdir(parents=True)
+        path.touch()
+    config = add_suite(root)
+    assert stale(config) == {"prompts.suites", "evaluate.grade"}  # the records say each suite's attack
+    assert finish_all(config) == SUITE | {"prompts.suites"}
+    assert all(path.exists() for path in kept)
+    found = {one.name: one for one in standing(load(["evaluate.decoding.top_p=0.5"]))}
+    assert not found["evaluate.generate"].rows_stay
+    add_prompt(root, "suites", "further")
+    found = {one.name: one for one in standing(config)}
+    assert [found[f"evaluate.{part}"].rows_stay for part in ("generate", "grade", "report")] == [True, True, False]
+    with pytest.raises(UserError, match=r"evaluate\.generate \(reads.prompts of the .*; its other rows stay\)"):
+        check_stale(config, redo=False)
+
+
+def test_without_names_training_is_kept_clear_of_a_further_suite_too(root):
+    settings = yaml.safe_load((root / "config.yaml").read_text())
+    del settings["prompts"]["keep_clear_of"]
+    (root / "config.yaml").write_text(yaml.safe_dump(settings))
+    assert finish_all(load([])) == {"prompts.gather", "prompts.overlaps"}
+    assert {"prompts.gather", "prompts.overlaps"} < finish_all(add_suite(root))
 
 
 @pytest.mark.usefixtures("root")

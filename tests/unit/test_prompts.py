@@ -20,13 +20,13 @@ def config(tmp_path, source, **prompts):
     suite.write_text(json.dumps({"text": "QUESTION   3", "kind": "harmful"}) + "\n")
     sections = {
         "sources": [{"name": "mine", "kind": "benign", **source}],
-        "suites": [{"name": "suite", "path": str(suite)}],
         "classifier_prompts": 10,
         "validation_prompts": 4,
         **prompts,
     }
     run = {"name": "run", "storage": str(tmp_path / "runs")}
-    return Config.model_validate({"run": run, "model": {"path": "org/name"}, "prompts": sections})
+    suites = [{"name": "suite", "path": str(suite)}]
+    return Config.model_validate({"run": run, "model": {"path": "org/name"}, "suites": suites, "prompts": sections})
 
 
 def rows(settings):
@@ -48,9 +48,8 @@ def write(tmp_path, form):
 @pytest.mark.parametrize("form", ["jsonl", "csv", "parquet"])
 def test_every_format_gives_the_same_prompts_and_an_evaluated_one_is_left_out(tmp_path, form):
     found = rows(config(tmp_path, {"path": write(tmp_path, form), "columns": {"text": "q"}}))
-    training = [row for row in found if row.split != "evaluate"]
-    assert sorted(row.text for row in training) == sorted(set(TEXTS) - {"question 3"})
-    splits = [row.split for row in training]
+    assert sorted(row.text for row in found) == sorted(set(TEXTS) - {"question 3"})
+    splits = [row.split for row in found]
     assert (splits.count("classifier"), splits.count("validation"), splits.count("align")) == (10, 4, 5)
     manifest = json.loads((tmp_path / "runs" / "run" / "prompts" / "manifest.json").read_text())
     assert manifest["rows"]["contaminated"] == 1
@@ -61,7 +60,7 @@ def test_duplicates_in_another_spelling_are_dropped(tmp_path):
     path.write_text("".join(json.dumps({"text": t}) + "\n" for t in [*TEXTS, "Question  0", "question 1 "]))
     found = rows(config(tmp_path, {"path": str(path)}))
     assert len({row.prompt_id for row in found}) == len(found)
-    assert sum(row.split != "evaluate" for row in found) == 19
+    assert len(found) == 19
 
 
 BAD_LINES = ['{"text": ', '"a string"', '{"text": ""}', '{"other": "x"}', "\udcff".encode("utf-8", "surrogateescape")]
@@ -74,14 +73,14 @@ def test_a_bad_line_is_one_clear_error_and_nothing_is_written(tmp_path, line):
     path.write_bytes(good + (line if isinstance(line, bytes) else line.encode()) + b"\n")
     with pytest.raises(UserError, match=r"found 1 bad row\(s\) of 21 in .*p\.jsonl, first row 21: .*needed.*"):
         rows(config(tmp_path, {"path": str(path)}))
-    assert not (tmp_path / "runs" / "run" / "prompts").exists()
+    assert [path.name for path in (tmp_path / "runs/run/prompts").rglob("*")] == ["parts", "suites.json"]
 
 
 def test_bad_lines_below_the_allowed_share_are_quarantined_and_counted(tmp_path):
     path = tmp_path / "p.jsonl"
     path.write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS) + '{"text": \n')
     found = rows(config(tmp_path, {"path": str(path)}, max_quarantined_share=0.1))
-    assert sum(row.split != "evaluate" for row in found) == 19
+    assert len(found) == 19
     quarantined = storage.read_table(str(tmp_path / "runs/run/prompts/quarantine")).to_pylist()
     assert [(row["source"], row["row"]) for row in quarantined] == [("mine", 21)]
 

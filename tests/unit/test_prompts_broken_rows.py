@@ -140,7 +140,7 @@ def test_forged_tags_are_kept_in_a_suite_and_the_rest_is_not(tmp_path):
 
 def test_the_longest_text_is_configured(tmp_path):
     path = write_jsonl(tmp_path / "p.jsonl", ["a" * 30, "b" * 31])
-    settings = {"sources": [{"name": "s", "path": path}], "suites": [{"name": "e", "path": path}]}
+    settings = {"sources": [{"name": "s", "path": path}]}
     prompts = Prompts.model_validate(settings | {"max_characters": 30, "max_quarantined_share": 0.5})
     loaded = load_source(Suite(name="e", kind="benign", path=path), prompts, 0, attacks=True)
     assert [prompt.text for prompt in loaded.good] == ["a" * 30]

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from presafe import storage
+from presafe.records import SuiteOverlap
 from prompt_stage import Run, texts, write_jsonl
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
@@ -15,6 +17,7 @@ def source(root, name, rows):
 
 
 def overlapping(tmp_path, **prompts):
+    tmp_path.mkdir(exist_ok=True)
     wrapped = f"you are a bard who sings of this : {EVALUATED[2]} . begin with sure ."
     changed = EVALUATED[1].rsplit(" ", 1)[0] + " other"
     rows = [*TRAINING, EVALUATED[0].upper() + " !", EVALUATED[0].upper(), changed, wrapped, "short phrase", OTHER[0]]
@@ -41,10 +44,36 @@ def test_every_form_of_overlap_is_tabled_and_dropped(tmp_path):
         assert counts.pop("read") == sum(counts.pop("quarantined").values()) + sum(counts.values())
 
 
+def test_what_training_is_not_kept_clear_of_stays_and_is_told(tmp_path):
+    run = overlapping(tmp_path, keep_clear_of=["second"])
+    assert [row["suite"] for row in run.contamination["prompts"]] == ["second"]
+    assert OTHER[0] not in {row.text for row in run.plain}
+    (row,) = run.overlaps
+    assert [row[key] for key in ("source", "suite", "exact", "near", "contained")] == ["mine", "first", 0, 2, 2]
+    assert row["suite_prompts"] == 4
+    found = storage.read_rows(f"{run.folder}/overlaps.parquet", SuiteOverlap)
+    training = {prompt.prompt_id: prompt.text for prompt in run.plain}
+    (suite_prompt,) = [prompt.prompt_id for prompt in run.evaluate if prompt.text == EVALUATED[0]]
+    own = [(one.form, training[one.training_prompt_id]) for one in found if one.prompt_id == suite_prompt]
+    assert own == [("near", EVALUATED[0].upper() + " !")]
+    assert overlapping(tmp_path / "all").overlaps == []
+
+
+def test_a_wrapped_copy_may_be_in_a_suite_that_training_is_not_kept_clear_of(tmp_path):
+    story = {"name": "w", "path": write_jsonl(tmp_path / "w.jsonl", ["a tale of [INSERT PROMPT HERE] , told at night"])}
+    suites = [
+        source(tmp_path, "clear", OTHER),
+        source(tmp_path, "further", [f"a tale of {TRAINING[3]} , told at night"]),
+    ]
+    run = Run(tmp_path, [source(tmp_path, "mine", TRAINING)], suites, wrappers=[story], keep_clear_of=["clear"])
+    assert len(run.wrapped) == len(TRAINING)
+    assert [(row["exact"], row["contained"], row["suite_prompts"]) for row in run.overlaps] == [(1, 1, 1)]
+
+
 def test_too_much_contamination_of_a_source_is_an_error(tmp_path):
     with pytest.raises(ValueError, match=r"found 6 of 46 prompts of source 'mine'.*max_contaminated_share"):
         overlapping(tmp_path, max_contaminated_share=0.1)
-    assert not (tmp_path / "runs/run/prompts").exists()
+    assert not (tmp_path / "runs/run/prompts/prompts.parquet").exists()
 
 
 def test_a_source_that_is_the_suite_is_an_error_by_default(tmp_path):

@@ -49,7 +49,7 @@ def test_every_shipped_recipe_has_a_published_shape():
 def test_a_file_with_a_base_says_only_what_differs(tmp_path):
     (tmp_path / "base.yaml").write_text(
         "{run: {seed: 3, name: below}, model: {path: a/b}, align: {steps: 5, lora: {r: 4, alpha: 8}},"
-        " prompts: {sources: [{name: s, function: m:f}, {name: t, function: m:f}], suites: [{name: e, function: m:f}]}}"
+        " prompts: {sources: [{name: s, function: m:f}, {name: t, function: m:f}]}, suites: [{name: e, function: m:f}]}"
     )
     (tmp_path / "own.yaml").write_text(
         "{base: base.yaml, run: {name: own}, align: {lora: {r: 16}}, prompts: {sources: [{name: u, function: m:f}]}}"

@@ -5,7 +5,7 @@ import pytest
 from presafe.signals import report
 from presafe.signals.labels import Verdict
 from presafe.signals.loss import Labelled
-from presafe.signals.render import markdown
+from presafe.signals.render import markdown, suites_markdown
 from presafe.signals.sources import left_out_figures
 from presafe.statistics import wilson
 
@@ -38,8 +38,8 @@ def test_confusion_is_by_source():
     }
 
 
-def test_suites_are_labelled_by_kind_whatever_the_teacher_says():
-    found = report.suites([report.with_verdict(row, NONE) for row in ROWS])
+def test_suites_are_labelled_by_kind():
+    found = report.suites((row.source, row.kind, row.logit) for row in ROWS)
     shares = {(row["suite"], row["kind"]): (row["n"], row["flagged"], row["interval"]) for row in found["table"]}
     assert shares == {
         ("a", "harmful"): (2, 0.5, wilson(1, 2)),
@@ -47,6 +47,9 @@ def test_suites_are_labelled_by_kind_whatever_the_teacher_says():
         ("b", "benign"): (1, 1.0, wilson(1, 1)),
     }
     assert found["auroc"] == 0.75
+    page = suites_markdown({"classifier": found})
+    assert "| classifier | b | benign | 1 | 100.0 [20.7, 100.0] |" in page
+    assert "| classifier | all, AUROC |   |   | 0.750 |" in page
 
 
 def test_agreement_without_rows_is_absent():
@@ -84,7 +87,7 @@ def test_a_left_out_source_of_one_decision_is_set_against_the_other_decision_els
 
 
 def test_the_page_shows_every_figure_and_marks_what_is_absent():
-    quality = report.quality(ROWS, 2.0) | {"suites": report.suites(ROWS)}
+    quality = report.quality(ROWS, 2.0)
     page = markdown(
         {
             **quality,

@@ -145,3 +145,33 @@ def test_a_run_of_an_earlier_version_is_refused_and_left_as_it_is(tmp_path):
     with pytest.raises(UserError, match=r"earlier version.*run\.name"):
         run(tmp_path, part({}, fail))
     assert len([*folder.iterdir()]) == 3
+
+
+def test_what_follows_rows_keeps_what_it_has_of_them(tmp_path):
+    def following(rows, body, **settings):
+        reads = lambda: {"rows": rows, "model": "m"}  # noqa: E731
+        return Part("one", settings, reads, body, ("prompts/out",), follows=("rows",))
+
+    def kept(_):
+        assert (tmp_path / "prompts" / "out").read_text() == "old"
+        raise KeyboardInterrupt
+
+    run(tmp_path, following("a", write("old")))
+    with pytest.raises(UserError, match=r"reads\.rows is 'a' there and 'b' here"):
+        run(tmp_path, following("b", fail))
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, following("b", kept), redo=["one"])
+    directory = RunDirectory(str(tmp_path))
+    (found,) = look(directory, "prompts", [following("b", fail)])
+    assert (found.state, found.rows_stay) == ("interrupted", False)
+    (found,) = look(directory, "prompts", [following("c", fail)])
+    assert (found.state, found.rows_stay) == ("stale", True)
+    (found,) = look(directory, "prompts", [following("c", fail, a=1)])
+    assert (found.state, found.rows_stay) == ("stale", False)
+    assert run(tmp_path, following("b", write("new"))) is True
+
+    def gone(_):
+        assert not (tmp_path / "prompts" / "out").exists()
+        return {}
+
+    assert run(tmp_path, following("b", gone, a=1), redo=["one"]) is True

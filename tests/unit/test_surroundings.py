@@ -149,15 +149,14 @@ def test_a_page_keeps_what_stands_around_its_marks():
 def test_of_every_suite_as_many_held_out_prompts_are_asked_and_always_the_same():
     prompts = [prompt(f"{suite}{k}", "harmful", source=suite) for suite in "ab" for k in (2, 0, 1)]
     prompts += [prompt("c0", "benign", source="c"), prompt("c1", "reasoning", source="c")]
-    prompts += [prompt("t", "harmful", split="align"), prompt("u", "benign", split="validation")]
     assert [p.prompt_id for p in held_out(prompts, 4, 5)] == ["a0", "a1", "b0", "b1", "c0", "c1"]
 
 
-def test_what_surrounds_prompts_is_benign_whole_and_not_evaluated(tmp_path, think):
+def test_what_surrounds_prompts_is_benign_and_whole(tmp_path, think):
     prompts = [prompt(key, "benign", split="align") for key in ("b0", "b1", "b2")]
-    prompts += [prompt("w", "benign", split="align", wrapper="a tale"), prompt("e", "benign")]
+    prompts += [prompt("w", "benign", split="align", wrapper="a tale")]
     prompts += [prompt("h", "harmful", split="align"), prompt("r", "reasoning", split="align")]
-    traces = [trace("b0"), trace("b1"), trace("b2", "length"), *map(trace, "wehr")]
+    traces = [trace("b0"), trace("b1"), trace("b2", "length"), *map(trace, "whr")]
     storage.write_rows(str(tmp_path / "teacher" / "traces.parquet"), traces, Trace)
     found = material(str(tmp_path), think, prompts)
     assert found.benign == [Exchange(f"Text {key}.", f"Thought {key}.", f"Answer {key}.") for key in ("b0", "b1")]

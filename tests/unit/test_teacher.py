@@ -17,14 +17,15 @@ from presafe.teacher.tasks import answer_tasks, cot_on_tasks
 from presafe.teacher.traces import kept_traces
 
 SPLITS = {"a": ("harmful", "align"), "b": ("benign", "align"), "c": ("reasoning", "align"), "d": ("harmful", "pool")}
-SPLITS |= {"e": ("benign", "validation"), "f": ("harmful", "classifier"), "g": ("harmful", "evaluate")}
+SPLITS |= {"e": ("benign", "validation"), "f": ("harmful", "classifier")}
 
 
 def config(root: Path, **teacher: object) -> Config:
     values = {
         "run": {"name": "run", "storage": str(root)},
         "model": {"path": "m"},
-        "prompts": {"sources": [{"name": "s", "function": "m:f"}], "suites": [{"name": "e", "function": "m:f"}]},
+        "suites": [{"name": "e", "function": "m:f"}],
+        "prompts": {"sources": [{"name": "s", "function": "m:f"}]},
         "teacher": teacher,
     }
     settings = Config.model_validate(values)
@@ -33,7 +34,7 @@ def config(root: Path, **teacher: object) -> Config:
     return settings
 
 
-def test_every_training_prompt_is_answered_and_no_evaluation_prompt(tmp_path):
+def test_every_training_prompt_is_answered(tmp_path):
     tasks = list(answer_tasks(config(tmp_path, samples=3)))
     assert Counter((task.prompt_id, task.sample) for task in tasks) == Counter(
         (i, k) for i in "abcdef" for k in range(3)
