@@ -11,6 +11,8 @@ from presafe.content import Contents, hub_commit
 from presafe.stages import RunDirectory, content_hash
 
 TRAINING, SUITES = pc.field("split") != "evaluate", pc.field("split") == "evaluate"
+HELD_OUT = pc.field("split").isin(["evaluate", "validation"])
+"""Prompts that no demonstration may be like."""
 NOT_THE_WEIGHTS = frozenset({"README.md", "presafe.json", "manifest.json", "merged", "merged-gate"})
 """In `model/`: what is made of the weights, or says something of them."""
 
@@ -21,6 +23,10 @@ def training_prompts(config: Config) -> dict[str, str]:
 
 def suite_prompts(config: Config) -> dict[str, str]:
     return {"prompts of the suites": _contents(config).of_rows(file(config, "prompts", "prompts.parquet"), SUITES)}
+
+
+def held_out_prompts(config: Config) -> dict[str, str]:
+    return {"held-out prompts": _contents(config).of_rows(file(config, "prompts", "prompts.parquet"), HELD_OUT)}
 
 
 def rows(config: Config, stage: str, *names: str) -> dict[str, str]:
@@ -67,21 +73,24 @@ def judges(config: Config, judges: Sequence[Judge], human_labels: str | None) ->
 def origins(config: Config) -> dict[str, str]:
     """The rows that sources, suites and wrappers come from. A function's are known by its name, options and seed."""
     prompts = config.prompts
-    every: dict[str, Sequence[Origin]] = {
-        "source": prompts.sources,
-        "suite": prompts.suites,
-        "wrapper": prompts.wrappers,
-    }
-    return {
-        f"{kind} {origin.name}": _origin(config, origin)
-        for kind, found in every.items()
-        for origin in found
-        if origin.function is None
-    }
+    return (
+        _origins(config, "source", prompts.sources)
+        | _origins(config, "suite", prompts.suites)
+        | _origins(config, "wrapper", prompts.wrappers)
+    )
+
+
+def demonstrations(config: Config) -> dict[str, str]:
+    """The rows that ready demonstrations come from."""
+    return _origins(config, "demonstrations", config.align.demonstrations)
 
 
 def file(config: Config, stage: str, name: str) -> str:
     return storage.join(config.run_directory.folder(stage), name)
+
+
+def _origins(config: Config, kind: str, origins: Sequence[Origin]) -> dict[str, str]:
+    return {f"{kind} {origin.name}": _origin(config, origin) for origin in origins if origin.function is None}
 
 
 def _origin(config: Config, origin: Origin) -> str:

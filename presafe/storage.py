@@ -177,10 +177,15 @@ def write_rows(url: str, rows: Iterable[Any], record: type) -> int:
     fs.makedirs(posixpath.dirname(path), exist_ok=True)
     partial = f"{path}.{os.getpid()}.partial"
     remaining, count = iter(rows), 0
-    with pq.ParquetWriter(partial, schema(record), filesystem=fs) as writer:
-        while chunk := list(itertools.islice(remaining, CHUNK)):
-            writer.write_table(to_table(chunk, record))
-            count += len(chunk)
+    try:
+        with pq.ParquetWriter(partial, schema(record), filesystem=fs) as writer:
+            while chunk := list(itertools.islice(remaining, CHUNK)):
+                writer.write_table(to_table(chunk, record))
+                count += len(chunk)
+    except BaseException:
+        if fs.exists(partial):
+            fs.rm(partial)
+        raise
     fs.mv(partial, path)
     return count
 

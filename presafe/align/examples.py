@@ -3,13 +3,13 @@
 import dataclasses
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from presafe.align.objectives import Objective, objective
 from presafe.config import Align
-from presafe.errors import user_error
+from presafe.errors import UserError, user_error
 from presafe.gate import Path
-from presafe.records import Example, Prompt, Signal, TeacherAnswer, Trace
+from presafe.records import Demonstration, Example, Prompt, Signal, TeacherAnswer, Trace
 from presafe.thinking import ThinkFormat
 
 
@@ -23,9 +23,17 @@ class Sources:
 
 
 def training_examples(
-    prompts: Sequence[Prompt], sources: Sources, think: ThinkFormat, align: Align, seed: int
+    prompts: Sequence[Prompt],
+    sources: Sources,
+    think: ThinkFormat,
+    align: Align,
+    seed: int,
+    weights: Mapping[str, float] | None = None,
+    ready: Iterable[Demonstration] = (),
 ) -> tuple[list[Example], Counter[str]]:
-    """Demonstrations of the align split, then the signal pool, shuffled by `seed`; and counts of what was left out.
+    """Demonstrations of the align split and `ready` ones, then the signal pool; and counts of what was left out.
+
+    Those of the align split are shuffled by `seed`. `weights` are those of sources, by default 1.
 
     Path A: harmful prompts with what the objective demonstrates on them, unless the CoT-OFF teacher did not refuse.
     Path B: benign and reasoning prompts, with the model's own trace, unless the trace did not think.
@@ -39,9 +47,10 @@ def training_examples(
     candidates = sorted((p for p in prompts if p.split in ("align", "pool")), key=lambda p: p.prompt_id)
     random.Random(seed).shuffle(candidates)
     limits = {"refuse": align.max_refuse_examples, "think": align.max_think_examples}
+    weights = weights or {}
     for prompt in candidates:
         completion = _completion(prompt, sources, think, goal, align, skipped) if prompt.split == "align" else None
-        example = _example(prompt, completion or [], sources, think)
+        example = _example(prompt, completion or [], sources, think, weights.get(prompt.source, 1.0))
         limit = limits[example.path]
         if _tokens(example, think) > align.micro_batch_tokens:
             skipped["longer than align.micro_batch_tokens"] += 1
@@ -51,6 +60,9 @@ def training_examples(
             pool.append(dataclasses.replace(example, completion=[]))
         elif not completion:
             skipped["without a demonstration"] += 1
+    for row in ready:
+        if (found := _ready(row, think, goal, align, skipped)) is not None:
+            chosen[found.path].append(dataclasses.replace(found, weight=weights.get(row.source, 1.0)))
     _check(chosen, pool, goal, align)
     examples = chosen["refuse"] + chosen["think"] + pool
     return _shuffled_signals(examples, seed) if align.labels == "random" else examples, skipped
@@ -73,10 +85,40 @@ def _tokens(example: Example, think: ThinkFormat) -> int:
     return len(example.prompt) + len(example.completion or think.empty_block_ids)
 
 
-def _example(prompt: Prompt, completion: list[int], sources: Sources, think: ThinkFormat) -> Example:
+def _example(
+    prompt: Prompt, completion: list[int], sources: Sources, think: ThinkFormat, weight: float = 1.0
+) -> Example:
     ids = think.prompt_ids([{"role": "user", "content": prompt.text}])
     path: Path = "refuse" if prompt.kind == "harmful" else "think"
-    return Example(prompt.prompt_id, ids, completion, path, sources.signals[prompt.prompt_id].refuse_probability)
+    signal = sources.signals[prompt.prompt_id].refuse_probability
+    return Example(prompt.prompt_id, ids, completion, path, signal, weight)
+
+
+def _ready(
+    row: Demonstration, think: ThinkFormat, goal: Objective, align: Align, skipped: Counter[str]
+) -> Example | None:
+    """A ready demonstration in the model's own format; None where the objective or the model has no use for it."""
+    if row.demonstrates == "refuse" and goal.path_a != "refusal":
+        skipped["ready refusals, which the objective does not demonstrate"] += 1
+        return None
+    if think.has_control(row.reasoning) or think.has_control(row.answer):
+        skipped["ready demonstrations with a control token in the text"] += 1
+        return None
+    try:
+        turns = zip(row.roles, row.contents, strict=True)
+        ids = think.prompt_ids([{"role": role, "content": content} for role, content in turns])
+    except UserError:
+        skipped["ready demonstrations that the chat template does not render"] += 1
+        return None
+    if row.demonstrates == "refuse":
+        completion = think.refuse_completion(row.answer)
+    else:
+        completion = think.think_completion(row.reasoning, row.answer)
+    example = Example(row.prompt_id, ids, completion, row.demonstrates, row.refuse_probability)
+    if _tokens(example, think) > align.micro_batch_tokens:
+        skipped["longer than align.micro_batch_tokens"] += 1
+        return None
+    return example
 
 
 def _completion(
@@ -116,7 +158,8 @@ def _check(chosen: Mapping[Path, list[Example]], pool: list[Example], goal: Obje
             raise user_error(
                 found=f"no Path {'A' if path == 'refuse' else 'B'} demonstration ({path}) in the align split",
                 needed="harmful prompts that the teacher refused, and benign ones with a trace",
-                change="add prompts, or look at teacher/answers.parquet and teacher/traces.parquet",
+                change="add prompts or align.demonstrations, or look at teacher/answers.parquet and "
+                "teacher/traces.parquet",
             )
     if not (chosen["refuse"] or chosen["think"] or align.signal_batch_size):
         raise user_error(
@@ -134,6 +177,10 @@ def _check(chosen: Mapping[Path, list[Example]], pool: list[Example], goal: Obje
 
 def _shuffled_signals(examples: list[Example], seed: int) -> list[Example]:
     """The same signals, each at a random prompt: what they say of their prompt is gone, their distribution stays."""
-    signals = [example.refuse_probability for example in examples]
+    signals = [example.refuse_probability for example in examples if example.refuse_probability is not None]
     random.Random(f"labels {seed}").shuffle(signals)
-    return [dataclasses.replace(e, refuse_probability=p) for e, p in zip(examples, signals, strict=True)]
+    dealt = iter(signals)
+    return [
+        example if example.refuse_probability is None else dataclasses.replace(example, refuse_probability=next(dealt))
+        for example in examples
+    ]

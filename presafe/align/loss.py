@@ -15,7 +15,7 @@ class StepCounts:
     """What one optimizer step holds over all ranks and micro-batches: the denominators of its losses."""
 
     target_tokens: int
-    sequences: int
+    signals: int
     without_completion: int
 
 
@@ -30,14 +30,14 @@ class LossWeights:
 def step_counts(examples: Sequence[Example]) -> StepCounts:
     return StepCounts(
         target_tokens=sum(len(example.completion) for example in examples),
-        sequences=len(examples),
+        signals=sum(example.refuse_probability is not None for example in examples),
         without_completion=sum(not example.completion for example in examples),
     )
 
 
 def parts_of_step(sums: torch.Tensor, counts: StepCounts) -> torch.Tensor:
-    """(L_LM, L_align, L_anchor), shape [3], of their sums: means over target tokens, sequences, pool sequences."""
-    denominators = [counts.target_tokens, counts.sequences, counts.without_completion]
+    """(L_LM, L_align, L_anchor), shape [3], of their sums: means over target tokens, signals, pool sequences."""
+    denominators = [counts.target_tokens, counts.signals, counts.without_completion]
     return sums / sums.new_tensor([max(count, 1) for count in denominators])
 
 

@@ -9,22 +9,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from presafe.align.collate import Collator
+from presafe.align.draw import Draw
 from presafe.config import Align
 from presafe.records import Example
 
 Microbatches = list[list[int]]
 """Indices of the sequences of each micro-batch of one rank; a micro-batch may be empty."""
-
-
-@dataclass(frozen=True)
-class Draw:
-    """From `size` sequences that follow one another, `batch_size` are drawn each step."""
-
-    size: int
-    batch_size: int
 
 
 @dataclass(frozen=True)
@@ -37,11 +28,11 @@ class BatchPlan:
     seed: int
 
     def sequences(self, step: int) -> list[int]:
-        """Indices of the sequences of optimizer step `step` (from 0): of each draw, slices of endless permutations."""
+        """Indices of the sequences of optimizer step `step` (from 0), of one draw after the other, some twice."""
         chosen: list[int] = []
         offset = 0
         for number, draw in enumerate(self.draws):
-            chosen += [offset + i for i in self._drawn(number, draw, step)]
+            chosen += (offset + draw.drawn(self.seed, number, step)).tolist()
             offset += draw.size
         return chosen
 
@@ -58,14 +49,6 @@ class BatchPlan:
         bins.sort(key=lambda item: -item[0])
         return [[bins[r * world_size + rank][1] for r in range(rounds)] for rank in range(world_size)]
 
-    def _drawn(self, number: int, draw: Draw, step: int) -> list[int]:
-        first, last = step * draw.batch_size, (step + 1) * draw.batch_size
-        drawn: list[int] = []
-        for epoch in range(first // draw.size, math.ceil(last / draw.size)) if draw.batch_size else ():
-            order = np.random.default_rng((self.seed, number, epoch)).permutation(draw.size)
-            drawn += order[max(first - epoch * draw.size, 0) : last - epoch * draw.size].tolist()
-        return drawn
-
     def _pack(self, chosen: list[int], count: int) -> list[tuple[int, list[int]]]:
         bins: list[tuple[int, list[int]]] = [(0, []) for _ in range(count)]
         emptiest = [(0, k) for k in range(count)]
@@ -81,7 +64,11 @@ def batch_plan(examples: Sequence[Example], align: Align, seed: int, collator: C
     """Demonstrations first, then the signal pool, as examples.py orders them."""
     demonstrations = sum(bool(example.completion) for example in examples)
     draws = (
-        Draw(demonstrations, align.batch_size if demonstrations else 0),
+        Draw(
+            demonstrations,
+            align.batch_size if demonstrations else 0,
+            [example.weight for example in examples[:demonstrations]],
+        ),
         Draw(len(examples) - demonstrations, align.signal_batch_size),
     )
     return BatchPlan(tuple(map(collator.length, examples)), draws, align.micro_batch_tokens, seed)

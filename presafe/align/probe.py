@@ -9,7 +9,8 @@ import torch.distributed as dist
 from sklearn.metrics import roc_auc_score
 
 from presafe.align.collate import Collator
-from presafe.align.plan import BatchPlan, Draw
+from presafe.align.draw import Draw
+from presafe.align.plan import BatchPlan
 from presafe.gate import Path
 from presafe.records import Example
 

@@ -1,19 +1,24 @@
 """Stage `align` (paper, Fig. 3, step 2): examples, training on Ray Train, and the exported model in `model/`."""
 
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Iterator
 from functools import partial
 
 from presafe import reads, storage
 from presafe.align.examples import Sources, training_examples, validation_examples
+from presafe.align.mixture import DEMONSTRATED, weights
 from presafe.align.training import METRICS, TRAINED, Training
 from presafe.config import Config
 from presafe.engines.exported import load_tokenizer
-from presafe.records import Example, Prompt, Signal, TeacherAnswer, Trace
+from presafe.errors import user_error
+from presafe.records import Demonstration, Example, Prompt, Signal, TeacherAnswer, Trace
 from presafe.runtime import model_folder
 from presafe.stages import Part, Rows, run_stage
 from presafe.thinking import think_format
 
 INPUTS = ("prompts", "teacher", "signals")
+READY = "demonstrations.parquet"
+"""Of stage `prompts`."""
 CHOOSE = {
     "objective",
     "labels",
@@ -28,6 +33,8 @@ EXPORT = {"merge", "merge_gate"}
 """Settings of the export alone."""
 TRAIN_TOO = {"objective", "primer", "signal_batch_size"}
 """Of CHOOSE, what the training reads as well."""
+ELSEWHERE = {"demonstrations"}
+"""Settings that stage `prompts` reads; their weights are the examples'."""
 
 
 def run_align(config: Config, *, redo: Collection[str] = (), force: bool = False) -> None:
@@ -38,15 +45,16 @@ def run_align(config: Config, *, redo: Collection[str] = (), force: bool = False
 def parts(config: Config) -> list[Part]:
     """Write the examples, train on them, export the model with its calibrated threshold."""
     align, common = config.align.results(), {"model": config.model.results(), "seed": config.run.seed}
-    choosing = {name: value for name, value in align.items() if name in CHOOSE}
-    training = {name: value for name, value in align.items() if name not in (CHOOSE | EXPORT) - TRAIN_TOO}
+    choosing = {name: value for name, value in align.items() if name in CHOOSE} | {"weights": weights(config)}
+    training = {name: value for name, value in align.items() if name not in (CHOOSE | EXPORT | ELSEWHERE) - TRAIN_TOO}
     exporting = {name: value for name, value in align.items() if name in EXPORT}
     job = Training(config)
     base, signals = partial(reads.base_model, config), partial(reads.rows, config, "signals", "signals.parquet")
 
     def chosen_from() -> dict[str, str]:
         teacher = reads.rows(config, "teacher", "answers.parquet", "traces.parquet")
-        return reads.training_prompts(config) | teacher | signals() | base()
+        ready = reads.rows(config, "prompts", READY) if config.align.demonstrations else {}
+        return reads.training_prompts(config) | teacher | signals() | base() | ready
 
     def trained_on() -> dict[str, str]:
         return base() | reads.rows(config, "align", "examples.parquet")
@@ -75,7 +83,12 @@ def _write_examples(config: Config, folder: str) -> Rows:
     answers = {row.prompt_id: row for row in rows if row.sample == 0}
     traces = {r.prompt_id: r for r in storage.stream_rows(storage.join(teacher, "traces.parquet"), Trace)}
     sources = Sources(answers, traces, signals)
-    examples, skipped = training_examples(prompts, sources, think, config.align, config.run.seed)
+    ready = list(_ready(config))
+    examples, skipped = training_examples(
+        prompts, sources, think, config.align, config.run.seed, weights(config), ready
+    )
+    source = {row.prompt_id: row.source for row in (*prompts, *ready)}
+    demonstrated = Counter(source[example.prompt_id] for example in examples if example.completion)
     validation = validation_examples(prompts, signals, think, config.align.micro_batch_tokens)
     storage.write_rows(storage.join(folder, "examples.parquet"), examples, Example)
     storage.write_rows(storage.join(folder, "validation.parquet"), validation, Example)
@@ -84,5 +97,20 @@ def _write_examples(config: Config, folder: str) -> Rows:
         "think_examples": sum(example.path == "think" and bool(example.completion) for example in examples),
         "signal_pool": sum(not example.completion for example in examples),
         "validation": len(validation),
+        **{f"{DEMONSTRATED}{name}": count for name, count in sorted(demonstrated.items())},
         **{f"skipped, {reason}": count for reason, count in skipped.items()},
     }
+
+
+def _ready(config: Config) -> Iterator[Demonstration]:
+    """The ready demonstrations. Raises UserError where stage `prompts` has not gathered them."""
+    if not config.align.demonstrations:
+        return iter(())
+    part = config.run_directory.part("prompts", "demonstrations")
+    if part is None or not part["done"]:
+        raise user_error(
+            found=f"align.demonstrations that are not gathered in {config.run_directory.root}",
+            needed="part prompts.demonstrations",
+            change="run `presafe prompts` with the same config first",
+        )
+    return storage.stream_rows(storage.join(config.run_directory.folder("prompts"), READY), Demonstration)

@@ -5,10 +5,11 @@ never change what it computes, so they are left out of the stage's hash.
 """
 
 from presafe.config.align import Align, Gate, LinearHead, Lora, ReadoutHead, Schedule
+from presafe.config.demonstrations import Demonstrations
 from presafe.config.evaluate import Evaluate
 from presafe.config.generation import Decoding, Engine, HttpSettings, TransformersSettings, VllmSettings
 from presafe.config.judges import ClassifierSettings, Judge, LlmSettings, PrefixSettings
-from presafe.config.prompts import NearDuplicates, Prompts, Source, Suite, Wrapper
+from presafe.config.prompts import NearDuplicates, Prompts, Source, Suite, TrainingSource, Wrapper
 from presafe.config.run import Cluster, Group, Model, Placement, Pool, Run, Think, Workers
 from presafe.config.serve import Access, Audit, BatchingSettings, Drift, Endpoint, Serve, ServingGate, VllmServing
 from presafe.config.settings import Settings
@@ -27,6 +28,7 @@ __all__ = [
     "Cluster",
     "Config",
     "Decoding",
+    "Demonstrations",
     "Drift",
     "Endpoint",
     "Engine",
@@ -56,6 +58,7 @@ __all__ = [
     "Suite",
     "Teacher",
     "Think",
+    "TrainingSource",
     "TransformersSettings",
     "VllmServing",
     "VllmSettings",

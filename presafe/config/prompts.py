@@ -1,7 +1,7 @@
 """Section `prompts`."""
 
 import re
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -12,6 +12,9 @@ ORIGINS = ("path", "function", "dataset")
 
 Scalar = str | bool | int | float | None
 """A value as YAML writes it."""
+
+Weight = Annotated[float, Field(ge=0.001, le=1000)]
+"""Of a source in the alignment, read to the nearest fraction with a denominator of at most 1,000."""
 
 
 class Origin(Settings):
@@ -98,6 +101,13 @@ class Source(Origin):
         return extract
 
 
+class TrainingSource(Source):
+    """A source of training prompts."""
+
+    weight: Weight = 1.0
+    """How often one of its demonstrations is drawn in the alignment, against one of a source of weight 1."""
+
+
 class Suite(Source):
     """One evaluation suite; its metric follows from the kind of its prompts."""
 
@@ -152,7 +162,7 @@ class NearDuplicates(Settings):
 class Prompts(Settings):
     """Stage `prompts`: load, normalise, dedupe, decontaminate, split, wrap."""
 
-    sources: list[Source] = Field(min_length=1)
+    sources: list[TrainingSource] = Field(min_length=1)
     """Training sources."""
     suites: list[Suite] = Field(min_length=1)
     """Evaluation suites; a training prompt that is like one of theirs is dropped and counted."""

@@ -7,18 +7,20 @@ jailbreak template, at 0.16 and 0.8 ms of one core. Both grow linearly (presafe/
 from collections.abc import Collection
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
-from presafe import storage
+from presafe import reads, storage
 from presafe.config import Config, Prompts
 from presafe.errors import user_error
 from presafe.prompts.augment import wrapped_copies
 from presafe.prompts.checks import BadRow
 from presafe.prompts.cluster import cluster, cluster_names, near_duplicates
+from presafe.prompts.demonstrations import WRITES as DEMONSTRATIONS
+from presafe.prompts.demonstrations import gather_demonstrations
 from presafe.prompts.gather import decontaminate, gather_sources, gather_suites
 from presafe.prompts.near import pairs_within, sketch
 from presafe.prompts.report import Report
 from presafe.prompts.split import split_clusters
-from presafe.reads import origins
 from presafe.records import Prompt, Split
 from presafe.stages import Part, Rows, run_stage
 
@@ -35,10 +37,39 @@ def run_prompts(config: Config, *, redo: Collection[str] = (), force: bool = Fal
 
 
 def parts(config: Config) -> list[Part]:
-    """The stage in one part."""
+    """Gather the prompts and, where there are sources of them, ready demonstrations."""
     settings = {"prompts": config.prompts.results(), "seed": config.run.seed}
+    _without_weights(settings["prompts"]["sources"])
     body = partial(_prompts, config.prompts, config.run.seed)
-    return [Part("gather", settings, partial(origins, config), body, tuple(f"prompts/{name}" for name in WRITES))]
+    gather = Part("gather", settings, partial(reads.origins, config), body, _inside(WRITES))
+    return [gather, _demonstrations(config)] if config.align.demonstrations else [gather]
+
+
+def _demonstrations(config: Config) -> Part:
+    sources, think = config.align.results()["demonstrations"], config.model.think
+    _without_weights(sources)
+    settings = {
+        "demonstrations": sources,
+        "max_characters": config.prompts.max_characters,
+        "near_duplicates": config.prompts.near_duplicates.results(),
+        "think_tags": None if think is None else [think.open, think.close],
+        "seed": config.run.seed,
+    }
+
+    def read() -> dict[str, str]:
+        return reads.demonstrations(config) | reads.held_out_prompts(config)
+
+    return Part("demonstrations", settings, read, partial(gather_demonstrations, config), _inside(DEMONSTRATIONS))
+
+
+def _without_weights(sources: list[dict[str, Any]]) -> None:
+    """How often a row is drawn is the alignment's."""
+    for source in sources:
+        del source["weight"]
+
+
+def _inside(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(f"prompts/{name}" for name in names)
 
 
 def _prompts(settings: Prompts, seed: int, folder: str) -> Rows:

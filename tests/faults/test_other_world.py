@@ -11,9 +11,10 @@ import torch.distributed as dist
 
 from presafe.align.build import build_module, build_optimizer
 from presafe.align.collate import Collator
+from presafe.align.draw import Draw
 from presafe.align.loss import LossWeights
 from presafe.align.model import HeadSpec
-from presafe.align.plan import BatchPlan, Draw
+from presafe.align.plan import BatchPlan
 from presafe.align.step import train_step
 from presafe.align.universal import LOAD_SETTINGS, SAVE_INFO, convert, load, sharded
 from presafe.align.zero import sharded_loading, start_engine, zero_config

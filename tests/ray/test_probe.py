@@ -16,9 +16,10 @@ from transformers import set_seed
 
 from presafe.align.build import build_module, build_optimizer
 from presafe.align.collate import Collator
+from presafe.align.draw import Draw
 from presafe.align.loss import LossWeights
 from presafe.align.model import HeadSpec
-from presafe.align.plan import BatchPlan, Draw
+from presafe.align.plan import BatchPlan
 from presafe.align.probe import look
 from presafe.align.step import train_step
 from presafe.align.zero import sharded_loading, start_engine, zero_config

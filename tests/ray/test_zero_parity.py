@@ -43,11 +43,13 @@ def case(head: str, stage: int, *, lora: bool = True) -> Align:
 
 
 def examples():
-    """Demonstrations, then the pool; a completion begins as the think format would have it."""
+    """Demonstrations, some without a signal, then the pool; a completion begins as the think format would have it."""
     found = []
-    for example in uneven_examples():
+    for k, example in enumerate(uneven_examples()):
         start = [*COLLATOR.block] if example.path == "refuse" else [COLLATOR.block[0], 9]
-        found.append(replace(example, completion=start + example.completion if example.completion else []))
+        completion = start + example.completion if example.completion else []
+        signal = None if completion and k % 4 == 1 else example.refuse_probability
+        found.append(replace(example, completion=completion, refuse_probability=signal))
     return sorted(found, key=lambda example: not example.completion)
 
 
@@ -201,5 +203,7 @@ def test_the_data_has_clipped_steps_empty_microbatches_and_a_pool(reference):
         assert len(rounds) > 1 or world_size > 2
     pool = [sum(not rows[i].completion for i in plan.sequences(k)) for k in range(STEPS)]
     assert pool == [0, 2, 1, 2] * 2
+    signals = [sum(rows[i].refuse_probability is None for i in plan.sequences(k)) for k in range(STEPS)]
+    assert min(signals) == 0 < max(signals)
     lengths = {len(row.completion) for row in rows if row.completion}
     assert max(lengths) > 5 * min(lengths)

@@ -4,7 +4,8 @@ from collections import Counter
 
 import pytest
 
-from presafe.align.plan import BatchPlan, Draw
+from presafe.align.draw import Draw
+from presafe.align.plan import BatchPlan
 
 LENGTHS = tuple(5 + 37 * k % 60 for k in range(50))
 
