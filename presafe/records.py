@@ -153,7 +153,7 @@ def schema(record: type) -> pa.Schema:
 
 def to_table(rows: list[Any], record: type) -> pa.Table:
     """Rows (instances of `record`) as an Arrow table with the record's schema."""
-    return pa.Table.from_pylist([dataclasses.asdict(row) for row in rows], schema=schema(record))
+    return pa.Table.from_pylist([vars(row) for row in rows], schema=schema(record))
 
 
 def _field(name: str, hint: Any) -> pa.Field:

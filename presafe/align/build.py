@@ -78,7 +78,7 @@ def _is_matrix(parameter: nn.Parameter) -> bool:
 def build_optimizer(module: PreSafeModel, align: Align) -> torch.optim.Optimizer:
     """AdamW; on the host where its states are offloaded."""
     groups = parameter_groups(module, align)
-    settings = {"lr": align.learning_rate, "betas": align.betas, "weight_decay": align.weight_decay}
+    settings: dict[str, Any] = {"lr": align.learning_rate, "betas": align.betas, "weight_decay": align.weight_decay}
     if align.offload == "none":
         return torch.optim.AdamW(groups, **settings)
     optimizer: torch.optim.Optimizer = DeepSpeedCPUAdam(groups, **settings)

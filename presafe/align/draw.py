@@ -43,7 +43,7 @@ class Draw:
 
     size: int
     batch_size: int
-    weights: Sequence[float] | NDArray[np.float32] | None = None
+    weights: Sequence[float] | NDArray[np.float64] | None = None
 
     def drawn(self, seed: int, number: int, step: int) -> NDArray[np.int64]:
         """The rows of step `step`; `number` keeps draws of one seed apart."""

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import torch
 
+from presafe.align.rows import ExampleRows
 from presafe.config import Align, ReadoutHead
-from presafe.records import Example
 from presafe.schedule import schedule
 
 
@@ -27,11 +27,13 @@ class LossWeights:
     anchor: float = 0.0
 
 
-def step_counts(examples: Sequence[Example]) -> StepCounts:
+def step_counts(examples: ExampleRows, chosen: Sequence[int]) -> StepCounts:
+    """Of the chosen examples."""
+    targets = examples.completion_tokens[chosen]
     return StepCounts(
-        target_tokens=sum(len(example.completion) for example in examples),
-        signals=sum(example.refuse_probability is not None for example in examples),
-        without_completion=sum(not example.completion for example in examples),
+        target_tokens=int(targets.sum()),
+        signals=int(examples.signalled[chosen].sum()),
+        without_completion=int((targets == 0).sum()),
     )
 
 

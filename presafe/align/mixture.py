@@ -9,8 +9,9 @@ HEADING = "demonstrations of"
 
 def weights(config: Config) -> dict[str, float]:
     """By the name of a source, of prompts or of ready demonstrations, where it is not 1."""
-    every = (*config.prompts.sources, *config.align.demonstrations)
-    return {source.name: source.weight for source in every if source.weight != 1}
+    every = [(source.name, source.weight) for source in config.prompts.sources]
+    every += [(source.name, source.weight) for source in config.align.demonstrations]
+    return {name: weight for name, weight in every if weight != 1}
 
 
 def mixture(config: Config) -> list[str]:

@@ -1,20 +1,15 @@
 """Stage `align` (paper, Fig. 3, step 2): examples, training on Ray Train, and the exported model in `model/`."""
 
-from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from functools import partial
 
 from presafe import reads, storage
-from presafe.align.examples import Sources, training_examples, validation_examples
-from presafe.align.mixture import DEMONSTRATED, weights
+from presafe.align.choose import SCRATCH, write_examples
+from presafe.align.mixture import weights
 from presafe.align.training import METRICS, TRAINED, Training
 from presafe.config import Config
-from presafe.engines.exported import load_tokenizer
 from presafe.errors import user_error
-from presafe.records import Demonstration, Example, Prompt, Signal, TeacherAnswer, Trace
-from presafe.runtime import model_folder
 from presafe.stages import Part, Rows, run_stage
-from presafe.thinking import think_format
 
 INPUTS = ("prompts", "teacher", "signals")
 READY = "demonstrations.parquet"
@@ -63,7 +58,7 @@ def parts(config: Config) -> list[Part]:
         trained = reads.files(config, "align", METRICS)
         return trained | reads.rows(config, "align", "validation.parquet") | signals() | base()
 
-    written = ("align/examples.parquet", "align/validation.parquet")
+    written = ("align/examples.parquet", "align/validation.parquet", f"align/{SCRATCH}")
     trained = tuple(f"align/{name}" for name in TRAINED)
     return [
         Part("examples", {"align": choosing, **common}, chosen_from, partial(_write_examples, config), written),
@@ -73,39 +68,9 @@ def parts(config: Config) -> list[Part]:
 
 
 def _write_examples(config: Config, folder: str) -> Rows:
-    run, base = config.run_directory, model_folder(config)
-    think = think_format(load_tokenizer(base), config.model.think)
-    prompts = storage.read_rows(storage.join(run.folder("prompts"), "prompts.parquet"), Prompt)
-    found = storage.stream_rows(storage.join(run.folder("signals"), "signals.parquet"), Signal)
-    signals = {row.prompt_id: row for row in found}
-    teacher = run.folder("teacher")
-    rows = storage.stream_rows(storage.join(teacher, "answers.parquet"), TeacherAnswer)
-    answers = {row.prompt_id: row for row in rows if row.sample == 0}
-    traces = {r.prompt_id: r for r in storage.stream_rows(storage.join(teacher, "traces.parquet"), Trace)}
-    sources = Sources(answers, traces, signals)
-    ready = list(_ready(config))
-    examples, skipped = training_examples(
-        prompts, sources, think, config.align, config.run.seed, weights(config), ready
-    )
-    source = {row.prompt_id: row.source for row in (*prompts, *ready)}
-    demonstrated = Counter(source[example.prompt_id] for example in examples if example.completion)
-    validation = validation_examples(prompts, signals, think, config.align.micro_batch_tokens)
-    storage.write_rows(storage.join(folder, "examples.parquet"), examples, Example)
-    storage.write_rows(storage.join(folder, "validation.parquet"), validation, Example)
-    return {
-        "refuse_examples": sum(example.path == "refuse" and bool(example.completion) for example in examples),
-        "think_examples": sum(example.path == "think" and bool(example.completion) for example in examples),
-        "signal_pool": sum(not example.completion for example in examples),
-        "validation": len(validation),
-        **{f"{DEMONSTRATED}{name}": count for name, count in sorted(demonstrated.items())},
-        **{f"skipped, {reason}": count for reason, count in skipped.items()},
-    }
-
-
-def _ready(config: Config) -> Iterator[Demonstration]:
-    """The ready demonstrations. Raises UserError where stage `prompts` has not gathered them."""
+    """Raises UserError where ready demonstrations are configured that stage `prompts` has not gathered."""
     if not config.align.demonstrations:
-        return iter(())
+        return write_examples(config, folder, None)
     part = config.run_directory.part("prompts", "demonstrations")
     if part is None or not part["done"]:
         raise user_error(
@@ -113,4 +78,4 @@ def _ready(config: Config) -> Iterator[Demonstration]:
             needed="part prompts.demonstrations",
             change="run `presafe prompts` with the same config first",
         )
-    return storage.stream_rows(storage.join(config.run_directory.folder("prompts"), READY), Demonstration)
+    return write_examples(config, folder, storage.join(config.run_directory.folder("prompts"), READY))

@@ -8,9 +8,14 @@ from pydantic import model_validator
 from presafe.config.prompts import Origin, Weight
 from presafe.gate import Path
 
-IN_COLUMNS = ("prompt", "answer")
+NEEDED = ("prompt", "answer")
 """Fields of a source whose rows are no `messages`."""
-FIELDS = ("messages", "system", *IN_COLUMNS, "reasoning", "demonstrates", "refuse_probability")
+IN_COLUMNS, IN_MESSAGES, BESIDE = (
+    (*NEEDED, "system", "reasoning"),
+    ("messages",),
+    ("demonstrates", "refuse_probability"),
+)
+FIELDS = (*IN_MESSAGES, *IN_COLUMNS, *BESIDE)
 
 
 class Demonstrations(Origin):
@@ -34,8 +39,8 @@ class Demonstrations(Origin):
             raise ValueError(f"maps unknown columns {sorted(unknown)}; known are {', '.join(FIELDS)}")
         if empty := [name for name, spec in self.columns.items() if not spec or not all(spec)]:
             raise ValueError(f"columns of {empty} name none")
-        if "messages" in self.columns and self.in_columns:
-            raise ValueError(f"maps messages beside {' and '.join(IN_COLUMNS)}: leave out one or the other")
+        if stray := (self.columns.keys() | self.extract.keys()) - set(self.fields):
+            raise ValueError(f"maps {sorted(stray)}, which rows with {', '.join(self.fields)} do not have")
         for pattern in self.extract.values():
             try:
                 re.compile(pattern)
@@ -46,4 +51,14 @@ class Demonstrations(Origin):
     @property
     def in_columns(self) -> bool:
         """Whether a row has its prompt and its answer in columns of their own."""
-        return not self.columns.keys().isdisjoint(IN_COLUMNS)
+        return not self.columns.keys().isdisjoint(NEEDED)
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """What is read of a row."""
+        return (*(IN_COLUMNS if self.in_columns else IN_MESSAGES), *BESIDE)
+
+    @property
+    def mapped(self) -> set[str]:
+        """Fields whose columns must be there."""
+        return {*self.columns, *(NEEDED if self.in_columns else IN_MESSAGES)}

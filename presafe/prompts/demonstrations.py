@@ -11,7 +11,6 @@ from typing import Any
 
 from presafe import storage
 from presafe.config import Config, Demonstrations, NearDuplicates
-from presafe.config.demonstrations import FIELDS
 from presafe.errors import user_error
 from presafe.files import Problem
 from presafe.prompts.checks import BadRow
@@ -96,9 +95,8 @@ def _demonstrations(
 
 
 def _read(source: Demonstrations, config: Config, tags: list[Tags], counted: Counted) -> Iterator[Demonstration]:
-    fields = {name: Field(source.columns.get(name, name), source.extract.get(name)) for name in FIELDS}
-    mapped = {*source.columns, *(("prompt", "answer") if source.in_columns else ("messages",))}
-    columns = Columns(owner(source), fields, mapped, source.where)
+    fields = {name: Field(source.columns.get(name, name), source.extract.get(name)) for name in source.fields}
+    columns = Columns(owner(source), fields, source.mapped, source.where)
     reads_rows = ReadsRows(source, config.prompts.max_characters, tags)
 
     def parse(_: int, found: dict[str, Any]) -> Demonstration | Problem:

@@ -38,8 +38,9 @@ def run_prompts(config: Config, *, redo: Collection[str] = (), force: bool = Fal
 
 def parts(config: Config) -> list[Part]:
     """Gather the prompts and, where there are sources of them, ready demonstrations."""
-    settings = {"prompts": config.prompts.results(), "seed": config.run.seed}
-    _without_weights(settings["prompts"]["sources"])
+    prompts = config.prompts.results()
+    _without_weights(prompts["sources"])
+    settings = {"prompts": prompts, "seed": config.run.seed}
     body = partial(_prompts, config.prompts, config.run.seed)
     gather = Part("gather", settings, partial(reads.origins, config), body, _inside(WRITES))
     return [gather, _demonstrations(config)] if config.align.demonstrations else [gather]

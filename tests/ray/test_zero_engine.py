@@ -12,6 +12,7 @@ from presafe.align.build import build_module, build_optimizer, head_spec
 from presafe.align.collate import Collator
 from presafe.align.loss import loss_weights
 from presafe.align.plan import batch_plan
+from presafe.align.rows import ExampleRows
 from presafe.align.step import NonFiniteLossError, train_step
 from presafe.align.zero import sharded_loading, start_engine, zero_config
 from presafe.config import Align
@@ -61,7 +62,7 @@ def stopped(base: str, stage: int, bad_gradient: bool) -> tuple[str, bool]:
     if bad_gradient:
         module.head.linear.weight.register_hook(lambda gradient: gradient * torch.inf)
     before = [p.detach().clone() for p in module.parameters()]
-    rows = poisoned()
+    rows = ExampleRows.of(poisoned())
     plan = batch_plan(rows, align, SEED, COLLATOR)
     try:
         train_step(engine, rows, plan, 0, loss_weights(align, 0), COLLATOR)
@@ -98,7 +99,7 @@ def poisoned_base(folder) -> str:
 def test_a_loss_that_is_not_finite_names_its_microbatches_prompts_before_the_update(pair, tmp_path):
     (message, untouched), (other, _) = pair.run(stopped, poisoned_base(tmp_path), 2, False)
     align, rows = small_align(batch_size=6, signal_batch_size=2), poisoned()
-    batches = [b for rank in batch_plan(rows, align, SEED, COLLATOR).microbatches(0, 2) for b in rank]
+    batches = [b for rank in batch_plan(ExampleRows.of(rows), align, SEED, COLLATOR).microbatches(0, 2) for b in rank]
     blamed = sorted(rows[i].prompt_id for b in batches if any("bad" in rows[j].prompt_id for j in b) for i in b)
     assert blamed
     assert len(blamed) < sum(map(len, batches)), "others are not to blame"
@@ -121,7 +122,7 @@ def trained(base: str, align: Align) -> list[tuple[float, float]]:
     module = build_module(base, "float32", align, head_spec(align, 6), SEED)
     del loading
     engine = start_engine(module, config, build_optimizer(module, align))
-    rows = sorted(uneven_examples(), key=lambda example: not example.completion)
+    rows = ExampleRows.of(sorted(uneven_examples(), key=lambda example: not example.completion))
     plan = batch_plan(rows, align, SEED, COLLATOR)
     metrics = [train_step(engine, rows, plan, k, loss_weights(align, k), COLLATOR) for k in range(6)]
     engine.destroy()

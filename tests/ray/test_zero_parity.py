@@ -10,6 +10,7 @@ from presafe.align.build import build_module, head_spec, parameter_groups
 from presafe.align.collate import Collator
 from presafe.align.loss import loss_weights
 from presafe.align.plan import BatchPlan, batch_plan
+from presafe.align.rows import ExampleRows
 from presafe.align.step import StepMetrics, train_step
 from presafe.align.zero import sharded_loading, start_engine, zero_config
 from presafe.config import Align, LinearHead, ReadoutHead
@@ -62,7 +63,7 @@ class Uneven(BatchPlan):
 
 
 def plan_of(align: Align) -> BatchPlan:
-    return Uneven(**vars(batch_plan(examples(), align, SEED, COLLATOR)))
+    return Uneven(**vars(batch_plan(ExampleRows.of(examples()), align, SEED, COLLATOR)))
 
 
 def trained(base: str, align: Align, dtype: str) -> tuple[list[StepMetrics], dict[str, str]]:
@@ -73,7 +74,7 @@ def trained(base: str, align: Align, dtype: str) -> tuple[list[StepMetrics], dic
     del loading
     groups = parameter_groups(module, align)
     engine = start_engine(module, config, torch.optim.SGD(groups, lr=align.learning_rate))
-    rows, plan = examples(), plan_of(align)
+    rows, plan = ExampleRows.of(examples()), plan_of(align)
     metrics = [train_step(engine, rows, plan, k, loss_weights(align, k), COLLATOR) for k in range(STEPS)]
     dtypes = {kind: str(p.dtype) for kind, p in kinds(engine.module)}
     engine.destroy()

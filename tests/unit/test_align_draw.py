@@ -75,7 +75,7 @@ def test_a_step_is_the_same_whatever_was_drawn_before_it():
 
 @pytest.mark.parametrize("world", [1, 2, 5])
 def test_ranks_together_hold_the_weighted_steps_sequences(world):
-    lengths = tuple(5 + 37 * k % 60 for k in range(len(WEIGHTS)))
+    lengths = np.array([5 + 37 * k % 60 for k in range(len(WEIGHTS))])
     plan = BatchPlan(lengths, (Draw(len(WEIGHTS), 12, WEIGHTS),), 70, seed=1)
     for step in range(10):
         ranks = plan.microbatches(step, world)

@@ -63,7 +63,7 @@ def test_these_fields_say_how_it_runs_and_all_others_shape_the_result():
         "Run": ["name", "storage", "tracker"],
         "Model": ["path"],
         "Prompts": ["max_quarantined_share", "max_contaminated_share"],
-        "Source": ["path", "revision"],
+        "TrainingSource": ["path", "revision"],
         "Suite": ["path", "revision"],
         "Wrapper": ["path", "revision"],
         "Teacher": ["workers", "model", "rows_per_block", "human_labels", "max_unscored_share", "max_thinking_share"],
@@ -83,6 +83,7 @@ def test_these_fields_say_how_it_runs_and_all_others_shape_the_result():
             "probe_every",
             "probe_prompts",
         ],
+        "Demonstrations": ["path", "revision"],
         "Evaluate": ["workers", "rows_per_block", "human_labels"],
     }
 

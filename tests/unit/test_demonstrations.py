@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from chosen_examples import chosen_examples
 from presafe import storage
-from presafe.align.examples import Sources, training_examples
+from presafe.align.examples import Sources
 from presafe.config import Align, Config, Demonstrations
 from presafe.errors import UserError
 from presafe.files import Problem
@@ -136,9 +137,10 @@ def test_tags_of_the_models_own_that_no_list_has_are_known_by_its_settings():
     ("fields", "message"),
     [
         ({"columns": {"reply": "x"}}, "unknown columns"),
-        ({"columns": {"messages": "m", "prompt": "p"}}, "messages beside prompt and answer"),
+        ({"columns": {"messages": "m", "prompt": "p"}}, r"maps \['messages'\], which rows with prompt"),
+        ({"columns": {"reasoning": "r"}}, r"maps \['reasoning'\], which rows with messages"),
         ({"columns": {"prompt": ""}}, "name none"),
-        ({"extract": {"answer": "("}}, "no regular expression"),
+        ({"extract": {"messages": "("}}, "no regular expression"),
         ({"weight": 0}, "greater than or equal to 0.001"),
     ],
 )
@@ -249,7 +251,7 @@ def test_unclear_rows_end_the_stage_where_they_are_more_than_its_share(tmp_path)
     with pytest.raises(UserError, match=r"2 bad row\(s\) of 10 .* \(in all: 2 unclear path\)"):
         run_prompts(config)
     folder = Path(config.run_directory.folder("prompts"))
-    assert sorted(file.name for file in folder.iterdir()) == ["parts", *sorted(GATHERED)]
+    assert sorted(file.name for file in folder.iterdir()) == sorted(["parts", *GATHERED])
     assert not (folder / "parts" / "demonstrations.json").exists()
 
 
@@ -279,7 +281,7 @@ READY = [
 
 def made(think, rows, **settings):
     align = Align.model_validate({"micro_batch_tokens": 200, **settings})
-    return training_examples([], Sources({}, {}, {}), think, align, 0, {"own": 2.5}, rows)
+    return chosen_examples([], Sources({}, {}, {}), think, align, 0, {"own": 2.5}, rows)
 
 
 def test_ready_demonstrations_are_written_in_the_models_own_format(think):
