@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable
 
 from benchmarks.align_data import BATCH, examples, save_model
+from benchmarks.align_examples import examples as examples_held
 from benchmarks.align_ours import Ours, process_group, settings
 from benchmarks.align_trl import FASTEST, SETTINGS, Trl
 from benchmarks.align_workers import two_workers
@@ -121,6 +122,7 @@ PARTS: dict[str, Callable[[], list[Metric]]] = {
     "head": head,
     "workers": two_workers,
     "growth": growth,
+    "examples": examples_held,
 }
 
 

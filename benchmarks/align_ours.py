@@ -16,6 +16,7 @@ from presafe.align.collate import Collator
 from presafe.align.kernels import attention
 from presafe.align.loss import loss_weights
 from presafe.align.plan import batch_plan
+from presafe.align.rows import ExampleRows
 from presafe.align.step import StepMetrics, train_step
 from presafe.align.zero import start_engine, zero_config
 from presafe.config import Align
@@ -36,8 +37,8 @@ class Ours:
     def __init__(self, lm: Any, data: list[Example], align: Align, dtype: str = "float32") -> None:
         module = equip(lm, align, head_spec(align, DECISION_TOKEN), seed=0)
         self.engine = start_engine(module, zero_config(align, dtype), build_optimizer(module, align))
-        self.data, self.align, self.step = data, align, 0
-        self.plan = batch_plan(data, align, 0, COLLATOR)
+        self.data, self.align, self.step = ExampleRows.of(data), align, 0
+        self.plan = batch_plan(self.data, align, 0, COLLATOR)
 
     @classmethod
     def load(cls, base: str, data: list[Example], align: Align) -> "Ours":

@@ -12,10 +12,12 @@ import json
 import os
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import torch
 import torch.distributed as dist
 from tqdm import tqdm
@@ -26,9 +28,11 @@ from benchmarks.readout_arms import ARMS
 from presafe import storage
 from presafe.align.build import build_module, build_optimizer, head_spec
 from presafe.align.collate import Collator
-from presafe.align.examples import Sources, training_examples
+from presafe.align.examples import Candidate, Making, Sources
 from presafe.align.loss import loss_weights
 from presafe.align.plan import batch_plan
+from presafe.align.rows import ExampleRows
+from presafe.align.selection import examples
 from presafe.align.step import train_step
 from presafe.align.zero import start_engine, zero_config
 from presafe.config import Align, Config, Decoding, TransformersSettings, load_config
@@ -37,7 +41,7 @@ from presafe.engines.exported import Card, HeadCard, LoadedModel, load_base
 from presafe.engines.transformers_engine import TransformersEngine
 from presafe.graders import grade
 from presafe.judges.prefixes import prefix_judge
-from presafe.records import Prompt, Signal, TeacherAnswer, Trace
+from presafe.records import Prompt, Signal, TeacherAnswer, Trace, to_table
 from presafe.runtime import model_folder
 from presafe.schedule import schedule
 from presafe.stages import RunDirectory
@@ -134,15 +138,17 @@ def aligned(run: str, base: str, loaded: LoadedModel, align: Align, seed: int) -
         {row.prompt_id: row for row in storage.read_rows(f"{run}/signals/signals.parquet", Signal)},
     )
     prompts = storage.read_rows(f"{run}/prompts/prompts.parquet", Prompt)
-    examples, _ = training_examples(prompts, sources, think, align, seed)
+    made = Making(think, align, seed, {})(prompts, [], sources, Counter())
+    candidates = to_table(list(made), Candidate)
+    rows = ExampleRows(pa.concat_tables(examples(lambda: iter([candidates]), align, seed)))
     collator = Collator.of(think, pad)
     module = build_module(base, "float32", align, head_spec(align, think.decision_token), seed)
     rate = schedule(align.learning_rate_schedule, align.steps)
     engine = start_engine(module, zero_config(align, "float32"), build_optimizer(module, align), rate)
     set_seed(seed)
-    plan = batch_plan(examples, align, seed, collator)
+    plan = batch_plan(rows, align, seed, collator)
     for step in range(align.steps):
-        train_step(engine, examples, plan, step, loss_weights(align, step), collator)
+        train_step(engine, rows, plan, step, loss_weights(align, step), collator)
     engine.destroy()
     merged: Any = module.lm.merge_and_unload()  # type: ignore[operator]
     merged.set_attn_implementation("sdpa")  # training packs rows, generation pads them

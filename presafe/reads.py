@@ -12,6 +12,7 @@ from presafe.stages import RunDirectory, content_hash
 from presafe.suites import suite_file
 
 SUITES = "prompts of the suites"
+VALIDATION = pc.field("split") == "validation"
 NOT_THE_WEIGHTS = frozenset({"README.md", "presafe.json", "manifest.json", "merged", "merged-gate"})
 """In `model/`: what is made of the weights, or says something of them."""
 
@@ -31,6 +32,10 @@ def kept_clear_of(config: Config) -> dict[str, str]:
         f"kept clear of {name}": _contents(config).of_rows(file, pc.field("source") == name)
         for name in config.kept_clear_of
     }
+
+
+def validation_prompts(config: Config) -> dict[str, str]:
+    return {"validation prompts": _contents(config).of_rows(file(config, "prompts", "prompts.parquet"), VALIDATION)}
 
 
 def rows(config: Config, stage: str, *names: str) -> dict[str, str]:
@@ -81,6 +86,10 @@ def origins(config: Config, kind: str, origins: Sequence[Origin]) -> dict[str, s
 
 def file(config: Config, stage: str, name: str) -> str:
     return storage.join(config.run_directory.folder(stage), name)
+
+
+def _origins(config: Config, kind: str, origins: Sequence[Origin]) -> dict[str, str]:
+    return {f"{kind} {origin.name}": _origin(config, origin) for origin in origins if origin.function is None}
 
 
 def _origin(config: Config, origin: Origin) -> str:

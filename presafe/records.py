@@ -105,17 +105,36 @@ class Signal:
 
 
 @dataclass(frozen=True)
+class Demonstration:
+    """A ready demonstration of a source: the conversation by role and content, and what the model is to say next.
+
+    `demonstrates` is its path; a refusal's `reasoning` is empty. `refuse_probability` is the signal that it brings.
+    """
+
+    prompt_id: str
+    source: str
+    roles: list[str]
+    contents: list[str]
+    reasoning: str
+    answer: str
+    demonstrates: Path
+    refuse_probability: float | None
+
+
+@dataclass(frozen=True)
 class Example:
     """One training sequence as token ids: CoT-ON prompt, completion on Path A or B, and its signal p_j.
 
-    `completion` is empty where only the signal is trained.
+    `completion` is empty where only the signal is trained, `refuse_probability` None where only the completion is.
+    `weight` is that of its source: how often it is drawn.
     """
 
     prompt_id: str
     prompt: list[int]
     completion: list[int]
     path: Path
-    refuse_probability: float
+    refuse_probability: float | None
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -153,7 +172,7 @@ def schema(record: type) -> pa.Schema:
 
 def to_table(rows: list[Any], record: type) -> pa.Table:
     """Rows (instances of `record`) as an Arrow table with the record's schema."""
-    return pa.Table.from_pylist([dataclasses.asdict(row) for row in rows], schema=schema(record))
+    return pa.Table.from_pylist([vars(row) for row in rows], schema=schema(record))
 
 
 def _field(name: str, hint: Any) -> pa.Field:

@@ -169,20 +169,50 @@ def write_json(url: str, value: Any) -> None:
     write_text(url, json.dumps(value, indent=2, sort_keys=True) + "\n")
 
 
-def write_rows(url: str, rows: Iterable[Any], record: type) -> int:
-    """Write instances of `record` as one Parquet file with the record's schema, a chunk at a time; returns how many."""
+def write_rows(url: str, rows: Iterable[Any], record: type, *, chunk: int = CHUNK) -> int:
+    """Write instances of `record` as one Parquet file with the record's schema; returns how many.
+
+    `chunk` of them are held at once, and are a row group.
+    """
+    remaining = iter(rows)
+
+    def tables() -> Iterator[pa.Table]:
+        while found := list(itertools.islice(remaining, chunk)):
+            yield to_table(found, record)
+
+    return write_tables(url, tables(), schema(record), chunk)
+
+
+def write_tables(url: str, tables: Iterable[pa.Table], columns: pa.Schema, row_group: int) -> int:
+    """Write tables, of any sizes, as one Parquet file of these columns; returns how many rows it has."""
     import pyarrow.parquet as pq  # see _dataset
 
     fs, path = _open(url)
     fs.makedirs(posixpath.dirname(path), exist_ok=True)
-    partial = f"{path}.{os.getpid()}.partial"
-    remaining, count = iter(rows), 0
-    with pq.ParquetWriter(partial, schema(record), filesystem=fs) as writer:
-        while chunk := list(itertools.islice(remaining, CHUNK)):
-            writer.write_table(to_table(chunk, record))
-            count += len(chunk)
+    partial, count = f"{path}.{os.getpid()}.partial", 0
+    try:
+        with pq.ParquetWriter(partial, columns, filesystem=fs) as writer:
+            for table in _regrouped(tables, columns, row_group):
+                writer.write_table(table, row_group)
+                count += len(table)
+    except BaseException:
+        if fs.exists(partial):
+            fs.rm(partial)
+        raise
     fs.mv(partial, path)
     return count
+
+
+def _regrouped(tables: Iterable[pa.Table], columns: pa.Schema, rows: int) -> Iterator[pa.Table]:
+    """The same rows in tables of so many, the last one apart."""
+    waiting = columns.empty_table()
+    for table in tables:
+        waiting = pa.concat_tables([waiting, table.select(columns.names).cast(columns)])
+        while len(waiting) >= rows:
+            yield waiting.slice(0, rows)
+            waiting = waiting.slice(rows)
+    if len(waiting):
+        yield waiting
 
 
 def read_table(url: str, columns: list[str] | None = None) -> pa.Table:
@@ -198,11 +228,16 @@ def read_rows(url: str, record: type[Row]) -> list[Row]:
 
 def stream_rows(url: str, record: type[Row]) -> Iterator[Row]:
     """The same as `read_rows`, a chunk at a time."""
-    batches = _dataset(url).to_batches(
-        columns=schema(record).names, batch_size=CHUNK, batch_readahead=1, fragment_readahead=1
-    )
-    for batch in batches:
+    for batch in stream_batches(url, schema(record).names):
         yield from (record(**row) for row in batch.to_pylist())
+
+
+def stream_batches(url: str, columns: list[str], where: Any | None = None) -> Iterator[pa.RecordBatch]:
+    """Columns of the Parquet file or folder at `url`, of the rows for which the expression `where` holds."""
+    batches = _dataset(url).to_batches(
+        columns=columns, filter=where, batch_size=CHUNK, batch_readahead=1, fragment_readahead=1
+    )
+    yield from batches
 
 
 def count_rows(url: str) -> int:

@@ -61,8 +61,9 @@ class Plain:
             parts = [self._sequence(module, base, example) for example in batch]
             targets = sum(len(example.completion) for example in batch)
             pool = sum(not example.completion for example in batch)
+            signals = sum(example.refuse_probability is not None for example in batch)
             lm, align, anchor = torch.stack([torch.stack(part) for part in parts]).sum(dim=0)
-            lm, align, anchor = lm / max(targets, 1), align / len(batch), anchor / max(pool, 1)
+            lm, align, anchor = lm / max(targets, 1), align / max(signals, 1), anchor / max(pool, 1)
             weight, anchor_weight = self.weights(number)
             loss = lm + weight * align + weight * anchor_weight * anchor
             updates.zero_grad()
@@ -84,10 +85,12 @@ class Plain:
         start = len(example.prompt) - 1
         zero = logits.new_zeros(())
         lm = sum((cross_entropy(logits[start + k], torch.tensor(t)) for k, t in enumerate(example.completion)), zero)
-        target = torch.tensor(example.refuse_probability)
+        target = torch.tensor(example.refuse_probability or 0.0)
         if self.spec.kind == "none":
             return lm, zero, zero
-        if self.spec.kind == "readout":
+        if example.refuse_probability is None:
+            align = zero
+        elif self.spec.kind == "readout":
             p = logits[start + shared].softmax(-1)[self.spec.decision_token]
             align = -(target * p.log() + (1 - target) * (1 - p).log())
         else:

@@ -52,21 +52,36 @@ def equip(lm: Any, align: Align, spec: HeadSpec, seed: int) -> PreSafeModel:
 
 
 def parameter_groups(module: PreSafeModel, align: Align) -> list[dict[str, Any]]:
-    """What is trained; the head apart where it has a learning rate of its own."""
+    """What is trained: the head apart where it has a learning rate of its own, and what has no weight decay."""
     model = [p for p in module.lm.parameters() if p.requires_grad]
     head = list(module.head.parameters()) if module.head is not None else []
     own = align.head.learning_rate if isinstance(align.head, LinearHead) else None
     if not head or own is None:
-        return [{"params": model + head}]
-    return [{"params": model}, {"params": head, "lr": own}]
+        return _by_decay({"params": model + head}, align)
+    return _by_decay({"params": model}, align) + _by_decay({"params": head, "lr": own}, align)
+
+
+def _by_decay(group: dict[str, Any], align: Align) -> list[dict[str, Any]]:
+    """Matrices, then biases and norms without weight decay; ZeRO-3's partitioned parameters keep their shape aside."""
+    if not align.weight_decay:
+        return [group]
+    matrices = [p for p in group["params"] if _is_matrix(p)]
+    others = [p for p in group["params"] if not _is_matrix(p)]
+    groups = [{**group, "params": matrices}, {**group, "params": others, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]
+
+
+def _is_matrix(parameter: nn.Parameter) -> bool:
+    return len(getattr(parameter, "ds_shape", parameter.shape)) > 1
 
 
 def build_optimizer(module: PreSafeModel, align: Align) -> torch.optim.Optimizer:
-    """AdamW without weight decay; on the host where its states are offloaded."""
+    """AdamW; on the host where its states are offloaded."""
     groups = parameter_groups(module, align)
+    settings: dict[str, Any] = {"lr": align.learning_rate, "betas": align.betas, "weight_decay": align.weight_decay}
     if align.offload == "none":
-        return torch.optim.AdamW(groups, lr=align.learning_rate, weight_decay=0.0)
-    optimizer: torch.optim.Optimizer = DeepSpeedCPUAdam(groups, lr=align.learning_rate, weight_decay=0.0)
+        return torch.optim.AdamW(groups, **settings)
+    optimizer: torch.optim.Optimizer = DeepSpeedCPUAdam(groups, **settings)
     return optimizer
 
 

@@ -14,9 +14,10 @@ from presafe.thinking import ThinkFormat
 class Batch:
     """One packed micro-batch of T tokens, N target tokens, S sequences of which the first P have no completion.
 
-    input_ids, position_ids: [1, T]; target_index, target_ids: [N]; lengths, pooled, pre_cot_index, decision_index,
-    refuse_probability: [S]; anchor_index: [K], positions in the first `anchor_tokens` tokens, those of the P sequences.
-    `pooled` counts the first tokens of a sequence that are its own: without a completion, those of the prompt.
+    input_ids, position_ids: [1, T]; target_index, target_ids: [N]; lengths, pooled, pre_cot_index, decision_index: [S];
+    signal_index, refuse_probability: [A], of the sequences that have a signal, which of the S and p_j; anchor_index:
+    [K], positions in the first `anchor_tokens` tokens, those of the P sequences. `pooled` counts the first tokens of a
+    sequence that are its own: without a completion, those of the prompt.
     """
 
     input_ids: torch.Tensor
@@ -27,6 +28,7 @@ class Batch:
     target_ids: torch.Tensor
     pre_cot_index: torch.Tensor
     decision_index: torch.Tensor
+    signal_index: torch.Tensor
     refuse_probability: torch.Tensor
     anchor_index: torch.Tensor
     anchor_tokens: int
@@ -71,6 +73,7 @@ class Collator:
         anchors: list[int] = []
         anchor_tokens = 0
         ordered = sorted(examples, key=lambda example: bool(example.completion))
+        signals = [(k, e.refuse_probability) for k, e in enumerate(ordered) if e.refuse_probability is not None]
         for example in ordered:
             last = len(ids) + len(example.prompt) - 1
             pre_cot.append(last)
@@ -91,7 +94,8 @@ class Collator:
             target_ids=torch.tensor(target_ids, dtype=torch.long),
             pre_cot_index=torch.tensor(pre_cot, dtype=torch.long),
             decision_index=torch.tensor(pre_cot, dtype=torch.long) + self.shared,
-            refuse_probability=torch.tensor([e.refuse_probability for e in ordered], dtype=torch.float32),
+            signal_index=torch.tensor([k for k, _ in signals], dtype=torch.long),
+            refuse_probability=torch.tensor([p for _, p in signals], dtype=torch.float32),
             anchor_index=torch.tensor(anchors, dtype=torch.long),
             anchor_tokens=anchor_tokens,
         )

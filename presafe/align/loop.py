@@ -20,6 +20,7 @@ from presafe.align.preemption import Notices
 from presafe.align.probe import chosen, look, summary
 from presafe.align.record import RunRecord
 from presafe.align.round_trip import RoundTripError
+from presafe.align.rows import ExampleRows, local_rows
 from presafe.align.step import train_step
 from presafe.align.task import TrainTask
 from presafe.align.universal import LOAD_SETTINGS
@@ -44,7 +45,7 @@ def train_worker(loop_config: dict[str, Any]) -> str | None:
 
 
 def _align(task: TrainTask) -> None:
-    examples = storage.read_rows(task.file("examples.parquet"), Example)
+    examples = local_rows(task.file("examples.parquet"))
     validation = storage.read_rows(task.file("validation.parquet"), Example)
     with Watchdog(task.align.workers.timeout_minutes * 60) as watchdog:
         with last_checkpoint() as saved:
@@ -73,7 +74,7 @@ def _engine(task: TrainTask, saved: Saved | None) -> tuple[Any, Any]:
 
 def _train(
     engine: Any,
-    examples: Sequence[Example],
+    examples: ExampleRows,
     validation: Sequence[Example],
     task: TrainTask,
     state: TrainerState,

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import torch
 
+from presafe.align.rows import ExampleRows
 from presafe.config import Align, ReadoutHead
-from presafe.records import Example
 from presafe.schedule import schedule
 
 
@@ -15,7 +15,7 @@ class StepCounts:
     """What one optimizer step holds over all ranks and micro-batches: the denominators of its losses."""
 
     target_tokens: int
-    sequences: int
+    signals: int
     without_completion: int
 
 
@@ -27,17 +27,19 @@ class LossWeights:
     anchor: float = 0.0
 
 
-def step_counts(examples: Sequence[Example]) -> StepCounts:
+def step_counts(examples: ExampleRows, chosen: Sequence[int]) -> StepCounts:
+    """Of the chosen examples."""
+    targets = examples.completion_tokens[chosen]
     return StepCounts(
-        target_tokens=sum(len(example.completion) for example in examples),
-        sequences=len(examples),
-        without_completion=sum(not example.completion for example in examples),
+        target_tokens=int(targets.sum()),
+        signals=int(examples.signalled[chosen].sum()),
+        without_completion=int((targets == 0).sum()),
     )
 
 
 def parts_of_step(sums: torch.Tensor, counts: StepCounts) -> torch.Tensor:
-    """(L_LM, L_align, L_anchor), shape [3], of their sums: means over target tokens, sequences, pool sequences."""
-    denominators = [counts.target_tokens, counts.sequences, counts.without_completion]
+    """(L_LM, L_align, L_anchor), shape [3], of their sums: means over target tokens, signals, pool sequences."""
+    denominators = [counts.target_tokens, counts.signals, counts.without_completion]
     return sums / sums.new_tensor([max(count, 1) for count in denominators])
 
 

@@ -71,6 +71,7 @@ class PreSafeModel(nn.Module):
         target_ids: torch.Tensor,
         pre_cot_index: torch.Tensor,
         decision_index: torch.Tensor,
+        signal_index: torch.Tensor,
         refuse_probability: torch.Tensor,
         anchor_index: torch.Tensor,
         anchor_tokens: int,
@@ -78,7 +79,8 @@ class PreSafeModel(nn.Module):
         """Sums of the losses over a packed micro-batch (collate.py has the shapes).
 
         L_LM: cross-entropy of `target_ids` at positions `target_index`, logits computed there alone.
-        L_align: BCE(p_j, p'_j) (paper, section on step 2). L_anchor: KL(base, model) at positions `anchor_index`.
+        L_align: BCE(p_j, p'_j) (paper, section on step 2) of the sequences `signal_index`.
+        L_anchor: KL(base, model) at positions `anchor_index`.
         """
         base = self._base_log_probabilities(input_ids, position_ids, anchor_index, anchor_tokens)
         hidden, probed = self._hidden(input_ids, position_ids)
@@ -93,7 +95,8 @@ class PreSafeModel(nn.Module):
             head_logits = decision_logits(deciding, self.spec.decision_token)
         align = lm.new_zeros(())
         if self.spec.kind != "none":
-            align = binary_cross_entropy_with_logits(head_logits, refuse_probability, reduction="sum")
+            signalled = head_logits.index_select(0, signal_index)
+            align = binary_cross_entropy_with_logits(signalled, refuse_probability, reduction="sum")
         anchor = lm.new_zeros(())
         if base is not None:
             own = _log_probabilities(anchoring)

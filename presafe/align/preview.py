@@ -3,6 +3,7 @@
 from presafe.align.cost import MODEL_FLOPS_UTILISATION, PEAK_FLOPS, flops, gpu_hours, tokens_at_most
 from presafe.align.fit import OFFLOADS, STAGES, legal
 from presafe.align.memory import Prediction, Ranks, predict
+from presafe.align.mixture import mixture
 from presafe.align.shape import Shape, read_shape
 from presafe.capacity import GB
 from presafe.config import Align, Config
@@ -14,7 +15,7 @@ OTHER_COUNTS = (1, 2, 4, 8)
 
 
 def plan_text(config: Config, gpus: int | None) -> str:
-    """The model's shape, the table, what the configured row is made of, and what the training costs.
+    """The model's shape, the table, what the configured row is made of, what the training costs, and on what it trains.
 
     `gpus` replaces the configured number of ranks. Needs no cluster, and of the model only its config.json. Raises
     UserError where there is none.
@@ -27,7 +28,7 @@ def plan_text(config: Config, gpus: int | None) -> str:
     shape = read_shape(base, config.align.lora)
     table = Table(shape, config.align, config.model.dtype, ranks, memory)
     heading = _heading(config, base, shape, ranks, memory)
-    return "\n".join([*heading, "", *table.lines(), "", *_cost(config, shape, ranks)])
+    return "\n".join([*heading, "", *table.lines(), "", *_cost(config, shape, ranks), *mixture(config)])
 
 
 class Table:

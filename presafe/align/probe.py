@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from sklearn.metrics import roc_auc_score
 
 from presafe.align.collate import Collator
-from presafe.align.plan import BatchPlan, Draw
+from presafe.align.draw import Draw
+from presafe.align.plan import BatchPlan
 from presafe.decision.rule import Path
 from presafe.records import Example
 
@@ -41,7 +43,7 @@ def look(engine: Any, examples: Sequence[Example], micro_batch_tokens: int, coll
 
     It runs through the engine's own forward, as ZeRO-3 requires. Random states are as before it.
     """
-    lengths = tuple(collator.length(example) for example in examples)
+    lengths = np.array([collator.length(example) for example in examples], np.int32)
     plan = BatchPlan(lengths, (Draw(len(examples), len(examples)),), micro_batch_tokens, seed=0)
     found: list[tuple[int, Look]] = []
     engine.eval()

@@ -1,7 +1,6 @@
 """One optimizer step over all micro-batches of a rank."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +11,7 @@ from presafe.align.agreed import AgreedError
 from presafe.align.collate import Collator
 from presafe.align.loss import LossWeights, parts_of_step, share_of_step, step_counts, weighted
 from presafe.align.plan import BatchPlan
-from presafe.records import Example
+from presafe.align.rows import ExampleRows
 
 
 @dataclass(frozen=True)
@@ -33,16 +32,18 @@ class NonFiniteLossError(AgreedError):
 
 
 def train_step(
-    engine: Any, examples: Sequence[Example], plan: BatchPlan, step: int, weights: LossWeights, collator: Collator
+    engine: Any, examples: ExampleRows, plan: BatchPlan, step: int, weights: LossWeights, collator: Collator
 ) -> StepMetrics:
     """Forward, backward and update on step `step` of the plan; every rank calls it with the same arguments.
+
+    Of the examples a rank reads those of its own micro-batches.
 
     Raises NonFiniteLossError on every rank: where the loss is not finite before the weights change, with the ids of the
     prompts at fault; where only the gradient is not, after the update and with the ids of the whole step.
     """
     rank, world = dist.get_rank(), dist.get_world_size()
     chosen = plan.sequences(step)
-    counts = step_counts([examples[i] for i in chosen])
+    counts = step_counts(examples, chosen)
     total = torch.zeros(3, dtype=torch.float64, device=engine.device)
     suspects: list[str] = []
     for indices in plan.microbatches(step, world)[rank]:
@@ -67,7 +68,7 @@ def train_step(
         align_loss=parts[1].item(),
         anchor_loss=parts[2].item(),
         grad_norm=grad_norm,
-        tokens=sum(plan.lengths[i] for i in chosen),
+        tokens=int(plan.lengths[chosen].sum()),
         target_tokens=counts.target_tokens,
     )
 

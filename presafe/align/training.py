@@ -128,8 +128,9 @@ def _shown_prompts(config: Config) -> list[ShownPrompt]:
     run = config.run_directory
     prompts = storage.stream_rows(storage.join(run.folder("prompts"), "prompts.parquet"), Prompt)
     held_out = [prompt for prompt in prompts if prompt.split == "validation"]
+    ids = {prompt.prompt_id for prompt in held_out}
     signals = storage.stream_rows(storage.join(run.folder("signals"), "signals.parquet"), Signal)
-    return shown_prompts(held_out, {row.prompt_id: row for row in signals})
+    return shown_prompts(held_out, {row.prompt_id: row for row in signals if row.prompt_id in ids})
 
 
 def _card(config: Config, base: str, think: ThinkFormat, examples: list[ShownPrompt]) -> Card:

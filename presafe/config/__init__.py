@@ -5,6 +5,7 @@ never change what it computes, so they are left out of the stage's hash.
 """
 
 from presafe.config.align import Align, Gate, LinearHead, Lora, ReadoutHead, Schedule
+from presafe.config.demonstrations import Demonstrations
 from presafe.config.evaluate import Evaluate
 from presafe.config.generation import (
     BatchingSettings,
@@ -17,7 +18,7 @@ from presafe.config.generation import (
     VllmSettings,
 )
 from presafe.config.judges import ClassifierSettings, Judge, LlmSettings, PrefixSettings
-from presafe.config.prompts import NearDuplicates, Prompts, Source, Wrapper
+from presafe.config.prompts import NearDuplicates, Prompts, Source, TrainingSource, Wrapper
 from presafe.config.run import Cluster, Group, Model, Placement, Pool, Run, Think, Workers
 from presafe.config.serve import Access, Audit, Drift, Endpoint, Serve
 from presafe.config.settings import Settings
@@ -37,6 +38,7 @@ __all__ = [
     "Cluster",
     "Config",
     "Decoding",
+    "Demonstrations",
     "Drift",
     "Endpoint",
     "Engine",
@@ -66,6 +68,7 @@ __all__ = [
     "Suite",
     "Teacher",
     "Think",
+    "TrainingSource",
     "TransformersSettings",
     "VllmServing",
     "VllmSettings",

@@ -4,6 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, Tag, model_validator
 
+from presafe.config.demonstrations import Demonstrations
 from presafe.config.run import Group
 from presafe.config.settings import HowItRuns, Settings, by_kind
 
@@ -84,6 +85,10 @@ class Align(Settings):
     """Peak learning rate."""
     learning_rate_schedule: Schedule = Schedule(shape="cosine", warmup=0.1)
     """Factor of all learning rates over the steps."""
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
+    """AdamW's decay rates of its two moments."""
+    weight_decay: float = Field(0.0, ge=0)
+    """AdamW's decoupled weight decay of matrices, the head's too; biases and norms have none."""
     max_grad_norm: float = Field(1.0, gt=0)
     """Global gradient-norm clipping."""
     steps: int = Field(200, ge=1)
@@ -96,9 +101,11 @@ class Align(Settings):
     micro_batch_tokens: int = Field(8192, ge=1)
     """Tokens of one packed micro-batch on one rank; a longer sequence is left out and counted."""
     max_refuse_examples: int | None = Field(None, ge=0)
-    """At most so many Path A demonstrations."""
+    """At most so many Path A demonstrations of the run's own; sources of `demonstrations` have a `limit` each."""
     max_think_examples: int | None = Field(None, ge=0)
-    """At most so many Path B demonstrations."""
+    """At most so many Path B demonstrations of the run's own."""
+    demonstrations: list[Demonstrations] = []
+    """Ready demonstrations beside the run's own, none by default."""
     gradient_checkpointing: HowItRuns[bool] = True
     """Recompute activations in the backward pass."""
     kernels: HowItRuns[Literal["auto", "torch"]] = "auto"
@@ -139,6 +146,9 @@ class Align(Settings):
             raise ValueError(
                 f"align.labels random has no meaning under objective {self.objective}, which uses no signal"
             )
+        names = [source.name for source in self.demonstrations]
+        if len(set(names)) < len(names):
+            raise ValueError("align.demonstrations of the same name; give each its own")
         return self
 
 

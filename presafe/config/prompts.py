@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -13,6 +13,9 @@ ORIGINS = ("path", "function", "dataset")
 
 Scalar = str | bool | int | float | None
 """A value as YAML writes it."""
+
+Weight = Annotated[float, Field(ge=0.001, le=1000)]
+"""Of a source in the alignment, read to the nearest fraction with a denominator of at most 1,000."""
 
 
 class Origin(Settings):
@@ -99,6 +102,13 @@ class Source(Origin):
         return extract
 
 
+class TrainingSource(Source):
+    """A source of training prompts."""
+
+    weight: Weight = 1.0
+    """How often one of its demonstrations is drawn in the alignment, against one of a source of weight 1."""
+
+
 class Wrapper(Origin):
     """Jailbreak templates that wrap training prompts, so that the signal is learnt inside wrappers too.
 
@@ -146,7 +156,7 @@ class NearDuplicates(Settings):
 class Prompts(Settings):
     """Stage `prompts`: freeze the suites; load, normalise, dedupe, decontaminate, split, wrap what is trained on."""
 
-    sources: list[Source] = Field(min_length=1)
+    sources: list[TrainingSource] = Field(min_length=1)
     """Training sources."""
     keep_clear_of: HowItRuns[list[str] | None] = None
     """Names of the suites whose like is dropped from training, and counted; by default all of `suites`. Where they are

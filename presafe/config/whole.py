@@ -77,6 +77,13 @@ class Config(Settings):
             raise ValueError("align.zero_stage 0 keeps no float32 copy of bfloat16 weights: set it to 1 or more")
         return self
 
+    @model_validator(mode="after")
+    def _sources_apart(self) -> Self:
+        names = {source.name for source in self.prompts.sources}
+        if doubled := names.intersection(source.name for source in self.align.demonstrations):
+            raise ValueError(f"align.demonstrations and prompts.sources both have {sorted(doubled)}: rename one")
+        return self
+
     @property
     def run_directory(self) -> RunDirectory:
         return RunDirectory(storage.join(storage.absolute(self.run.storage), self.run.name))

@@ -53,9 +53,9 @@ class Generation:
     answer: str
     finish_reason: FinishReason
     num_tokens: int
-    path: PathTaken | None
     head_probability: float | None
     error: str | None
+    path: PathTaken | None = None
 
 
 @dataclass(frozen=True)

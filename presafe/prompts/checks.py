@@ -71,7 +71,7 @@ def checked_prompt(
     if isinstance(reference, Problem):
         return reference
     for value in (category, reference):
-        if value is not None and (problem := _characters(value)):
+        if value is not None and (problem := characters(value)):
             return problem
     if attacks and kind == "reasoning" and not readable(reference):
         return _unreadable(reference, str(source.columns.get("reference", "reference")))
@@ -99,11 +99,15 @@ def checked_text(text: Any, column: str, max_characters: int, *, attacks: bool) 
         return Problem("empty text", f"an empty text in column {column!r}")
     if len(text) > max_characters:
         return Problem("too long", f"{len(text)} characters, more than {max_characters}")
-    if problem := _characters(text):
+    if problem := characters(text) or (None if attacks else forged(text)):
         return problem
-    if not attacks and (token := FORGED.search(_squashed(text))):
-        return Problem("forged control token", f"{token[0]!r}")
     return normalise(text)
+
+
+def forged(text: str) -> Problem | None:
+    """The first think tag or chat control token in a text."""
+    token = FORGED.search(_squashed(text))
+    return Problem("forged control token", f"{token[0]!r}") if token else None
 
 
 def _unreadable(reference: str | None, column: str) -> Problem:
@@ -113,7 +117,8 @@ def _unreadable(reference: str | None, column: str) -> Problem:
     return Problem("unreadable reference", f"the grader cannot read the reference {reference[:80]!r}")
 
 
-def _characters(text: str) -> Problem | None:
+def characters(text: str) -> Problem | None:
+    """The first character that no text may hold."""
     if found := UNDECODED.search(text):
         byte = ord(found[0]) - 0xDC00
         return Problem("not UTF-8", f"byte 0x{byte:02x} at character {found.start()}: is its encoding cp1252, say?")

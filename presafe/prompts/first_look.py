@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from presafe.config import Prompts, Source
+from presafe.config import Prompts, TrainingSource
 from presafe.config.prompts import Origin
 from presafe.errors import user_error
 from presafe.prompts.formats import rows
@@ -19,7 +19,7 @@ def look_at(path: str, kind: Kind, column: str | None = None) -> tuple[str, int]
     Raises UserError where there is no such file, no such column, none or several to guess from, or a bad row.
     """
     column = column or _text_column(path, kind)
-    source = Source(name=kind, kind=kind, path=path, columns={"text": column})
+    source = TrainingSource(name=kind, kind=kind, path=path, columns={"text": column})
     settings = Prompts(sources=[source])
     return column, len(load_source(source, settings, 0, attacks=False).good)
 

@@ -1,7 +1,7 @@
 """Load a source or a wrapper: good rows, and bad ones for quarantine, each with its reason."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -28,16 +28,23 @@ class Template:
 
 
 @dataclass
-class Loaded(Generic[Good]):
-    """What a source or wrapper gave, in its order; `filtered` counts the rows that its `where` leaves out."""
+class Counted:
+    """What became of the rows of an origin: how many are good, the bad ones, how many its `where` leaves out."""
 
-    good: list[Good] = field(default_factory=list)
+    accepted: int = 0
     bad: list[BadRow] = field(default_factory=list)
     filtered: int = 0
 
     @property
     def read(self) -> int:
-        return len(self.good) + len(self.bad) + self.filtered
+        return self.accepted + len(self.bad) + self.filtered
+
+
+@dataclass
+class Loaded(Counted, Generic[Good]):
+    """What a source or wrapper gave, in its order."""
+
+    good: list[Good] = field(default_factory=list)
 
 
 def load_source(source: Source, settings: Prompts, seed: int, *, attacks: bool) -> Loaded[RawPrompt]:
@@ -48,7 +55,7 @@ def load_source(source: Source, settings: Prompts, seed: int, *, attacks: bool) 
     """
     fields = {name: Field(source.columns.get(name, name), source.extract.get(name)) for name in FIELDS}
     mapped = {"text", *source.columns} | ({"kind"} if source.kind is None else set())
-    columns = Columns(_owner(source), fields, mapped, source.where)
+    columns = Columns(owner(source), fields, mapped, source.where)
 
     def parse(_: int, found: dict[str, Any]) -> RawPrompt | Problem:
         return checked_prompt(found, source, settings.max_characters, attacks=attacks)
@@ -59,7 +66,7 @@ def load_source(source: Source, settings: Prompts, seed: int, *, attacks: bool) 
 def load_templates(wrapper: Wrapper, settings: Prompts, seed: int) -> Loaded[Template]:
     """The templates of a wrapper; errors as in `load_source`."""
 
-    columns = Columns(_owner(wrapper), {"text": Field(wrapper.column)}, ["text"], wrapper.where)
+    columns = Columns(owner(wrapper), {"text": Field(wrapper.column)}, ["text"], wrapper.where)
 
     def parse(number: int, found: dict[str, Any]) -> Template | Problem:
         text = checked_text(found["text"], wrapper.column, settings.max_characters, attacks=False)
@@ -87,35 +94,51 @@ def _load(
     max_bad_share: float,
 ) -> Loaded[Good]:
     loaded = Loaded[Good]()
+    loaded.good += good_rows(origin, columns, rows, parse, max_bad_share, loaded)
+    return loaded
+
+
+def good_rows(
+    origin: Origin,
+    columns: Columns,
+    rows: Rows,
+    parse: Callable[[int, dict[str, Any]], Good | Problem],
+    max_bad_share: float,
+    counted: Counted,
+) -> Iterator[Good]:
+    """What `parse` makes of the number and the fields of each row, streamed; all rows are counted in `counted`.
+
+    Raises UserError behind the last row, as `load_source` says.
+    """
     for number, (row, problem) in enumerate(rows, start=1):
-        if origin.limit is not None and len(loaded.good) >= origin.limit:
+        if origin.limit is not None and counted.accepted >= origin.limit:
             break
         if problem is None and not columns.asked_for(row):
-            loaded.filtered += 1
+            counted.filtered += 1
             continue
         fields = problem or columns.read(row)
         parsed = fields if isinstance(fields, Problem) else parse(number, fields)
         if isinstance(parsed, Problem):
-            loaded.bad.append(bad_row(origin.name, number, parsed, row))
+            counted.bad.append(bad_row(origin.name, number, parsed, row))
         else:
-            loaded.good.append(parsed)
-    columns.check_found(filtered_all=loaded.filtered == loaded.read)
-    _check(origin, loaded, max_bad_share)
-    return loaded
+            counted.accepted += 1
+            yield parsed
+    columns.check_found(filtered_all=counted.filtered == counted.read)
+    _check(origin, counted, max_bad_share)
 
 
-def _check(origin: Origin, loaded: Loaded[Any], max_bad_share: float) -> None:
-    bad = loaded.bad
-    total = len(loaded.good) + len(bad)
-    if total == 0 and loaded.filtered:
+def _check(origin: Origin, counted: Counted, max_bad_share: float) -> None:
+    bad = counted.bad
+    total = counted.accepted + len(bad)
+    if total == 0 and counted.filtered:
         raise user_error(
-            found=f"no row of {loaded.filtered} in {_owner(origin)} where {origin.where}",
+            found=f"no row of {counted.filtered} in {owner(origin)} where {origin.where}",
             needed="at least one",
             change="correct its where",
         )
     if total == 0:
         raise user_error(
-            found=f"no prompt in {_owner(origin)}",
+            found=f"no prompt in {owner(origin)}",
             needed="at least one row",
             change="correct the source's path, limit or options",
         )
@@ -129,5 +152,6 @@ def _check(origin: Origin, loaded: Loaded[Any], max_bad_share: float) -> None:
         )
 
 
-def _owner(origin: Origin) -> str:
+def owner(origin: Origin) -> str:
+    """Whose rows they are, for messages."""
     return f"source {origin.name!r} ({origin.origin})"

@@ -8,6 +8,7 @@ jailbreak template, at 0.16 and 0.8 ms of one core. Both grow linearly (presafe/
 from collections.abc import Collection
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from presafe import reads, storage
 from presafe.config import Config, Prompts
@@ -16,11 +17,14 @@ from presafe.prompts.augment import wrapped_copies
 from presafe.prompts.checks import BadRow
 from presafe.prompts.cluster import cluster, cluster_names, near_duplicates
 from presafe.prompts.contamination import find_overlaps, suite_overlaps, table
+from presafe.prompts.conversation import user_turns
+from presafe.prompts.demonstrations import WRITES as DEMONSTRATIONS
+from presafe.prompts.demonstrations import gather_demonstrations
 from presafe.prompts.gather import decontaminate, gather_sources, gather_suites
 from presafe.prompts.near import pairs_within, sketch
 from presafe.prompts.report import Report
 from presafe.prompts.split import split_clusters
-from presafe.records import Prompt, Split, SuiteOverlap
+from presafe.records import Demonstration, Prompt, Split, SuiteOverlap
 from presafe.stages import Part, Rows, run_stage
 from presafe.suites import FOLDER, suite_file, suite_prompts
 
@@ -34,14 +38,17 @@ def run_prompts(config: Config, *, redo: Collection[str] = (), force: bool = Fal
 
 
 def parts(config: Config) -> list[Part]:
-    """Freeze the suites, gather what is trained on, compare it with the suites that it was not kept clear of."""
+    """Freeze the suites, gather what is trained on, compare it with the suites that it was not kept clear of.
+
+    Where there are sources of ready demonstrations, gather these, too.
+    """
     prompts, seed = config.prompts, {"seed": config.run.seed}
     suites = {"suites": [suite.results() for suite in config.suites], "max_characters": prompts.max_characters}
     overlapping = {"near_duplicates": prompts.near_duplicates.results(), "kept_clear_of": config.kept_clear_of}
     gathered = ("prompts.parquet", "quarantine", "contamination.json", "wrappers.json", "report.json")
-
     overlaps = ("overlaps.parquet", "overlaps.json")
-    training = {"prompts": prompts.results()} | seed
+    settings = prompts.results()
+    _without_weights(settings["sources"])
 
     def frozen_from() -> dict[str, str]:
         return reads.origins(config, "suite", config.suites)
@@ -51,13 +58,39 @@ def parts(config: Config) -> list[Part]:
         return sources | reads.origins(config, "wrapper", prompts.wrappers) | reads.kept_clear_of(config)
 
     def compared() -> dict[str, str]:
-        return reads.training_prompts(config) | reads.suite_prompts(config)
+        ready = reads.rows(config, "prompts", "demonstrations.parquet") if config.align.demonstrations else {}
+        return reads.training_prompts(config) | ready | reads.suite_prompts(config)
 
     return [
         Part("suites", suites | seed, frozen_from, partial(_freeze_suites, config), (FOLDER,)),
-        Part("gather", training, gathered_from, partial(_gather, config), _inside(gathered)),
+        Part("gather", {"prompts": settings} | seed, gathered_from, partial(_gather, config), _inside(gathered)),
+        *([_demonstrations(config)] if config.align.demonstrations else []),
         Part("overlaps", overlapping, compared, partial(_overlaps, config), _inside(overlaps)),
     ]
+
+
+def _demonstrations(config: Config) -> Part:
+    sources, think = config.align.results()["demonstrations"], config.model.think
+    _without_weights(sources)
+    settings = {
+        "demonstrations": sources,
+        "max_characters": config.prompts.max_characters,
+        "near_duplicates": config.prompts.near_duplicates.results(),
+        "think_tags": None if think is None else [think.open, think.close],
+        "seed": config.run.seed,
+    }
+
+    def read() -> dict[str, str]:
+        origins = reads.origins(config, "demonstrations", config.align.demonstrations)
+        return origins | reads.kept_clear_of(config) | reads.validation_prompts(config)
+
+    return Part("demonstrations", settings, read, partial(gather_demonstrations, config), _inside(DEMONSTRATIONS))
+
+
+def _without_weights(sources: list[dict[str, Any]]) -> None:
+    """How often a row is drawn is the alignment's."""
+    for source in sources:
+        del source["weight"]
 
 
 def _inside(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -92,12 +125,25 @@ def _gather(config: Config, folder: str) -> Rows:
 def _overlaps(config: Config, folder: str) -> Rows:
     """Of the suites that training was not kept clear of; the others have none."""
     suites = [prompt for prompt in suite_prompts(config.run_directory) if prompt.source not in config.kept_clear_of]
-    training = storage.read_rows(storage.join(folder, "prompts.parquet"), Prompt) if suites else []
+    training = _trained_on(config, folder) if suites else []
     found = find_overlaps(suites, [prompt.text for prompt in training], config.prompts.near_duplicates)
     overlaps = suite_overlaps(found, training)
     storage.write_rows(storage.join(folder, "overlaps.parquet"), overlaps, SuiteOverlap)
     storage.write_json(storage.join(folder, "overlaps.json"), table(found, training))
     return {"overlapping_suite_prompts": len({(overlap.suite, overlap.prompt_id) for overlap in overlaps})}
+
+
+def _trained_on(config: Config, folder: str) -> list[Prompt]:
+    """The training prompts, and the users' turns of ready demonstrations."""
+    prompts = storage.read_rows(storage.join(folder, "prompts.parquet"), Prompt)
+    if not config.align.demonstrations:
+        return prompts
+    ready = storage.stream_rows(storage.join(folder, "demonstrations.parquet"), Demonstration)
+    return prompts + [
+        Prompt(row.prompt_id, text, "benign", row.source, None, None, "align", row.prompt_id, None)
+        for row in ready
+        for text in user_turns(row)
+    ]
 
 
 def _clustered(prompts: list[Prompt], settings: Prompts, report: Report) -> list[Prompt]:

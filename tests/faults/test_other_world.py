@@ -11,9 +11,11 @@ import torch.distributed as dist
 
 from presafe.align.build import build_module, build_optimizer
 from presafe.align.collate import Collator
+from presafe.align.draw import Draw
 from presafe.align.loss import LossWeights
 from presafe.align.model import HeadSpec
-from presafe.align.plan import BatchPlan, Draw
+from presafe.align.plan import BatchPlan, batch_plan
+from presafe.align.rows import ExampleRows
 from presafe.align.step import train_step
 from presafe.align.universal import LOAD_SETTINGS, SAVE_INFO, convert, load, sharded
 from presafe.align.zero import sharded_loading, start_engine, zero_config
@@ -40,7 +42,7 @@ def case(name: str) -> Align:
 
 def train(base: str, root: Path, name: str, first: int, last: int, *, other_world: bool) -> list[list[float]]:
     """Steps `first` to `last` of a case, from the last part's checkpoint to another one."""
-    align, examples = case(name), uneven_examples()
+    align, examples = case(name), ExampleRows.of(uneven_examples())
     config = zero_config(align, "float32") | (LOAD_SETTINGS if other_world else {})
     loading = sharded_loading(config)
     module = build_module(base, "float32", align, SPEC, SEED)
@@ -53,7 +55,7 @@ def train(base: str, root: Path, name: str, first: int, last: int, *, other_worl
         else:
             engine.load_checkpoint(f"{root}/{first}", tag="zero", load_module_strict=False)
     draws = (Draw(len(examples), align.batch_size),)
-    plan = BatchPlan(tuple(map(COLLATOR.length, examples)), draws, align.micro_batch_tokens, SEED)
+    plan = BatchPlan(batch_plan(examples, align, SEED, COLLATOR).lengths, draws, align.micro_batch_tokens, SEED)
     rows = []
     for step in range(first, last):
         rates = [group["lr"] for group in engine.optimizer.param_groups]

@@ -22,6 +22,7 @@ from presafe.align.loss import loss_weights
 from presafe.align.plan import batch_plan
 from presafe.align.probe import look
 from presafe.align.round_trip import RoundTripError
+from presafe.align.rows import ExampleRows
 from presafe.align.step import train_step
 from presafe.align.training import _head_card
 from presafe.align.zero import sharded_loading, start_engine, zero_config
@@ -77,9 +78,10 @@ def export_all(loop_config: dict[str, Any]) -> None:
         del loading
         optimizer = torch.optim.SGD([p for p in module.parameters() if p.requires_grad], lr=0.5)
         engine = start_engine(module, config, optimizer)
-        plan = batch_plan(rows, align, 0, collator)
+        trained = ExampleRows.of(rows)
+        plan = batch_plan(trained, align, 0, collator)
         for step in range(2):
-            train_step(engine, rows, plan, step, loss_weights(align, step), collator)
+            train_step(engine, trained, plan, step, loss_weights(align, step), collator)
         validation = rows[8:]
         looks = look(engine, validation, align.micro_batch_tokens, collator)
         seen[name] = {"probabilities": [one.probability for one in looks]}

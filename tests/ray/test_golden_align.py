@@ -21,6 +21,7 @@ from presafe import storage
 from presafe.align.build import head_spec
 from presafe.align.collate import Collator
 from presafe.align.plan import batch_plan
+from presafe.align.rows import ExampleRows
 from presafe.config import Config
 from presafe.engines.exported import load_tokenizer
 from presafe.records import Example
@@ -74,7 +75,7 @@ def plain_pytorch(settings: Config) -> list[dict[str, float]]:
     tokenizer = load_tokenizer(str(settings.model.path))
     think = think_format(tokenizer)
     collator = Collator.of(think, tokenizer.pad_token_id)
-    plan = batch_plan(examples, align, seed, collator)
+    plan = batch_plan(ExampleRows.of(examples), align, seed, collator)
     plain = Plain(
         str(settings.model.path),
         align,

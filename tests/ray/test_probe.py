@@ -16,10 +16,12 @@ from transformers import set_seed
 
 from presafe.align.build import build_module, build_optimizer
 from presafe.align.collate import Collator
+from presafe.align.draw import Draw
 from presafe.align.loss import LossWeights
 from presafe.align.model import HeadSpec
-from presafe.align.plan import BatchPlan, Draw
+from presafe.align.plan import BatchPlan, batch_plan
 from presafe.align.probe import look
+from presafe.align.rows import ExampleRows
 from presafe.align.step import train_step
 from presafe.align.zero import sharded_loading, start_engine, zero_config
 from presafe.config import Lora
@@ -46,14 +48,14 @@ def validation() -> list[Example]:
 
 def trained(base: str, spec: HeadSpec, *, probed: bool) -> tuple[list[list[float]], Any]:
     """Losses and gradient norms of a training that looks after every step, or never; and its engine."""
-    examples = uneven_examples()
+    examples = ExampleRows.of(uneven_examples())
     config = zero_config(ALIGN, "float32")
     loading = sharded_loading(config)
     module = build_module(base, "float32", ALIGN, spec, 3)
     del loading
     engine = start_engine(module, config, build_optimizer(module, ALIGN))
     set_seed(5 + ray.train.get_context().get_world_rank())
-    lengths = tuple(map(COLLATOR.length, examples))
+    lengths = batch_plan(examples, ALIGN, 3, COLLATOR).lengths
     plan = BatchPlan(lengths, (Draw(len(examples), ALIGN.batch_size),), ALIGN.micro_batch_tokens, 3)
     rows = []
     for step in range(STEPS):

@@ -10,6 +10,7 @@ from presafe.align.build import build_module, head_spec, parameter_groups
 from presafe.align.collate import Collator
 from presafe.align.loss import loss_weights
 from presafe.align.plan import BatchPlan, batch_plan
+from presafe.align.rows import ExampleRows
 from presafe.align.step import StepMetrics, train_step
 from presafe.align.zero import sharded_loading, start_engine, zero_config
 from presafe.config import Align, LinearHead, ReadoutHead
@@ -43,11 +44,13 @@ def case(head: str, stage: int, *, lora: bool = True) -> Align:
 
 
 def examples():
-    """Demonstrations, then the pool; a completion begins as the think format would have it."""
+    """Demonstrations, some without a signal, then the pool; a completion begins as the think format would have it."""
     found = []
-    for example in uneven_examples():
+    for k, example in enumerate(uneven_examples()):
         start = [*COLLATOR.block] if example.path == "refuse" else [COLLATOR.block[0], 9]
-        found.append(replace(example, completion=start + example.completion if example.completion else []))
+        completion = start + example.completion if example.completion else []
+        signal = None if completion and k % 4 == 1 else example.refuse_probability
+        found.append(replace(example, completion=completion, refuse_probability=signal))
     return sorted(found, key=lambda example: not example.completion)
 
 
@@ -60,7 +63,7 @@ class Uneven(BatchPlan):
 
 
 def plan_of(align: Align) -> BatchPlan:
-    return Uneven(**vars(batch_plan(examples(), align, SEED, COLLATOR)))
+    return Uneven(**vars(batch_plan(ExampleRows.of(examples()), align, SEED, COLLATOR)))
 
 
 def trained(base: str, align: Align, dtype: str) -> tuple[list[StepMetrics], dict[str, str]]:
@@ -71,7 +74,7 @@ def trained(base: str, align: Align, dtype: str) -> tuple[list[StepMetrics], dic
     del loading
     groups = parameter_groups(module, align)
     engine = start_engine(module, config, torch.optim.SGD(groups, lr=align.learning_rate))
-    rows, plan = examples(), plan_of(align)
+    rows, plan = ExampleRows.of(examples()), plan_of(align)
     metrics = [train_step(engine, rows, plan, k, loss_weights(align, k), COLLATOR) for k in range(STEPS)]
     dtypes = {kind: str(p.dtype) for kind, p in kinds(engine.module)}
     engine.destroy()
@@ -201,5 +204,7 @@ def test_the_data_has_clipped_steps_empty_microbatches_and_a_pool(reference):
         assert len(rounds) > 1 or world_size > 2
     pool = [sum(not rows[i].completion for i in plan.sequences(k)) for k in range(STEPS)]
     assert pool == [0, 2, 1, 2] * 2
+    signals = [sum(rows[i].refuse_probability is None for i in plan.sequences(k)) for k in range(STEPS)]
+    assert min(signals) == 0 < max(signals)
     lengths = {len(row.completion) for row in rows if row.completion}
     assert max(lengths) > 5 * min(lengths)

@@ -5,7 +5,8 @@ from collections import Counter
 
 import pytest
 
-from presafe.align.examples import Sources, training_examples, validation_examples
+from chosen_examples import chosen_examples
+from presafe.align.examples import Sources, place, validation_examples
 from presafe.config import Align, ReadoutHead
 from presafe.errors import UserError
 from presafe.records import Prompt, Signal, TeacherAnswer, Trace
@@ -42,7 +43,7 @@ def sources() -> Sources:
 
 def made(think, *, seed: int = 0, **settings):
     align = Align.model_validate({"micro_batch_tokens": 200, **settings})
-    return training_examples(PROMPTS, sources(), think, align, seed)
+    return chosen_examples(PROMPTS, sources(), think, align, seed)
 
 
 DEMONSTRATED = {
@@ -72,7 +73,7 @@ def test_a_refusal_without_words_demonstrates_none_but_may_have_a_primer(think):
     known = Sources({**found.answers, "h1": filtered}, found.traces, found.signals)
     for objective, expected in (("presafe", set()), ("safepath", {"h1"})):
         align = Align.model_validate({"micro_batch_tokens": 200, "objective": objective, "signal_batch_size": 2})
-        examples, _ = training_examples(PROMPTS, known, think, align, 0)
+        examples, _ = chosen_examples(PROMPTS, known, think, align, 0)
         assert {e.prompt_id for e in examples if e.completion} & {"h1"} == expected
 
 
@@ -106,6 +107,17 @@ def test_limits_take_as_many_of_a_path_and_leave_the_others_to_the_pool(think):
     assert len(examples) == 14
     fewer, _ = made(think, **limits)
     assert [e.prompt_id for e in fewer] == [e.prompt_id for e in examples[:3]]
+    first = lambda names: sorted(names, key=lambda name: place(0, name))  # noqa: E731
+    assert [e.prompt_id for e in fewer] == [*first(HARMFUL[1:])[:2], first(BENIGN[2:])[0]]
+
+
+def test_what_is_chosen_depends_neither_on_the_order_nor_on_what_else_there_is(think):
+    align = Align.model_validate({"micro_batch_tokens": 200, "max_refuse_examples": 3})
+    plain, _ = chosen_examples(PROMPTS, sources(), think, align, 0)
+    assert chosen_examples(PROMPTS[::-1], sources(), think, align, 0)[0] == plain
+    absent = plain[1].prompt_id
+    fewer, _ = chosen_examples([p for p in PROMPTS if p.prompt_id != absent], sources(), think, align, 0)
+    assert [e.prompt_id for e in plain[:3] if e.prompt_id != absent] == [e.prompt_id for e in fewer[:2]]
 
 
 def test_which_demonstrations_a_limit_takes_follows_from_the_seed(think):
@@ -156,12 +168,12 @@ def test_a_prompt_without_a_completion_needs_room_for_the_empty_block(think):
 def test_what_an_objective_cannot_find_is_one_sentence(think):
     refused = [p for p in PROMPTS if p.prompt_id in ("h0", *BENIGN)]
     with pytest.raises(UserError, match="no Path A demonstration"):
-        training_examples(refused, sources(), think, Align(), 0)
+        chosen_examples(refused, sources(), think, Align(), 0)
     with pytest.raises(UserError, match="no Path B demonstration"):
-        training_examples([p for p in PROMPTS if p.kind == "harmful"], sources(), think, Align(objective="signals"), 0)
+        chosen_examples([p for p in PROMPTS if p.kind == "harmful"], sources(), think, Align(objective="signals"), 0)
     demonstrated = [p for p in PROMPTS if p.prompt_id in DEMONSTRATED["presafe"]]
     with pytest.raises(UserError, match="no prompt for the signal pool"):
-        training_examples(demonstrated, sources(), think, Align(signal_batch_size=2), 0)
+        chosen_examples(demonstrated, sources(), think, Align(signal_batch_size=2), 0)
     with pytest.raises(UserError, match="nothing to train on"):
         made(think, objective="signals", max_think_examples=0, head=ReadoutHead(kind="readout"))
 
@@ -172,7 +184,7 @@ def test_texts_with_control_tokens_are_left_out_and_counted(think):
     doubled = dataclasses.replace(found.traces["b2"], answer="</think>\n\nit is 2")
     broken = Sources({**found.answers, "h1": leaked}, {**found.traces, "b2": doubled}, found.signals)
     align = Align.model_validate({"micro_batch_tokens": 200, "objective": "presafe", "signal_batch_size": 2})
-    examples, skipped = training_examples(PROMPTS, broken, think, align, 0)
+    examples, skipped = chosen_examples(PROMPTS, broken, think, align, 0)
     assert {"h1", "b2"} <= {e.prompt_id for e in examples if not e.completion}
     assert skipped["refusals with a control token in the text"] == 1
     assert skipped["traces with a control token in the text"] == 1

@@ -107,6 +107,35 @@ def test_gradients_of_l_align_are_those_of_finite_differences(kind):
     assert touched.sum() == (tokens if kind == "mean" else len(TINY)), "only what the head reads has a gradient"
 
 
+@pytest.mark.parametrize("kind", ["linear", "mean", "readout"])
+def test_a_demonstration_without_a_signal_leaves_l_align_to_the_others(kind):
+    """Sum and gradients are those of plain PyTorch on the others' logits, and nothing flows into its own tokens."""
+    module = model(HeadSpec(kind, 6), vocabulary=10, hidden_size=8, layers=1).double()
+    rows = [TINY[0], replace(TINY[1], refuse_probability=None), TINY[2], TINY[3]]
+    latent = leaf_behind(module.lm.get_base_model().model.norm, module, rows)
+    output = forward(module, rows, refuse_probability=torch.tensor([0.9, 0.2, 0.1], dtype=torch.float64))
+    output.sums[1].backward()
+    found = latent.grad.clone()
+    latent.grad = None
+    every = forward(module, TINY, refuse_probability=torch.tensor([0.9, 0.2, 0.5, 0.1], dtype=torch.float64))
+    assert torch.equal(every.head_logits, output.head_logits)
+    order = [0, 2, 1, 3]
+    expected = 0.0
+    for place, target in ((0, 0.9), (1, 0.2), (3, 0.1)):
+        alone = forward(
+            module, TINY, signal_index=torch.tensor([place]), refuse_probability=torch.tensor([target]).double()
+        )
+        p = every.head_logits[place].sigmoid()
+        expected += -(target * p.log() + (1 - target) * (1 - p).log())
+        alone.sums[1].backward()
+    assert output.sums[1].item() == pytest.approx(expected.item(), abs=1e-12)
+    assert torch.allclose(found, latent.grad, atol=1e-12)
+    batch = COLLATOR.pack([rows[k] for k in order])
+    begin = int(batch.lengths[:2].sum())
+    assert (found[0, begin : begin + int(batch.lengths[2])] == 0).all()
+    assert (found[0, :begin] != 0).any()
+
+
 def test_gradients_of_the_anchor_are_those_of_finite_differences():
     """With respect to the logits, of which the first are the targets' and the last the anchors'."""
     module = model(HeadSpec("readout", 6, anchored=True), vocabulary=10, hidden_size=8, layers=1).double()

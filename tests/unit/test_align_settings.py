@@ -3,9 +3,10 @@
 import re
 
 import pytest
+import torch
 from pydantic import ValidationError
 
-from presafe.align.build import build_module, head_spec, parameter_groups
+from presafe.align.build import build_module, build_optimizer, head_spec, parameter_groups
 from presafe.align.loss import loss_weights
 from presafe.align.model import HeadSpec
 from presafe.align.zero import zero_config
@@ -85,6 +86,44 @@ def test_the_head_is_a_group_apart_where_it_has_a_rate_of_its_own(base, lora):
             assert groups[1]["params"] == list(module.head.parameters())
         names = {name for name, p in module.named_parameters() if p.requires_grad and name.startswith("lm.")}
         assert all("lora_" in name for name in names) == lora
+
+
+@pytest.mark.parametrize("head", [LinearHead(), LinearHead(learning_rate=0.02)], ids=["one rate", "own rate"])
+@pytest.mark.parametrize("lora", [True, False], ids=["lora", "full"])
+def test_the_optimizer_takes_the_steps_of_plain_adamw_on_matrices_and_the_rest(base, lora, head):
+    """Against torch.optim.AdamW on parameters chosen by their names."""
+    settings = {"betas": (0.8, 0.95), "weight_decay": 0.1, "learning_rate": 0.01, "head": head}
+    align = small_align(**settings, **({} if lora else {"lora": None}))
+    ours, theirs = (build_module(base, "float32", align, head_spec(align, 6), 0) for _ in range(2))
+    named = [(name, p) for name, p in theirs.named_parameters() if p.requires_grad]
+    plain = [name for name, _ in named if name.endswith("bias") or "norm" in name]
+    assert plain
+    assert lora == (plain == ["head.linear.bias"])
+    groups = [
+        {
+            "params": [p],
+            "weight_decay": 0.0 if name in plain else 0.1,
+            "lr": 0.02 if name.startswith("head") and head.learning_rate else 0.01,
+        }
+        for name, p in named
+    ]
+    optimizers = build_optimizer(ours, align), torch.optim.AdamW(groups, betas=(0.8, 0.95))
+    for step in range(3):
+        for module, optimizer in zip((ours, theirs), optimizers, strict=True):
+            draw = torch.Generator().manual_seed(step)
+            for parameter in module.parameters():
+                if parameter.requires_grad:
+                    parameter.grad = torch.randn(parameter.shape, generator=draw)
+            optimizer.step()
+    for (name, expected), found in zip(named, (p for p in ours.parameters() if p.requires_grad), strict=True):
+        assert torch.equal(found, expected), name
+
+
+def test_without_weight_decay_the_optimizer_is_the_one_it_was(base):
+    align = small_align()
+    optimizer = build_optimizer(build_module(base, "float32", align, head_spec(align, 6), 0), align)
+    (group,) = optimizer.param_groups
+    assert (group["betas"], group["weight_decay"], group["eps"]) == ((0.9, 0.999), 0.0, 1e-8)
 
 
 def test_the_seed_decides_adapters_and_head(base):

@@ -68,7 +68,7 @@ def test_these_fields_say_how_it_runs_and_all_others_shape_the_result():
         "Run": ["name", "storage", "tracker"],
         "Model": ["path"],
         "Prompts": ["keep_clear_of", "max_quarantined_share", "max_contaminated_share"],
-        "Source": ["path", "revision"],
+        "TrainingSource": ["path", "revision"],
         "Suite": ["path", "revision"],
         "Wrapper": ["path", "revision"],
         "Teacher": ["workers", "model", "rows_per_block", "human_labels", "max_unscored_share", "max_thinking_share"],
@@ -90,6 +90,7 @@ def test_these_fields_say_how_it_runs_and_all_others_shape_the_result():
             "probe_every",
             "probe_prompts",
         ],
+        "Demonstrations": ["path", "revision"],
         "Evaluate": ["workers", "rows_per_block", "human_labels"],
     }
 

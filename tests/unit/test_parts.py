@@ -15,7 +15,17 @@ from presafe.config import STAGES, Config, load_config
 from presafe.engines.card import Card, write_card
 from presafe.engines.job import Generation
 from presafe.errors import UserError
-from presafe.records import EvalRecord, Example, Prompt, Signal, SuiteOverlap, TeacherAnswer, Trace
+from presafe.records import (
+    Demonstration,
+    EvalRecord,
+    Example,
+    Prompt,
+    Signal,
+    Split,
+    SuiteOverlap,
+    TeacherAnswer,
+    Trace,
+)
 from presafe.stages import Part, run_stage
 from presafe.standing import check_stale, keep, standing
 
@@ -36,6 +46,7 @@ SETTINGS = {
         ],
     },
     "signals": {"encoder": {"hidden_size": 8}},
+    "align": {"demonstrations": [{"name": "ready", "path": "ready.jsonl"}]},
     "evaluate": {"decoding": {"max_new_tokens": 9}},
 }
 
@@ -77,9 +88,21 @@ CHANGES: dict[str, tuple[list[str] | Callable[[Path], object], set[str]]] = {
         ["signals.encoder.hidden_size=16"],
         {"signals.train", "signals.report", "signals.suites"},
     ),
+    "no ready demonstrations": (["align.demonstrations=[]"], {"align.examples"}),
     "no baselines": (["signals.baselines=false"], {"signals.report", "signals.suites"}),
     "fewer demonstrations": (["align.max_think_examples=3"], {"align.examples"}),
     "a smaller micro-batch": (["align.micro_batch_tokens=64"], {"align.examples"}),
+    "edited ready demonstrations": (lambda root: edit(root / "ready.jsonl"), {"prompts.demonstrations"}),
+    "ready demonstrations at another place": (lambda root: ready(root, path="elsewhere.jsonl"), set()),
+    "another path of ready demonstrations": (
+        lambda root: ready(root, demonstrates="think"),
+        {"prompts.demonstrations"},
+    ),
+    "another weight of ready demonstrations": (lambda root: ready(root, weight=2), {"align.examples"}),
+    "another weight of a source": (lambda root: weighted(root), {"align.examples"}),
+    "other rows of ready demonstrations": (lambda root: add_ready(root), {"prompts.overlaps", "align.examples"}),
+    "other betas": (["align.betas=[0.9, 0.95]"], {"align.train"}),
+    "another weight decay": (["align.weight_decay=0.1"], {"align.train"}),
     "another learning rate": (["align.learning_rate=0.5"], {"align.train"}),
     "merged weights": (["align.merge=true"], {"align.export"}),
     "the head as a row": (["align.merge_gate=true"], {"align.export"}),
@@ -101,7 +124,13 @@ CHANGES: dict[str, tuple[list[str] | Callable[[Path], object], set[str]]] = {
     "another prompt of a suite": (lambda root: add_prompt(root, "suites", "apart"), SUITE),
     "another prompt of a suite that training is kept clear of": (
         lambda root: add_prompt(root, "suites", "plain"),
-        SUITE | {"prompts.gather"},
+        SUITE | {"prompts.gather", "prompts.demonstrations"},
+    ),
+    "another prompt for validation": (
+        lambda root: add_prompt(root, "prompts", "mine", "validation"),
+        JUDGED
+        | {"prompts.demonstrations", "prompts.overlaps", "teacher.generate"}
+        | {"signals.train", "signals.score", "signals.report", "align.examples"},
     ),
     "another prompt for training": (
         lambda root: add_prompt(root, "prompts", "mine"),
@@ -128,7 +157,7 @@ def root(tmp_path, monkeypatch):
         (tmp_path / name).write_text(name)
     (tmp_path / "copy").mkdir()
     (tmp_path / "copy" / "model.safetensors").write_text("base/model.safetensors")
-    for name in ("prompts.jsonl", "plain.jsonl", "apart.jsonl", "further.jsonl", "labels.jsonl"):
+    for name in ("prompts.jsonl", "plain.jsonl", "apart.jsonl", "further.jsonl", "labels.jsonl", "ready.jsonl"):
         (tmp_path / name).write_text('{"text": "add two"}\n')
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(SETTINGS))
     finish_all(load([]))
@@ -173,10 +202,12 @@ def writer(stage: str, part: Part, ran: set[str]):
 
 
 PROMPTS = [Prompt(f"p{k}", f"t{k}", "harmful", "mine", None, None, "align", f"p{k}", None) for k in range(3)]
+READY = [Demonstration("r0", "ready", ["user"], ["t"], "", "no", "refuse", None)]
 GENERATED = [Generation("p0-off-0", "p0", "t0", "off", 0, "", "no", "stop", 1, None, None)]
 RECORD = EvalRecord("plain", "e", "none", "base", "on", "off", 0, "", "", "no", True, 0.5, "refuse", "j", 1, False)
 FILES = {
     "prompts.gather": {"prompts.parquet": PROMPTS},
+    "prompts.demonstrations": {"demonstrations.parquet": READY},
     "teacher.generate": {"answers/generations/0.parquet": GENERATED, "cot_on/generations/0.parquet": GENERATED},
     "teacher.judge": {
         "answers.parquet": [TeacherAnswer("p0", 0, "no", "stop", 1, "refuse", "j")],
@@ -216,6 +247,27 @@ def moved(root: Path) -> None:
     (root / "config.yaml").write_text(yaml.safe_dump(settings))
 
 
+def ready(root: Path, **changes: object) -> None:
+    """Other settings of the ready demonstrations, whose file goes with its path."""
+    settings = yaml.safe_load((root / "config.yaml").read_text())
+    source = settings["align"]["demonstrations"][0]
+    (root / source["path"]).rename(root / str(changes.get("path", source["path"])))
+    source.update(changes)
+    (root / "config.yaml").write_text(yaml.safe_dump(settings))
+
+
+def weighted(root: Path) -> None:
+    settings = yaml.safe_load((root / "config.yaml").read_text())
+    settings["prompts"]["sources"][0]["weight"] = 0.5
+    (root / "config.yaml").write_text(yaml.safe_dump(settings))
+
+
+def add_ready(root: Path) -> None:
+    """As if the part had been made of other files."""
+    path = str(root / "runs/run/prompts/demonstrations.parquet")
+    storage.write_rows(path, [*READY, replace(READY[0], prompt_id="r1")], Demonstration)
+
+
 def attack(root: Path) -> None:
     settings = yaml.safe_load((root / "config.yaml").read_text())
     settings["suites"][0]["attack"] = "another"
@@ -228,9 +280,9 @@ def reordered(root: Path) -> None:
     storage.write_rows(path, storage.read_rows(path, Prompt)[::-1], Prompt)
 
 
-def add_prompt(root: Path, folder: str, source: str) -> None:
+def add_prompt(root: Path, folder: str, source: str, split: Split = "align") -> None:
     path = str(root / f"runs/run/{folder}/prompts.parquet")
-    further = replace(PROMPTS[0], prompt_id="x", source=source)
+    further = replace(PROMPTS[0], prompt_id="x", source=source, split=split)
     storage.write_rows(path, [*storage.read_rows(path, Prompt), further], Prompt)
 
 

@@ -2,11 +2,13 @@
 
 from collections import Counter
 
+import numpy as np
 import pytest
 
-from presafe.align.plan import BatchPlan, Draw
+from presafe.align.draw import Draw
+from presafe.align.plan import BatchPlan
 
-LENGTHS = tuple(5 + 37 * k % 60 for k in range(50))
+LENGTHS = np.array([5 + 37 * k % 60 for k in range(50)])
 
 
 def plan(**changes: object) -> BatchPlan:
@@ -53,7 +55,7 @@ def test_more_ranks_than_sequences_leaves_empty_microbatches():
 @pytest.mark.parametrize("world", [2, 4])
 def test_ranks_have_about_as_many_tokens(world):
     """Few long traces among short refusals: no rank is a longest sequence above the mean."""
-    lengths = tuple(600 if k % 5 == 0 else 30 + k % 40 for k in range(400))
+    lengths = np.array([600 if k % 5 == 0 else 30 + k % 40 for k in range(400)])
     balanced = BatchPlan(lengths, (Draw(400, 64),), 2048, seed=0)
     for step in range(20):
         ranks = balanced.microbatches(step, world)

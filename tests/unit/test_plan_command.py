@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from presafe import storage
 from presafe.align.cost import Tokens, flops, gpu_hours, tokens_at_most
 from presafe.align.preview import plan_text
 from presafe.align.shape import shape_of
@@ -67,6 +68,26 @@ def test_a_model_that_is_not_there_and_a_wrong_target_are_named(model, tmp_path)
         plan_text(load_config(RECIPE, [f"model.path={tmp_path}/empty"]), None)
     with pytest.raises(UserError, match=r"'c_attn', which no linear layer .* q_proj"):
         plan_text(load_config(RECIPE, [f"model.path={model}", "align.lora.target_modules=[c_attn]"]), None)
+
+
+def mixture(config) -> list[str]:
+    text = plan_text(config, None)
+    return text[text.index("at 40% of the peak") :].splitlines()[1:]
+
+
+def test_the_mixture_is_shown_with_each_sources_share_of_a_step(model, tmp_path):
+    settings = [f"model.path={model}", f"run.storage={tmp_path}", "align.batch_size=40"]
+    assert mixture(load_config(RECIPE, settings)) == []
+    settings += ["prompts.sources=[{name: mine, function: 'm:f', weight: 0.5}]"]
+    weights = "weights: mine 0.5; shares of a step once the demonstrations are chosen (part align.examples)"
+    assert mixture(load_config(RECIPE, settings)) == ["", weights]
+    config = load_config(RECIPE, [*settings, "align.demonstrations=[{name: ready, path: ready.jsonl, weight: 3}]"])
+    rows = {"refuse_examples": 700, "demonstrations of mine": 600, "demonstrations of ready": 100}
+    storage.write_json(config.run_directory.part_file("align", "examples"), {"rows": rows})
+    heading, mine, ready = mixture(config)[1:]
+    assert heading.split() == ["demonstrations", "of", "rows", "weight", "of", "a", "step's", "40"]
+    assert mine.split() == ["mine", "600", "0.5", "20.0", "(50.0%)"]
+    assert ready.split() == ["ready", "100", "3", "20.0", "(50.0%)"]
 
 
 def test_flops_follow_six_a_weight_for_lora_and_eight_for_all_weights():
