@@ -14,7 +14,7 @@ from presafe.errors import UserError
 
 StageFunction = Callable[..., None]
 
-AGAIN = {"export": ("align", ("export",)), "grade": ("evaluate", ("grade", "report"))}
+AGAIN = {"export": ("align", ("export",)), "grade": ("evaluate", ("grade", "measure", "report"))}
 """Verbs that make parts of a finished run anew: the stage and the parts."""
 
 
@@ -103,7 +103,7 @@ def command_line() -> argparse.ArgumentParser:
     status.add_argument("run", help="run directory, STORAGE/NAME, local or remote")
     status.add_argument("--json", action="store_true", help="for programs")
     for verb, (stage, parts) in AGAIN.items():
-        again = verbs.add_parser(verb, help=f"of a run's stage {stage}, make {' and '.join(parts)} anew")
+        again = verbs.add_parser(verb, help=f"of a run's stage {stage}, make {', '.join(parts)} anew")
         again.add_argument("run", help="run directory, STORAGE/NAME, local or remote")
         again.add_argument("overrides", nargs="*", metavar="section.key=value", help="what is to be different")
     watch = verbs.add_parser("watch", help="draw the training curves of a run, as RUN/align/watch.html")

@@ -196,24 +196,29 @@ def read_rows(url: str, record: type[Row]) -> list[Row]:
     return [record(**row) for row in rows]
 
 
-def stream_rows(url: str, record: type[Row]) -> Iterator[Row]:
-    """The same as `read_rows`, a chunk at a time."""
-    batches = _dataset(url).to_batches(
-        columns=schema(record).names, batch_size=CHUNK, batch_readahead=1, fragment_readahead=1
-    )
-    for batch in batches:
-        yield from (record(**row) for row in batch.to_pylist())
+def stream_rows(url: str, record: type[Row], where: Any | None = None) -> Iterator[Row]:
+    """The same as `read_rows`, a chunk at a time; those for which the expression `where` holds."""
+    for table in stream_tables(url, schema(record).names, where):
+        yield from (record(**row) for row in table.to_pylist())
 
 
-def count_rows(url: str) -> int:
-    """Rows of the Parquet file or folder at `url`."""
-    return int(_dataset(url).count_rows())
+def count_rows(url: str, where: Any | None = None) -> int:
+    """Rows of the Parquet file or folder at `url`; those for which the expression `where` holds."""
+    return int(_dataset(url).count_rows(filter=where))
 
 
 def stream_dicts(url: str, where: Any | None = None) -> Iterator[dict[str, Any]]:
     """Rows of the Parquet file or folder at `url`, a chunk at a time; those for which the expression `where` holds."""
-    for batch in _dataset(url).to_batches(filter=where, batch_size=CHUNK, batch_readahead=1, fragment_readahead=1):
-        yield from batch.to_pylist()
+    for table in stream_tables(url, None, where):
+        yield from table.to_pylist()
+
+
+def stream_tables(url: str, columns: list[str] | None, where: Any | None = None) -> Iterator[pa.Table]:
+    """Those rows as tables of at most `CHUNK` rows."""
+    found = _dataset(url).to_batches(
+        columns=columns, filter=where, batch_size=CHUNK, batch_readahead=1, fragment_readahead=1
+    )
+    yield from (pa.Table.from_batches([batch]) for batch in found)
 
 
 def fingerprint(url: str, column: str) -> tuple[int, int]:

@@ -11,8 +11,7 @@ from presafe import storage
 from presafe.config import Config
 from presafe.evaluate import plots, table
 from presafe.evaluate.judging import judge_tables
-from presafe.evaluate.measurements import OUTCOME, Measurement
-from presafe.records import EvalRecord
+from presafe.evaluate.measurements import OUTCOME, Measured, Measurement
 from presafe.stages import versions
 
 logger = logging.getLogger("presafe")
@@ -23,20 +22,20 @@ METRICS = tuple(metric for metric, _ in OUTCOME.values())
 def write_report(
     folder: str,
     config: Config,
-    measurements: Sequence[Measurement],
-    records: Sequence[EvalRecord],
+    measured: Measured,
     threshold: float,
     judges: Mapping[str, Any],
 ) -> None:
     """Write the three files into the stage's folder; `judges` has each model's judge report."""
+    measurements = measured.measurements
     summary = {
         "run": config.run.name,
         "seed": config.run.seed,
         "model": config.model.path or config.model.build,
         "model_options": config.model.build_options,
         "threshold": threshold,
-        "judge": sorted({record.judge for record in records if record.gate == "off"}),
-        "decoding": sorted({record.decoding for record in records}),
+        "judge": measured.judges,
+        "decoding": measured.decodings,
         "versions": versions(),
     }
     rows = [measurement.model_dump(mode="json") for measurement in measurements]
@@ -58,7 +57,7 @@ def write_report(
     suites = list(dict.fromkeys(measurement.suite for measurement in measurements))
     figures = {
         "shares": plots.shares(measurements, METRICS),
-        "head": plots.head_probabilities(records, suites, threshold),
+        "head": plots.head_probabilities(measured.head_probabilities, suites, threshold),
     }
     storage.write_text(storage.join(folder, "report.md"), _render("report.md.j2", context, autoescape=False))
     storage.write_text(

@@ -1,15 +1,20 @@
 """Stage `evaluate`: `records.parquet` with every answer and verdict, `report.json`, `report.md` and `report.html`."""
 
-from collections.abc import Collection
+import itertools
+from collections.abc import Collection, Iterator
 from functools import partial
+
+import pyarrow.compute as pc
 
 from presafe import reads, storage
 from presafe.config import Config
 from presafe.engines.card import read_card
-from presafe.engines.job import GENERATIONS, Job, Task, read_generations, run_generation, task_id
+from presafe.engines.job import GENERATIONS, Generation, Job, Task, run_generation, task_id
 from presafe.engines.start import ModelSpec
-from presafe.evaluate.measurements import Measurement, measure
+from presafe.evaluate.measurements import Measured, Measurement, measured
 from presafe.evaluate.report import write_report
+from presafe.evaluate.suite_prompts import SuitePrompts
+from presafe.evaluate.tally import read_tally
 from presafe.evaluate.verdicts import eval_records
 from presafe.judges.agreement import JudgeReport
 from presafe.judges.answers import check_judges, judge_answers
@@ -20,7 +25,7 @@ from presafe.stages import Part, Rows, run_stage
 MODELS = ("base", "aligned")
 EXPORTED = "exported weights"
 """The name by which part `generate` knows what it evaluates."""
-
+MEASUREMENTS = "measurements.json"
 
 INPUTS = ("prompts", "align")
 
@@ -31,7 +36,7 @@ def run_evaluate(config: Config, *, redo: Collection[str] = (), force: bool = Fa
 
 
 def parts(config: Config) -> list[Part]:
-    """Generate all answers, grade them, measure and report."""
+    """Generate all answers, grade them, measure and report; behind `generate` the driver holds a batch of rows."""
     settings = config.evaluate.results()
     judges, ceiling = {"judges": settings.pop("judges")}, {"max_unscored_share": settings.pop("max_unscored_share")}
     common = {"model": config.model.results(), "seed": config.run.seed}
@@ -51,9 +56,11 @@ def parts(config: Config) -> list[Part]:
         judged_by = reads.judges(config, config.evaluate.judges, config.evaluate.human_labels)
         return answers | judged_by | reads.suite_prompts(config) | threshold()
 
+    def counted() -> dict[str, str]:
+        return reads.rows(config, "evaluate", "records.parquet") | reads.suite_prompts(config)
+
     def reported() -> dict[str, str]:
-        verdicts = reads.rows(config, "evaluate", "records.parquet") | reads.files(config, "evaluate", "judges.json")
-        return verdicts | reads.suite_prompts(config) | threshold()
+        return reads.files(config, "evaluate", MEASUREMENTS, "judges.json") | threshold()
 
     # What the records say of their answers, beside the verdicts.
     attacks = {suite.name: suite.attack for suite in config.prompts.suites}
@@ -68,6 +75,7 @@ def parts(config: Config) -> list[Part]:
             partial(_grade, config),
             _in(("judged", "judges.json", "records.parquet")),
         ),
+        Part("measure", {"evaluate": ceiling}, counted, partial(_measure, config), _in((MEASUREMENTS,))),
         Part("report", {"evaluate": ceiling}, reported, partial(_report, config), _in(report_files)),
     ]
 
@@ -78,8 +86,13 @@ def _in(names: tuple[str, ...]) -> tuple[str, ...]:
 
 def read_measurements(config: Config) -> list[Measurement]:
     """The measurements of a finished stage, as the report has them."""
-    report = storage.read_json(storage.join(config.run_directory.folder("evaluate"), "report.json"))
-    return [Measurement.model_validate(row) for row in report["measurements"]]
+    return read_measured(config).measurements
+
+
+def read_measured(config: Config) -> Measured:
+    """All that the report of a finished stage shows of the records."""
+    file = storage.join(config.run_directory.folder("evaluate"), MEASUREMENTS)
+    return Measured.model_validate(storage.read_json(file))
 
 
 def _generate_all(config: Config, folder: str) -> Rows:
@@ -87,7 +100,7 @@ def _generate_all(config: Config, folder: str) -> Rows:
     preflight(demand("evaluate", config.evaluate.workers))
     check_judges(config.evaluate.judges)
     JudgeReport(config.evaluate.judges, config.evaluate.human_labels)  # the labels are read before hours of generation
-    prompts = _suite_prompts(config)
+    prompts = [*_suite_prompts(config)]
     jobs = [_generate(config, model, prompts, storage.join(folder, model)) for model in MODELS]
     return {"answers": sum(storage.count_rows(job) for job in jobs)}
 
@@ -96,51 +109,68 @@ def _grade(config: Config, folder: str) -> Rows:
     connect(config.cluster)
     check_judges(config.evaluate.judges)
     reports = {model: JudgeReport(config.evaluate.judges, config.evaluate.human_labels) for model in MODELS}
-    prompts, card = _suite_prompts(config), read_card(config.run_directory.folder("model"))
-    records: list[EvalRecord] = []
-    for model in MODELS:
-        done = storage.join(folder, model, GENERATIONS)
-        records += eval_records(
+    prompts, card = SuitePrompts(_suite_prompts(config)), read_card(config.run_directory.folder("model"))
+    answers = {
+        model: _judged(config, storage.join(folder, model, GENERATIONS), storage.join(folder, "judged", model), report)
+        for model, report in reports.items()
+    }
+    records = (
+        eval_records(
             model,
-            sorted(read_generations(done), key=lambda row: row.task_id),
+            answers[model],
             prompts,
             config.prompts.suites,
             judge=config.evaluate.judges[0].name,
-            decisions=_judge(config, done, storage.join(folder, "judged", model), reports[model]),
             decoding=config.evaluate.decoding,
             gate=config.gate,
             threshold=card.threshold,
         )
-    storage.write_rows(storage.join(folder, "records.parquet"), records, EvalRecord)
+        for model in MODELS
+    )
+    written = storage.join(folder, "records.parquet")
+    count = storage.write_rows(written, itertools.chain.from_iterable(records), EvalRecord)
     storage.write_json(
         storage.join(folder, "judges.json"), {model: report.as_json() for model, report in reports.items()}
     )
-    return {"records": len(records), "unscored": sum(record.verdict == "unscored" for record in records)}
+    return {"records": count, "unscored": storage.count_rows(written, pc.field("verdict") == "unscored")}
+
+
+def _measure(config: Config, folder: str) -> Rows:
+    kinds = {prompt.source: prompt.kind for prompt in _suite_prompts(config)}
+    tally = read_tally(storage.join(folder, "records.parquet"))
+    found = measured(tally, kinds, config.evaluate.max_unscored_share)
+    storage.write_json(storage.join(folder, MEASUREMENTS), found.model_dump(mode="json"))
+    return {"measurements": len(found.measurements)}
 
 
 def _report(config: Config, folder: str) -> Rows:
-    records = storage.read_rows(storage.join(folder, "records.parquet"), EvalRecord)
-    kinds = {prompt.source: prompt.kind for prompt in _suite_prompts(config)}
-    measurements = list(measure(records, kinds, config.evaluate.max_unscored_share))
+    found = read_measured(config)
     threshold = read_card(config.run_directory.folder("model")).threshold
-    write_report(
-        folder, config, measurements, records, threshold, storage.read_json(storage.join(folder, "judges.json"))
-    )
-    return {"measurements": len(measurements)}
+    write_report(folder, config, found, threshold, storage.read_json(storage.join(folder, "judges.json")))
+    return {}
 
 
-def _suite_prompts(config: Config) -> list[Prompt]:
+def _suite_prompts(config: Config) -> Iterator[Prompt]:
     file = storage.join(config.run_directory.folder("prompts"), "prompts.parquet")
-    return [prompt for prompt in storage.stream_rows(file, Prompt) if prompt.split == "evaluate"]
+    return storage.stream_rows(file, Prompt, reads.SUITES)
 
 
-def _judge(config: Config, generations: str, folder: str, report: JudgeReport) -> dict[str, Decision]:
-    """The first judge's decisions by task_id; all judges' go into the report."""
-    decisions: dict[str, Decision] = {}
-    for one in judge_answers(generations, config.evaluate.judges, folder, config.run.seed):
-        report.add(one)
-        decisions[one.generation.task_id] = one.decision
-    return decisions
+def _judged(
+    config: Config, generations: str, folder: str, report: JudgeReport
+) -> Iterator[tuple[Generation, Decision]]:
+    """Every answer with the first judge's decision, streamed; all judges' go into the report.
+
+    Judges that run on models have done so when this returns. Answers that failed come last, unscored.
+    """
+    judged = judge_answers(generations, config.evaluate.judges, folder, config.run.seed)
+
+    def good() -> Iterator[tuple[Generation, Decision]]:
+        for one in judged:
+            report.add(one)
+            yield one.generation, one.decision
+
+    failed = storage.stream_rows(generations, Generation, pc.field("error").is_valid())
+    return itertools.chain(good(), ((row, "unscored") for row in failed))
 
 
 def _generate(config: Config, model: str, prompts: list[Prompt], folder: str) -> str:

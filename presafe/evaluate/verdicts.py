@@ -1,22 +1,22 @@
 """From generations to records: one verdict an answer, with the gate off and with the gate on."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from presafe.config import Decoding, Gate, Suite
 from presafe.engines.job import Generation
+from presafe.evaluate.suite_prompts import Asked, SuitePrompts
 from presafe.gate import decide
 from presafe.graders import grade
-from presafe.records import Decision, EvalRecord, FinishReason, Prompt
+from presafe.records import Decision, EvalRecord, FinishReason
 
 
 def eval_records(
     model: str,
-    generations: Sequence[Generation],
-    prompts: Sequence[Prompt],
+    answers: Iterable[tuple[Generation, Decision]],
+    prompts: SuitePrompts,
     suites: Sequence[Suite],
     *,
     judge: str,
-    decisions: Mapping[str, Decision],
     decoding: Decoding,
     gate: Gate,
     threshold: float,
@@ -25,29 +25,26 @@ def eval_records(
 
     An answer to a reasoning prompt is graded against its reference; any other one is what the judge says, whatever its
     row holds. With the gate on, a prompt at or above the threshold gets the gate's refusal and nothing is generated;
-    below it, the answer is the one without the gate. `decisions` are those of the judge of that name, by task_id; a
-    generation that has none, since it failed, is unscored.
+    below it, the answer is the one without the gate. Decisions are those of the judge of that name. Answers may come in
+    any order; one is held at a time.
     """
     attacks = {suite.name: suite.attack for suite in suites}
-    by_id: dict[str, list[Prompt]] = {}
-    for prompt in prompts:
-        by_id.setdefault(prompt.prompt_id, []).append(prompt)
     described = f"temperature={decoding.temperature:g}, top_p={decoding.top_p:g}"
-    for row in generations:
+    for row, said in answers:
         assert row.error is not None or row.head_probability is not None
         probability = row.head_probability if row.head_probability is not None else float("nan")
         stopped = row.error is None and decide(probability, threshold) == "refuse"
-        for prompt in by_id[row.prompt_id]:
-            verdict = _verdict(row.answer, row.finish_reason, prompt, decisions.get(row.task_id, "unscored"))
+        for prompt in prompts[row.prompt_id]:
+            verdict = _verdict(row.answer, row.finish_reason, prompt, said)
             for mode, refused_by_gate in (("off", False), ("on", stopped)):
                 answer = gate.refusal if refused_by_gate else row.answer
                 reasoning = "" if refused_by_gate else row.reasoning
                 finish_reason = "stop" if refused_by_gate else row.finish_reason
-                decision = "refuse" if refused_by_gate else decisions.get(row.task_id, "unscored")
+                decision = "refuse" if refused_by_gate else said
                 yield EvalRecord(
-                    suite=prompt.source,
+                    suite=prompt.suite,
                     prompt_id=row.prompt_id,
-                    attack=attacks[prompt.source],
+                    attack=attacks[prompt.suite],
                     model=model,
                     cot=row.cot,
                     gate="on" if mode == "on" else "off",
@@ -64,7 +61,7 @@ def eval_records(
                 )
 
 
-def _verdict(answer: str, finish_reason: FinishReason, prompt: Prompt, decision: Decision) -> str:
+def _verdict(answer: str, finish_reason: FinishReason, prompt: Asked, decision: Decision) -> str:
     """The judge's decision, or of a reasoning prompt the grade: unscored where the answer is empty or cut off, too."""
     if prompt.kind != "reasoning":
         return decision

@@ -70,7 +70,13 @@ CHANGES: dict[str, tuple[list[str] | Callable[[Path], object], set[str]]] = {
     "another refusal of the gate": (["gate.refusal=Never."], {"align.export", "evaluate.grade"}),
     "another decoding of the evaluation": (["evaluate.decoding.top_p=0.5"], {"evaluate.generate", "evaluate.grade"}),
     "another judge of the evaluation": ([f"evaluate.{NO}"], {"evaluate.grade"}),
-    "another ceiling of the report": (["evaluate.max_unscored_share=0.5"], {"evaluate.report"}),
+    "another ceiling of the report": (
+        ["evaluate.max_unscored_share=0.5"],
+        {"evaluate.measure", "evaluate.report"},
+    ),
+    "records that are made anew and are the same": (lambda root: regraded(root), set()),
+    "another verdict": (lambda root: regraded(root, verdict="comply"), {"evaluate.measure"}),
+    "other measurements": (lambda root: edit(root / "runs/run/evaluate/measurements.json"), {"evaluate.report"}),
     "another model": (lambda root: edit(root / "base" / "model.safetensors"), MODEL | {"evaluate.generate"}),
     "other figures of the judges": (
         lambda root: edit(root / "runs/run/evaluate/judges.json"),
@@ -80,7 +86,7 @@ CHANGES: dict[str, tuple[list[str] | Callable[[Path], object], set[str]]] = {
     "rows in another order": (lambda root: reordered(root), set()),
     "another prompt of a suite": (
         lambda root: add_prompt(root, "evaluate"),
-        {"signals.report", "evaluate.generate", "evaluate.grade", "evaluate.report"},
+        {"signals.report", "evaluate.generate", "evaluate.grade", "evaluate.measure"},
     ),
     "another prompt for training": (
         lambda root: add_prompt(root, "align"),
@@ -131,6 +137,8 @@ def writer(stage: str, part: Part, ran: set[str]):
             storage.write_rows(f"{folder}/{file}", rows, type(rows[0]))
         if name == "signals.train":
             storage.write_text(f"{folder}/classifier/w", "classifier")
+        if name == "evaluate.measure":
+            storage.write_text(f"{folder}/measurements.json", "{}")
         if name == "align.train":
             storage.write_text(f"{folder}/metrics.jsonl", "{}")
         if name == "align.export":
@@ -145,6 +153,7 @@ PROMPTS = [Prompt(f"p{k}", f"t{k}", "harmful", "mine", None, None, "align", f"p{
 PROMPTS += [replace(PROMPTS[0], prompt_id="e", split="evaluate")]
 GENERATED = [Generation("p0-off-0", "p0", "t0", "off", 0, "", "no", "stop", 1, None, None)]
 RECORD = EvalRecord("plain", "e", "none", "base", "on", "off", 0, "", "", "no", True, 0.5, "refuse", "j", 1, False)
+RECORDS = [replace(RECORD, sample=k) for k in range(3)]
 FILES = {
     "prompts.gather": {"prompts.parquet": PROMPTS},
     "teacher.generate": {"answers/generations/0.parquet": GENERATED, "cot_on/generations/0.parquet": GENERATED},
@@ -165,7 +174,7 @@ FILES = {
         "base/generations/0.parquet": GENERATED,
         "aligned/generations/0.parquet": GENERATED,
     },
-    "evaluate.grade": {"records.parquet": [RECORD]},
+    "evaluate.grade": {"records.parquet": RECORDS},
 }
 
 
@@ -197,6 +206,12 @@ def reordered(root: Path) -> None:
     storage.write_rows(path, storage.read_rows(path, Prompt)[::-1], Prompt)
 
 
+def regraded(root: Path, **first: object) -> None:
+    """As if the same answers had been graded anew, in another order; `first` changes a record."""
+    path = str(root / "runs/run/evaluate/records.parquet")
+    storage.write_rows(path, [*RECORDS[:0:-1], replace(RECORDS[0], **first)], EvalRecord)
+
+
 def add_prompt(root: Path, split: str) -> None:
     path = str(root / "runs/run/prompts/prompts.parquet")
     storage.write_rows(
@@ -224,7 +239,8 @@ def test_these_parts_run_again_and_no_others(root, change, expected):
     every = {found.name for found in standing(config)}
     if expected is None:
         expected = stale(config)
-        assert every - expected <= {"teacher.select", "signals.score", "align.export", "evaluate.report"}
+        only_read = {"teacher.select", "signals.score", "align.export", "evaluate.measure", "evaluate.report"}
+        assert every - expected <= only_read
     assert stale(config) == expected
     assert finish_all(config) == expected, "the same rows come out again, so that nothing follows"
     assert finish_all(config) == set()
