@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from presafe import __version__, storage
+from presafe import __version__, storage, writer
 from presafe.errors import UserError, user_error
 
 logger = logging.getLogger("presafe")
@@ -26,7 +26,7 @@ Rows = dict[str, int]
 FORMAT = 2
 """Of the files in `parts/`."""
 
-State = Literal["done", "stale", "interrupted", "missing"]
+State = Literal["done", "running", "stale", "interrupted", "missing"]
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,12 @@ class Part:
 
 @dataclass(frozen=True)
 class Found:
-    """How a part stands: for `stale`, with what differs; `name` is STAGE.PART."""
+    """How a part stands: with what differs from what it is made of, and since when it runs; `name` is STAGE.PART."""
 
     name: str
     state: State
     differs: tuple[str, ...] = ()
+    since: str | None = None
 
 
 @dataclass(frozen=True)
@@ -124,8 +125,11 @@ def run_stage(
     return any(ran)
 
 
-def look(run: RunDirectory, stage: str, parts: Sequence[Part]) -> list[Found]:
-    """How each part stands, as far as it can be told before the parts in front of it are made."""
+def look(run: RunDirectory, stage: str, parts: Sequence[Part], writer_id: str | None = None) -> list[Found]:
+    """How each part stands, as far as it can be told before the parts in front of it are made.
+
+    `writer_id` is that of a writer who is at work; the part that it is at is `running`, whatever differs.
+    """
     found = []
     for part in parts:
         earlier = run.part(stage, part.name)
@@ -133,8 +137,9 @@ def look(run: RunDirectory, stage: str, parts: Sequence[Part]) -> list[Found]:
             found.append(Found(f"{stage}.{part.name}", "missing"))
             continue
         lines = differences(_made_of(earlier), _wanted(stage, part))
-        state: State = "stale" if lines else "done" if earlier["done"] else "interrupted"
-        found.append(Found(f"{stage}.{part.name}", state, tuple(lines)))
+        runs = not earlier["done"] and writer_id is not None and earlier.get("writer") == writer_id
+        state: State = "running" if runs else "stale" if lines else "done" if earlier["done"] else "interrupted"
+        found.append(Found(f"{stage}.{part.name}", state, tuple(lines), earlier["since"] if runs else None))
     return found
 
 
@@ -154,10 +159,9 @@ def _run_part(run: RunDirectory, stage: str, part: Part, redo: bool) -> bool:
         return False
     folder = run.folder(stage)
     storage.remove(storage.join(folder, "manifest.json"))
-    if earlier is None:
-        _begin(folder, path, wanted)
-    else:
+    if earlier is not None:
         logger.info("%-9s resumes %s in %s", stage, part.name, folder)
+    _begin(folder, path, wanted | {"writer": writer.own_id(run.root)})
     begin = time.monotonic()
     try:
         rows = part.run(folder)
@@ -177,7 +181,7 @@ def _run_part(run: RunDirectory, stage: str, part: Part, redo: bool) -> bool:
 def _begin(folder: str, path: str, wanted: dict[str, Any]) -> None:
     storage.make_folder(folder)
     try:
-        storage.write_json(path, wanted | {"done": False})
+        storage.write_json(path, wanted | {"done": False, "since": time.strftime(writer.TIME)})
     except OSError as error:
         raise storage.unwritable(folder, error) from error
 
