@@ -14,7 +14,7 @@ from presafe.errors import UserError
 
 StageFunction = Callable[..., None]
 
-AGAIN = {"export": ("align", ("export",)), "grade": ("evaluate", ("grade", "report"))}
+AGAIN = {"export": ("align", ("export",)), "grade": ("evaluate", ("grade", "measure", "report"))}
 """Verbs that make parts of a finished run anew: the stage and the parts."""
 
 
@@ -45,8 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             import_module("presafe.standing").print_status(parsed.run, as_json=parsed.json)
             return
         if parsed.verb in AGAIN:
-            config = import_module("presafe.standing").kept(parsed.run, parsed.overrides)
-            run_one(config, AGAIN[parsed.verb][0], redo=AGAIN[parsed.verb][1])
+            with import_module("presafe.standing").kept(parsed.run, parsed.overrides) as config:
+                run_one(config, AGAIN[parsed.verb][0], redo=AGAIN[parsed.verb][1])
             return
         if parsed.verb == "watch":
             import_module("presafe.watch").run_watch(parsed.run, png=parsed.png, follow=parsed.follow)
@@ -99,11 +99,11 @@ def command_line() -> argparse.ArgumentParser:
         init.add_argument(f"--{kind}", required=True, metavar="FILE", help=f"prompts to {use}")
         init.add_argument(f"--{kind}-column", metavar="NAME", help="its column that holds them; by default guessed")
     init.add_argument("--output", default="config.yaml", metavar="FILE", help="by default config.yaml; must be new")
-    status = verbs.add_parser("status", help="say which parts of a run are done, stale, interrupted or missing")
+    status = verbs.add_parser("status", help="say how each part of a run stands, and who is at work")
     status.add_argument("run", help="run directory, STORAGE/NAME, local or remote")
     status.add_argument("--json", action="store_true", help="for programs")
     for verb, (stage, parts) in AGAIN.items():
-        again = verbs.add_parser(verb, help=f"of a run's stage {stage}, make {' and '.join(parts)} anew")
+        again = verbs.add_parser(verb, help=f"of a run's stage {stage}, make {', '.join(parts)} anew")
         again.add_argument("run", help="run directory, STORAGE/NAME, local or remote")
         again.add_argument("overrides", nargs="*", metavar="section.key=value", help="what is to be different")
     watch = verbs.add_parser("watch", help="draw the training curves of a run, as RUN/align/watch.html")

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from presafe.decision.rule import GateMode, Path
+from presafe.decision.rule import GateMode, Path, PathTaken
 
 Kind = Literal["harmful", "benign", "reasoning"]
 Split = Literal["classifier", "align", "pool", "validation", "evaluate"]
@@ -139,7 +139,10 @@ class Example:
 
 @dataclass(frozen=True)
 class EvalRecord:
-    """One generated answer of one model under one condition, with its verdict."""
+    """One generated answer of one model under one condition, with its verdict.
+
+    `path` is the one that it took, by the endpoint's rule, with chain-of-thought on or by the gate; else None.
+    """
 
     suite: str
     prompt_id: str
@@ -157,6 +160,7 @@ class EvalRecord:
     judge: str
     num_tokens: int
     truncated: bool
+    path: PathTaken | None = None
 
 
 def prompt_id(text: str) -> str:

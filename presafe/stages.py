@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from presafe import __version__, storage
+from presafe import __version__, storage, writer
 from presafe.errors import UserError, user_error
 
 logger = logging.getLogger("presafe")
@@ -27,7 +27,7 @@ Rows = dict[str, int]
 FORMAT = 2
 """Of the files in `parts/`."""
 
-State = Literal["done", "stale", "interrupted", "missing"]
+State = Literal["done", "running", "stale", "interrupted", "missing"]
 
 
 @dataclass(frozen=True)
@@ -51,12 +51,16 @@ class Part:
 
 @dataclass(frozen=True)
 class Found:
-    """How a part stands: for `stale`, with what differs, and whether its other rows stay; `name` is STAGE.PART."""
+    """How a part stands: with what differs from what it is made of, and since when it runs; `name` is STAGE.PART.
+
+    `rows_stay` says of a stale one that its other rows do.
+    """
 
     name: str
     state: State
     differs: tuple[str, ...] = ()
     rows_stay: bool = False
+    since: str | None = None
 
 
 @dataclass(frozen=True)
@@ -129,8 +133,11 @@ def run_stage(
     return any(ran)
 
 
-def look(run: RunDirectory, stage: str, parts: Sequence[Part]) -> list[Found]:
-    """How each part stands, as far as it can be told before the parts in front of it are made."""
+def look(run: RunDirectory, stage: str, parts: Sequence[Part], writer_id: str | None = None) -> list[Found]:
+    """How each part stands, as far as it can be told before the parts in front of it are made.
+
+    `writer_id` is that of a writer who is at work; the part that it is at is `running`, whatever differs.
+    """
     found = []
     for part in parts:
         earlier = run.part(stage, part.name)
@@ -139,9 +146,11 @@ def look(run: RunDirectory, stage: str, parts: Sequence[Part]) -> list[Found]:
             continue
         made_of, wanted = _made_of(earlier), _wanted(stage, part)
         lines = differences(made_of, wanted)
-        state: State = "stale" if lines else "done" if earlier["done"] else "interrupted"
+        runs = not earlier["done"] and writer_id is not None and earlier.get("writer") == writer_id
+        state: State = "running" if runs else "stale" if lines else "done" if earlier["done"] else "interrupted"
         rows_stay = bool(lines) and _rows_stay(part, made_of, wanted)
-        found.append(Found(f"{stage}.{part.name}", state, tuple(lines), rows_stay))
+        since = earlier["since"] if runs else None
+        found.append(Found(f"{stage}.{part.name}", state, tuple(lines), rows_stay, since))
     return found
 
 
@@ -164,10 +173,9 @@ def _run_part(run: RunDirectory, stage: str, part: Part, redo: bool) -> bool:
         return False
     folder = run.folder(stage)
     storage.remove(storage.join(folder, "manifest.json"))
-    if earlier is None:
-        _begin(folder, path, wanted)
-    else:
+    if earlier is not None:
         logger.info("%-9s resumes %s in %s", stage, part.name, folder)
+    _begin(folder, path, wanted | {"writer": writer.own_id(run.root)})
     begin = time.monotonic()
     try:
         rows = part.run(folder)
@@ -187,7 +195,7 @@ def _run_part(run: RunDirectory, stage: str, part: Part, redo: bool) -> bool:
 def _begin(folder: str, path: str, wanted: dict[str, Any]) -> None:
     storage.make_folder(folder)
     try:
-        storage.write_json(path, wanted | {"done": False})
+        storage.write_json(path, wanted | {"done": False, "since": time.strftime(writer.TIME)})
     except OSError as error:
         raise storage.unwritable(folder, error) from error
 

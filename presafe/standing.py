@@ -1,28 +1,33 @@
-"""How the parts of a run stand: done, stale and why, interrupted, or missing."""
+"""How the parts of a run stand: done, running and by whom, stale and why, interrupted, or missing."""
 
 import json
 import logging
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import chdir, contextmanager
 from importlib import import_module
+from typing import Any
 
 from presafe import storage
 from presafe.config import STAGES, Config
 from presafe.config.whole import validated
 from presafe.errors import user_error
 from presafe.stages import Found, look
+from presafe.writer import living
 
 logger = logging.getLogger("presafe")
 
 CONFIG = "config.json"
 """The config that a run directory was last worked on with."""
+DIRECTORY = "directory"
+"""Its key for the directory in which that was."""
 
 
-def standing(config: Config) -> list[Found]:
-    """All parts of the run, in their order."""
+def standing(config: Config, writer_id: str | None = None) -> list[Found]:
+    """All parts of the run, in their order; `writer_id` is that of a writer who is at work."""
     run = config.run_directory
-    return [
-        found for stage in STAGES for found in look(run, stage, import_module(f"presafe.{stage}.stage").parts(config))
-    ]
+    stages = {stage: import_module(f"presafe.{stage}.stage").parts(config) for stage in STAGES}
+    return [found for stage, parts in stages.items() for found in look(run, stage, parts, writer_id)]
 
 
 def check_stale(config: Config, *, redo: bool) -> None:
@@ -39,27 +44,40 @@ def check_stale(config: Config, *, redo: bool) -> None:
 
 
 def keep(config: Config) -> None:
-    """Write the config into the run directory."""
+    """Write the config into the run directory, and the directory that its relative paths start from."""
     storage.make_folder(config.run_directory.root)
-    storage.write_json(storage.join(config.run_directory.root, CONFIG), config.model_dump(mode="json"))
+    values = {DIRECTORY: os.getcwd(), **config.model_dump(mode="json")}
+    storage.write_json(storage.join(config.run_directory.root, CONFIG), values)
 
 
 def print_status(run: str, *, as_json: bool) -> None:
-    """Print how the parts stand against the config that the run was last worked on with."""
-    every = standing(kept(run, []))
+    """Print how the parts stand against the config that the run was last worked on with, and who works on them."""
+    by = living(storage.absolute(run).rstrip("/"))
+    with kept(run, []) as config:
+        every = standing(config, by["writer"] if by else None)
     if as_json:
-        print(json.dumps([{"part": f.name, "state": f.state, "differs": list(f.differs)} for f in every], indent=2))
+        print(json.dumps([_as_json(found, by) for found in every], indent=2))
         return
     for found in every:
-        print(f"{found.name:18} {found.state:12} {_why(found)}".rstrip())
+        who = [f"process {by['pid']} on {by['host']}, since {found.since}"] if by and found.since else []
+        print(f"{found.name:18} {found.state:12} {'; '.join([*who, *_why(found)])}".rstrip())
 
 
-def _why(found: Found) -> str:
-    return "; ".join([*found.differs, *(["its other rows stay"] if found.rows_stay else [])])
+def _why(found: Found) -> list[str]:
+    return [*found.differs, *(["its other rows stay"] if found.rows_stay else [])]
 
 
-def kept(run: str, overrides: Sequence[str]) -> Config:
-    """The config that the run was last worked on with, wherever the run lies now, changed by `overrides`."""
+def _as_json(found: Found, by: dict[str, Any] | None) -> dict[str, Any]:
+    runs = {"host": by["host"], "pid": by["pid"], "since": found.since} if by and found.since else None
+    return {"part": found.name, "state": found.state, "differs": list(found.differs), "running": runs}
+
+
+@contextmanager
+def kept(run: str, overrides: Sequence[str]) -> Iterator[Config]:
+    """The config that the run was last worked on with, wherever the run lies now, changed by `overrides`.
+
+    Inside, the working directory is the one that its relative paths start from, where this machine has it.
+    """
     root = storage.absolute(run).rstrip("/")
     path = storage.join(root, CONFIG)
     if not storage.exists(path):
@@ -67,4 +85,7 @@ def kept(run: str, overrides: Sequence[str]) -> Config:
             found=f"no {CONFIG} in {run}", needed="a run directory, STORAGE/NAME", change="correct the path"
         )
     folder, _, name = root.rpartition("/")
-    return validated(Config, storage.read_json(path), [*overrides, f"run.storage={folder}", f"run.name={name}"])
+    values = storage.read_json(path)
+    directory = values.pop(DIRECTORY, os.curdir)
+    with chdir(directory if os.path.isdir(directory) else os.curdir):
+        yield validated(Config, values, [*overrides, f"run.storage={folder}", f"run.name={name}"])

@@ -226,13 +226,29 @@ def read_rows(url: str, record: type[Row]) -> list[Row]:
     return [record(**row) for row in rows]
 
 
-def stream_rows(url: str, record: type[Row]) -> Iterator[Row]:
-    """The same as `read_rows`, a chunk at a time."""
-    for batch in stream_batches(url, schema(record).names):
-        yield from (record(**row) for row in batch.to_pylist())
+def stream_rows(url: str, record: type[Row], where: Any | None = None) -> Iterator[Row]:
+    """The same as `read_rows`, a chunk at a time; those for which the expression `where` holds."""
+    for table in stream_tables(url, schema(record).names, where):
+        yield from (record(**row) for row in table.to_pylist())
 
 
-def stream_batches(url: str, columns: list[str], where: Any | None = None) -> Iterator[pa.RecordBatch]:
+def count_rows(url: str, where: Any | None = None) -> int:
+    """Rows of the Parquet file or folder at `url`; those for which the expression `where` holds."""
+    return int(_dataset(url).count_rows(filter=where))
+
+
+def stream_dicts(url: str, where: Any | None = None) -> Iterator[dict[str, Any]]:
+    """Rows of the Parquet file or folder at `url`, a chunk at a time; those for which the expression `where` holds."""
+    for table in stream_tables(url, None, where):
+        yield from table.to_pylist()
+
+
+def stream_tables(url: str, columns: list[str] | None, where: Any | None = None) -> Iterator[pa.Table]:
+    """Those rows as tables of at most `CHUNK` rows."""
+    yield from (pa.Table.from_batches([batch]) for batch in stream_batches(url, columns, where))
+
+
+def stream_batches(url: str, columns: list[str] | None, where: Any | None = None) -> Iterator[pa.RecordBatch]:
     """Columns of the Parquet file or folder at `url`, of the rows for which the expression `where` holds."""
     batches = _dataset(url).to_batches(
         columns=columns, filter=where, batch_size=CHUNK, batch_readahead=1, fragment_readahead=1
@@ -240,20 +256,9 @@ def stream_batches(url: str, columns: list[str], where: Any | None = None) -> It
     yield from batches
 
 
-def count_rows(url: str) -> int:
-    """Rows of the Parquet file or folder at `url`."""
-    return int(_dataset(url).count_rows())
-
-
-def stream_dicts(url: str, where: Any | None = None) -> Iterator[dict[str, Any]]:
-    """Rows of the Parquet file or folder at `url`, a chunk at a time; those for which the expression `where` holds."""
-    for batch in _dataset(url).to_batches(filter=where, batch_size=CHUNK, batch_readahead=1, fragment_readahead=1):
-        yield from batch.to_pylist()
-
-
 def stream_column(url: str, column: str) -> Iterator[list[Any]]:
     """Its values, a chunk at a time."""
-    for batch in _dataset(url).to_batches(columns=[column], batch_size=CHUNK):
+    for batch in stream_batches(url, [column]):
         yield batch.column(0).to_pylist()
 
 

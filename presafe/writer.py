@@ -25,11 +25,35 @@ from presafe.errors import user_error
 logger = logging.getLogger("presafe")
 
 FILE = "writer.json"
+TIME = "%Y-%m-%d %H:%M:%S %Z"
 BEAT_S, SILENCE_S, LOOK_S, SETTLED_S = 10.0, 45.0, 1.0, 0.5
 """Between signs of life; without one until a writer is called dead; between looks at it; until a place that was taken
 is known to be one's own, where two take it at once."""
 
-_held: set[str] = set()
+_held: dict[str, str] = {}
+"""Ids of the writers that this process is, by run directory."""
+
+
+def own_id(root: str) -> str | None:
+    """The id of this process as the writer of `root`; None where it is none."""
+    return _held.get(root)
+
+
+def living(root: str) -> dict[str, Any] | None:
+    """Who writes to `root` now: `writer` (an id), `host`, `pid`, `since`; None where nobody does who lives.
+
+    Of one on another machine a sign of life is waited for, up to `SILENCE_S`.
+    """
+    url, began = storage.join(root, FILE), time.monotonic()
+    first = found = _read(url)
+    while found is not None and found == first:
+        if found["machine"] == _machine():
+            return None if _is_gone(found) else found
+        if time.monotonic() - began >= SILENCE_S:
+            return None
+        time.sleep(LOOK_S)
+        found = _read(url)
+    return found
 
 
 @contextmanager
@@ -44,32 +68,33 @@ def sole_writer(root: str) -> Iterator[None]:
         return
     place = _Place(root)
     place.take()
-    _held.add(root)
+    _held[root] = place.id
     try:
         with place.signs_of_life():
             yield
     finally:
-        _held.discard(root)
+        del _held[root]
         place.leave()
 
 
 class _Place:
     def __init__(self, root: str) -> None:
         self._url = storage.join(root, FILE)
+        self.id = uuid.uuid4().hex
         self._own = {
-            "writer": uuid.uuid4().hex,
+            "writer": self.id,
             "host": socket.gethostname(),
             "machine": _machine(),
             "pid": os.getpid(),
-            "since": time.strftime("%Y-%m-%d %H:%M:%S %Z"),
+            "since": time.strftime(TIME),
         }
         self._beats = 0
 
     def take(self) -> None:
         """Raises UserError where it belongs to one that lives."""
-        watched, since = self._read(), time.monotonic()
+        watched, since = _read(self._url), time.monotonic()
         while not self._created():
-            found = self._read()
+            found = _read(self._url)
             if found is None:
                 continue
             if watched is None or found["writer"] != watched["writer"]:
@@ -78,7 +103,7 @@ class _Place:
                 raise _taken(self._url, found)
             if _is_gone(found) or time.monotonic() - since >= SILENCE_S:
                 logger.info("the writer of %s since %s is dead: its place is taken", self._url, found["since"])
-                if self._read() == found:
+                if _read(self._url) == found:
                     storage.remove(self._url)
                 continue
             time.sleep(LOOK_S)
@@ -126,24 +151,25 @@ class _Place:
         return self._is_own()
 
     def _is_own(self) -> bool:
-        found = self._read()
-        return found is not None and found["writer"] == self._own["writer"]
+        found = _read(self._url)
+        return found is not None and found["writer"] == self.id
 
     def _text(self) -> str:
         self._beats += 1
         return json.dumps(self._own | {"beat": self._beats})
 
-    def _read(self) -> dict[str, Any] | None:
-        """Who writes; None where nobody does, or one is just about to say so."""
-        try:
-            found: dict[str, Any] = json.loads(storage.read_text(self._url))
-        except (FileNotFoundError, json.JSONDecodeError):
+
+def _read(url: str) -> dict[str, Any] | None:
+    """Who writes; None where nobody does, or one is just about to say so."""
+    try:
+        found: dict[str, Any] = json.loads(storage.read_text(url))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+    except OSError as error:
+        if error.errno == errno.EBUSY:  # an object store's file changed while it was read
             return None
-        except OSError as error:
-            if error.errno == errno.EBUSY:  # an object store's file changed while it was read
-                return None
-            raise
-        return found
+        raise
+    return found
 
 
 def _is_gone(found: dict[str, Any]) -> bool:

@@ -7,12 +7,13 @@ from pathlib import Path
 from finished_stage import finish
 
 from presafe.engines.card import read_card
-from presafe.evaluate.measurements import measure
+from presafe.evaluate.measurements import measured
 from presafe.evaluate.report import write_report
 from presafe.evaluate.stage import EXPORTED
+from presafe.evaluate.tally import Tally
 from presafe.judges.agreement import JudgeReport
 from presafe.reads import exported_weights
-from presafe.records import EvalRecord
+from presafe.records import EvalRecord, to_table
 from presafe.stages import Part, run_stage
 from run_directory import config
 
@@ -50,7 +51,8 @@ def write_run(root: Path, export: str, outcomes: Outcomes = GOOD, *, prompts: in
         records = [*_records(outcomes, prompts, unscored)]
         threshold = read_card(run.folder("model")).threshold
         judges = {"aligned": JudgeReport(settings.evaluate.judges).as_json()}
-        write_report(folder, settings, [*measure(records, KINDS, 0.05)], records, threshold, judges)
+        tally = Tally([to_table(records, EvalRecord)])
+        write_report(folder, settings, measured(tally, KINDS, 0.05), threshold, judges)
         return {"records": len(records)}
 
     finish(run, "align", align)

@@ -1,15 +1,15 @@
 """The report's plots, each returned as an SVG text."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from presafe.evaluate.measurements import Measurement
 from presafe.evaluate.table import TITLES, column_title
 from presafe.figures import STYLE, as_svg
-from presafe.records import EvalRecord
 
 COLOURS = {
     ("base", "on"): "#c0392b",
@@ -37,26 +37,32 @@ def shares(measurements: Sequence[Measurement], metrics: Sequence[str]) -> str:
         return as_svg(figure)
 
 
-def head_probabilities(records: Sequence[EvalRecord], suites: Sequence[str], threshold: float) -> str:
-    """Distribution of p' at the pre-CoT position, a row a suite, before and after alignment, with the threshold."""
+def head_probabilities(
+    counts: Mapping[str, Mapping[str, Sequence[int]]], suites: Sequence[str], threshold: float
+) -> str:
+    """Distribution of p' at the pre-CoT position, a row a suite, before and after alignment, with the threshold.
+
+    `counts` has by suite and model how many answers are in each of equal bins from 0 to 1; the fullest bin of a row is
+    as high as the row.
+    """
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(11, 0.55 * len(suites) + 1.4), layout="constrained")
         panels = figure.subplots(1, 2, sharey=True)
         for axes, model in zip(panels, ("base", "aligned"), strict=True):
             for row, suite in enumerate(suites):
-                values = [
-                    r.head_probability
-                    for r in records
-                    if (r.suite, r.model, r.gate, r.cot) == (suite, model, "off", "on")
-                ]
-                height = [row + 0.6 * ((k * 0.618034) % 1 - 0.5) for k in range(len(values))]
-                axes.plot(values, height, ".", markersize=3, alpha=0.4, color=COLOURS[model, "on"])
+                found = np.array(counts.get(suite, {}).get(model, []), dtype=float)
+                if not found.any():
+                    continue
+                edges = np.linspace(0, 1, len(found) + 1)
+                height = 0.8 * found / found.max()
+                foot = row + 0.4
+                axes.stairs(foot - height, edges, baseline=foot, fill=True, color=COLOURS[model, "on"])
             axes.axvline(threshold, color="black", linewidth=1, linestyle="--")
             axes.set_xlim(-0.02, 1.02)
             axes.set_title(f"{model} (dashed: threshold {threshold:.2f})")
             axes.set_xlabel("head's probability of refusal before the first CoT token")
         panels[0].set_yticks(range(len(suites)), suites)
-        panels[0].invert_yaxis()
+        panels[0].set_ylim(len(suites) - 0.5, -0.5)
         return as_svg(figure)
 
 

@@ -11,9 +11,8 @@ from presafe import storage
 from presafe.config import Config
 from presafe.evaluate import plots, table
 from presafe.evaluate.judging import judge_tables
-from presafe.evaluate.measurements import OUTCOME, Measurement
+from presafe.evaluate.measurements import OUTCOME, Measured, Measurement
 from presafe.evaluate.overlaps import NO_OVERLAPS, Overlaps, overlap_table
-from presafe.records import EvalRecord
 from presafe.stages import versions
 
 logger = logging.getLogger("presafe")
@@ -24,13 +23,13 @@ METRICS = tuple(metric for metric, _ in OUTCOME.values())
 def write_report(
     folder: str,
     config: Config,
-    measurements: Sequence[Measurement],
-    records: Sequence[EvalRecord],
+    measured: Measured,
     threshold: float,
     judges: Mapping[str, Any],
     overlaps: Overlaps = NO_OVERLAPS,
 ) -> None:
     """Write the three files into the stage's folder; `judges` has each model's judge report."""
+    measurements = measured.measurements
     summary = {
         "run": config.run.name,
         "seed": config.run.seed,
@@ -38,8 +37,8 @@ def write_report(
         "model_options": config.model.build_options,
         "threshold": threshold,
         "decision": config.evaluate.decision,
-        "judge": sorted({record.judge for record in records if record.gate == "off"}),
-        "decoding": sorted({record.decoding for record in records}),
+        "judge": measured.judges,
+        "decoding": measured.decodings,
         "versions": versions(),
     }
     rows = [measurement.model_dump(mode="json") for measurement in measurements]
@@ -66,7 +65,7 @@ def write_report(
     suites = list(dict.fromkeys(measurement.suite for measurement in measurements))
     figures = {
         "shares": plots.shares(measurements, METRICS),
-        "head": plots.head_probabilities(records, suites, threshold),
+        "head": plots.head_probabilities(measured.head_probabilities, suites, threshold),
     }
     storage.write_text(storage.join(folder, "report.md"), _render("report.md.j2", context, autoescape=False))
     storage.write_text(

@@ -1,29 +1,33 @@
 """Stage `evaluate`: `records.parquet` with every answer and verdict, `report.json`, `report.md` and `report.html`."""
 
-from collections.abc import Collection
+import itertools
+from collections.abc import Collection, Iterator
 from functools import partial
+
+import pyarrow.compute as pc
 
 from presafe import reads, storage
 from presafe.config import Config
 from presafe.engines.card import read_card
 from presafe.engines.fit import check_engine_memory
-from presafe.engines.job import GENERATIONS, Job, Task, read_generations, run_generation, task_id
+from presafe.engines.job import GENERATIONS, Generation, Job, Task, run_generation, task_id
 from presafe.engines.start import ModelSpec
-from presafe.evaluate.measurements import Measurement, measure
+from presafe.evaluate.measurements import Measured, Measurement, measured
 from presafe.evaluate.overlaps import OVERLAP_TABLE, OVERLAPS, read_overlaps
 from presafe.evaluate.report import write_report
+from presafe.evaluate.suite_prompts import SuitePrompts
+from presafe.evaluate.tally import read_tally
 from presafe.evaluate.verdicts import eval_records
 from presafe.judges.agreement import JudgeReport
 from presafe.judges.answers import check_judges, judge_answers
-from presafe.records import Decision, EvalRecord, Prompt
+from presafe.records import Decision, EvalRecord
 from presafe.runtime import connect, demand, model_folder, preflight
 from presafe.stages import Part, Rows, content_hash, run_stage
 from presafe.suites import suite_prompts
 
-MODELS = ("base", "aligned")
 EXPORTED = "exported weights"
 """The name by which part `generate` knows what it evaluates."""
-
+MEASUREMENTS = "measurements.json"
 
 INPUTS = ("prompts", "align")
 
@@ -34,7 +38,7 @@ def run_evaluate(config: Config, *, redo: Collection[str] = (), force: bool = Fa
 
 
 def parts(config: Config) -> list[Part]:
-    """Generate all answers, grade them, measure and report."""
+    """Generate all answers, grade them, measure and report; behind `generate` the driver holds a batch of rows."""
     settings = config.evaluate.results()
     judges, ceiling = {"judges": settings.pop("judges")}, {"max_unscored_share": settings.pop("max_unscored_share")}
     common = {"model": config.model.results(), "seed": config.run.seed}
@@ -54,13 +58,17 @@ def parts(config: Config) -> list[Part]:
         attacks = {"attacks": content_hash({suite.name: suite.attack for suite in config.suites})}
         return reads.rows(config, "evaluate", *answers) | judged_by | generated_from() | attacks | threshold()
 
-    def reported() -> dict[str, str]:
-        verdicts = reads.rows(config, "evaluate", "records.parquet") | reads.files(config, "evaluate", "judges.json")
-        overlaps = reads.rows(config, "prompts", OVERLAPS) | reads.files(config, "prompts", OVERLAP_TABLE)
-        return verdicts | overlaps | reads.suite_prompts(config) | threshold()
+    def counted() -> dict[str, str]:
+        records = reads.rows(config, "evaluate", "records.parquet") | reads.rows(config, "prompts", OVERLAPS)
+        return records | reads.suite_prompts(config)
 
-    answers = tuple(f"{model}/{GENERATIONS}" for model in MODELS)
-    generating = {"evaluate": settings, **common}
+    def reported() -> dict[str, str]:
+        overlaps = reads.files(config, "prompts", OVERLAP_TABLE)
+        return reads.files(config, "evaluate", MEASUREMENTS, "judges.json") | overlaps | threshold()
+
+    models = tuple(config.evaluate.models)
+    answers = tuple(f"{model}/{GENERATIONS}" for model in models)
+    generating, told = {"evaluate": settings, **common}, ceiling | {"decision": config.evaluate.decision}
     report_files = ("report.json", "report.md", "report.html")
     return [
         Part(
@@ -68,7 +76,7 @@ def parts(config: Config) -> list[Part]:
             generating,
             generated_from,
             partial(_generate_all, config),
-            _in(MODELS),
+            _in(models),
             follows=(reads.SUITES,),
         ),
         Part(
@@ -79,7 +87,8 @@ def parts(config: Config) -> list[Part]:
             _in(("judged", "judges.json", "records.parquet")),
             follows=(reads.SUITES, "attacks", *_in(answers)),
         ),
-        Part("report", {"evaluate": ceiling}, reported, partial(_report, config), _in(report_files)),
+        Part("measure", {"evaluate": ceiling}, counted, partial(_measure, config), _in((MEASUREMENTS,))),
+        Part("report", {"evaluate": told}, reported, partial(_report, config), _in(report_files)),
     ]
 
 
@@ -89,8 +98,13 @@ def _in(names: tuple[str, ...]) -> tuple[str, ...]:
 
 def read_measurements(config: Config) -> list[Measurement]:
     """The measurements of a finished stage, as the report has them."""
-    report = storage.read_json(storage.join(config.run_directory.folder("evaluate"), "report.json"))
-    return [Measurement.model_validate(row) for row in report["measurements"]]
+    return read_measured(config).measurements
+
+
+def read_measured(config: Config) -> Measured:
+    """All that the report of a finished stage shows of the records."""
+    file = storage.join(config.run_directory.folder("evaluate"), MEASUREMENTS)
+    return Measured.model_validate(storage.read_json(file))
 
 
 def _generate_all(config: Config, folder: str) -> Rows:
@@ -101,58 +115,75 @@ def _generate_all(config: Config, folder: str) -> Rows:
     check_engine_memory("evaluate.engine", settings.engine, settings.workers, base, dtype, settings.decoding)
     check_judges(config.evaluate.judges)
     JudgeReport(config.evaluate.judges, config.evaluate.human_labels)  # the labels are read before hours of generation
-    prompts = list(suite_prompts(config.run_directory))
-    jobs = [_generate(config, model, prompts, storage.join(folder, model)) for model in MODELS]
+    jobs = [_generate(config, model, storage.join(folder, model)) for model in settings.models]
     return {"answers": sum(storage.count_rows(job) for job in jobs)}
 
 
 def _grade(config: Config, folder: str) -> Rows:
+    settings = config.evaluate
     connect(config.cluster)
-    check_judges(config.evaluate.judges)
-    reports = {model: JudgeReport(config.evaluate.judges, config.evaluate.human_labels) for model in MODELS}
-    prompts, card = list(suite_prompts(config.run_directory)), read_card(config.run_directory.folder("model"))
-    records: list[EvalRecord] = []
-    for model in MODELS:
-        done = storage.join(folder, model, GENERATIONS)
-        records += eval_records(
+    check_judges(settings.judges)
+    reports = {model: JudgeReport(settings.judges, settings.human_labels) for model in settings.models}
+    prompts, card = SuitePrompts(suite_prompts(config.run_directory)), read_card(config.run_directory.folder("model"))
+    answers = {
+        model: _judged(config, storage.join(folder, model, GENERATIONS), storage.join(folder, "judged", model), report)
+        for model, report in reports.items()
+    }
+    records = (
+        eval_records(
             model,
-            sorted(read_generations(done), key=lambda row: row.task_id),
+            answers[model],
             prompts,
             config.suites,
-            judge=config.evaluate.judges[0].name,
-            decisions=_judge(config, done, storage.join(folder, "judged", model), reports[model]),
-            decoding=config.evaluate.decoding,
+            evaluate=settings,
             gate=config.gate,
             threshold=card.threshold,
         )
-    storage.write_rows(storage.join(folder, "records.parquet"), records, EvalRecord)
+        for model in settings.models
+    )
+    written = storage.join(folder, "records.parquet")
+    count = storage.write_rows(written, itertools.chain.from_iterable(records), EvalRecord)
     storage.write_json(
         storage.join(folder, "judges.json"), {model: report.as_json() for model, report in reports.items()}
     )
-    return {"records": len(records), "unscored": sum(record.verdict == "unscored" for record in records)}
+    return {"records": count, "unscored": storage.count_rows(written, pc.field("verdict") == "unscored")}
+
+
+def _measure(config: Config, folder: str) -> Rows:
+    kinds = {prompt.source: prompt.kind for prompt in suite_prompts(config.run_directory)}
+    tally = read_tally(storage.join(folder, "records.parquet"), read_overlaps(config).prompts)
+    found = measured(tally, kinds, config.evaluate.max_unscored_share)
+    storage.write_json(storage.join(folder, MEASUREMENTS), found.model_dump(mode="json"))
+    return {"measurements": len(found.measurements)}
 
 
 def _report(config: Config, folder: str) -> Rows:
-    records = storage.read_rows(storage.join(folder, "records.parquet"), EvalRecord)
-    kinds = {prompt.source: prompt.kind for prompt in suite_prompts(config.run_directory)}
-    overlaps = read_overlaps(config)
-    measurements = list(measure(records, kinds, config.evaluate.max_unscored_share, overlaps.prompts))
+    found, overlaps = read_measured(config), read_overlaps(config)
     threshold = read_card(config.run_directory.folder("model")).threshold
     judges = storage.read_json(storage.join(folder, "judges.json"))
-    write_report(folder, config, measurements, records, threshold, judges, overlaps)
-    return {"measurements": len(measurements)}
+    write_report(folder, config, found, threshold, judges, overlaps)
+    return {}
 
 
-def _judge(config: Config, generations: str, folder: str, report: JudgeReport) -> dict[str, Decision]:
-    """The first judge's decisions by task_id; all judges' go into the report."""
-    decisions: dict[str, Decision] = {}
-    for one in judge_answers(generations, config.evaluate.judges, folder, config.run.seed):
-        report.add(one)
-        decisions[one.generation.task_id] = one.decision
-    return decisions
+def _judged(
+    config: Config, generations: str, folder: str, report: JudgeReport
+) -> Iterator[tuple[Generation, Decision]]:
+    """Every answer with the first judge's decision, streamed; all judges' go into the report.
+
+    Judges that run on models have done so when this returns. Answers that failed come last, unscored.
+    """
+    judged = judge_answers(generations, config.evaluate.judges, folder, config.run.seed)
+
+    def good() -> Iterator[tuple[Generation, Decision]]:
+        for one in judged:
+            report.add(one)
+            yield one.generation, one.decision
+
+    failed = storage.stream_rows(generations, Generation, pc.field("error").is_valid())
+    return itertools.chain(good(), ((row, "unscored") for row in failed))
 
 
-def _generate(config: Config, model: str, prompts: list[Prompt], folder: str) -> str:
+def _generate(config: Config, model: str, folder: str) -> str:
     """The base reads the export's head, too: what the head says of latents that were never aligned is a control."""
     settings, exported = config.evaluate, config.run_directory.folder("model")
     job = Job(
@@ -170,6 +201,14 @@ def _generate(config: Config, model: str, prompts: list[Prompt], folder: str) ->
         seed=config.run.seed,
         decision=settings.decision,
     )
-    texts = {prompt.prompt_id: prompt.text for prompt in prompts}
-    tasks = [Task(task_id(i, cot), i, text, cot, 0) for i, text in texts.items() for cot in settings.cot]
-    return run_generation(tasks, folder, job, f"evaluate {model}")
+    return run_generation(_tasks(config), folder, job, f"evaluate {model}")
+
+
+def _tasks(config: Config) -> Iterator[Task]:
+    """Every prompt once, in however many suites it is."""
+    asked = set[str]()
+    for prompt in suite_prompts(config.run_directory):
+        if prompt.prompt_id not in asked:
+            asked.add(prompt.prompt_id)
+            for cot in config.evaluate.cot:
+                yield Task(task_id(prompt.prompt_id, cot), prompt.prompt_id, prompt.text, cot, 0)

@@ -1,23 +1,22 @@
 """From generations to records: one verdict an answer, with the gate off and with the gate on."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
-from presafe.config import Decoding, Gate, Suite
-from presafe.decision.rule import decide
+from presafe.config import Evaluate, Gate, Suite
+from presafe.decision.rule import GateMode, decide
 from presafe.engines.job import Generation
+from presafe.evaluate.suite_prompts import Asked, SuitePrompts
 from presafe.graders import grade
-from presafe.records import Decision, EvalRecord, FinishReason, Prompt
+from presafe.records import Decision, EvalRecord, FinishReason
 
 
 def eval_records(
     model: str,
-    generations: Sequence[Generation],
-    prompts: Sequence[Prompt],
+    answers: Iterable[tuple[Generation, Decision]],
+    prompts: SuitePrompts,
     suites: Sequence[Suite],
     *,
-    judge: str,
-    decisions: Mapping[str, Decision],
-    decoding: Decoding,
+    evaluate: Evaluate,
     gate: Gate,
     threshold: float,
 ) -> Iterator[EvalRecord]:
@@ -25,34 +24,34 @@ def eval_records(
 
     An answer to a reasoning prompt is graded against its reference; any other one is what the judge says, whatever its
     row holds. With the gate on, a prompt at or above the threshold gets the gate's refusal and nothing is generated;
-    below it, the answer is the one without the gate. `decisions` are those of the judge of that name, by task_id; a
-    generation that has none, since it failed, is unscored.
+    below it, the answer is the one without the gate. Decisions are those of the first judge. A model whose engine shows
+    no p' has no records with the gate on. Answers may come in any order; one is held at a time.
     """
     attacks = {suite.name: suite.attack for suite in suites}
-    by_id: dict[str, list[Prompt]] = {}
-    for prompt in prompts:
-        by_id.setdefault(prompt.prompt_id, []).append(prompt)
+    judge, decoding = evaluate.judges[0].name, evaluate.decoding
     described = f"temperature={decoding.temperature:g}, top_p={decoding.top_p:g}"
-    for row in generations:
-        assert row.error is not None or row.head_probability is not None
+    decided = f"{described}, {evaluate.decision} decision"
+    for row, said in answers:
         probability = row.head_probability if row.head_probability is not None else float("nan")
-        stopped = row.error is None and decide(probability, threshold) == "refuse"
-        for prompt in by_id[row.prompt_id]:
-            verdict = _verdict(row.answer, row.finish_reason, prompt, decisions.get(row.task_id, "unscored"))
-            for mode, refused_by_gate in (("off", False), ("on", stopped)):
+        modes: list[tuple[GateMode, bool]] = [("off", False)]
+        if row.error is not None or row.head_probability is not None:
+            modes.append(("on", row.error is None and decide(probability, threshold) == "refuse"))
+        for prompt in prompts[row.prompt_id]:
+            verdict = _verdict(row.answer, row.finish_reason, prompt, said)
+            for mode, refused_by_gate in modes:
                 answer = gate.refusal if refused_by_gate else row.answer
                 reasoning = "" if refused_by_gate else row.reasoning
                 finish_reason = "stop" if refused_by_gate else row.finish_reason
-                decision = "refuse" if refused_by_gate else decisions.get(row.task_id, "unscored")
+                decision = "refuse" if refused_by_gate else said
                 yield EvalRecord(
-                    suite=prompt.source,
+                    suite=prompt.suite,
                     prompt_id=row.prompt_id,
-                    attack=attacks[prompt.source],
+                    attack=attacks[prompt.suite],
                     model=model,
                     cot=row.cot,
-                    gate="on" if mode == "on" else "off",
+                    gate=mode,
                     sample=row.sample,
-                    decoding=described,
+                    decoding=described if row.path is None else decided,
                     reasoning=reasoning,
                     answer=answer,
                     refused_before_cot=decision == "refuse" and not reasoning,
@@ -61,10 +60,11 @@ def eval_records(
                     judge="gate" if refused_by_gate else judge,
                     num_tokens=0 if refused_by_gate else row.num_tokens,
                     truncated=finish_reason == "length",
+                    path="refuse" if refused_by_gate else row.path,
                 )
 
 
-def _verdict(answer: str, finish_reason: FinishReason, prompt: Prompt, decision: Decision) -> str:
+def _verdict(answer: str, finish_reason: FinishReason, prompt: Asked, decision: Decision) -> str:
     """The judge's decision, or of a reasoning prompt the grade: unscored where the answer is empty or cut off, too."""
     if prompt.kind != "reasoning":
         return decision

@@ -4,13 +4,16 @@ from dataclasses import replace
 
 import pytest
 
-from presafe.config import Decoding, Gate, PrefixSettings, Suite
+from presafe import storage
+from presafe.config import Decoding, Evaluate, Gate, PrefixSettings, Suite
 from presafe.engines.job import Generation
 from presafe.evaluate import table
-from presafe.evaluate.measurements import measure
+from presafe.evaluate.measurements import measure, measured
+from presafe.evaluate.suite_prompts import SuitePrompts
+from presafe.evaluate.tally import BINS, Tally, read_tally
 from presafe.evaluate.verdicts import eval_records
 from presafe.judges.prefixes import prefix_judge
-from presafe.records import Prompt
+from presafe.records import EvalRecord, Prompt, to_table
 from presafe.statistics import wilson
 
 PROMPTS = [
@@ -18,6 +21,7 @@ PROMPTS = [
     Prompt("b", "benign", "benign", "lookalikes", None, None, "evaluate", "c", None),
     Prompt("r", "sum", "reasoning", "arithmetic", None, "5", "evaluate", "c", None),
 ]
+KINDS = {prompt.source: prompt.kind for prompt in PROMPTS}
 SUITES = [Suite(name=name, function="m:f") for name in ("plain", "lookalikes", "arithmetic")]
 
 
@@ -30,12 +34,10 @@ def records(*generations, threshold=0.5, prompts=PROMPTS):
     return list(
         eval_records(
             "aligned",
-            generations,
-            prompts,
+            [(row, "unscored" if row.error else judge(row.answer, row.finish_reason)) for row in generations],
+            SuitePrompts(prompts),
             SUITES,
-            judge=judge.name,
-            decisions={row.task_id: judge(row.answer, row.finish_reason) for row in generations if row.error is None},
-            decoding=Decoding(max_new_tokens=9),
+            evaluate=Evaluate(decoding=Decoding(max_new_tokens=9)),
             gate=Gate(),
             threshold=threshold,
         )
@@ -43,8 +45,8 @@ def records(*generations, threshold=0.5, prompts=PROMPTS):
 
 
 def values(rows, gate="off", ceiling=1.0):
-    kinds = {p.source: p.kind for p in PROMPTS}
-    return {(m.suite, m.metric): m for m in measure(rows, kinds, ceiling) if m.gate == gate}
+    outcomes = Tally([to_table(rows, EvalRecord)]).outcomes
+    return {(m.suite, m.metric): m for m in measure(outcomes, KINDS, ceiling) if m.gate == gate}
 
 
 @pytest.mark.parametrize(
@@ -134,3 +136,37 @@ def test_a_refusal_after_reasoning_was_not_before_it():
     cell = values(records(generation("h", "thinking", "i cannot", 0.1)))
     assert cell["plain", "refused_before_cot_rate"].value == 0.0
     assert cell["plain", "attack_success_rate"].value == 0.0
+
+
+def test_a_prompt_of_two_suites_is_graded_in_both():
+    prompts = [*PROMPTS, replace(PROMPTS[0], source="lookalikes", kind="benign")]
+    found = records(generation("h", "hmm", "sure", 0.1), prompts=prompts)
+    assert sorted(row.suite for row in found if row.gate == "off") == ["lookalikes", "plain"]
+    with pytest.raises(KeyError):
+        SuitePrompts(prompts)["another"]
+
+
+def test_what_is_measured_does_not_depend_on_the_order_or_the_batches_of_records(tmp_path, monkeypatch):
+    failed = Generation("failed", "h", "text", "on", 0, "", "", "length", 0, None, "prompt too long")
+    rows = records(
+        *(generation("h", "", "i cannot", k / 10) for k in range(10)),
+        *(generation("r", "2 + 3", "it is 5", k / 20) for k in range(21)),
+        generation("b", "hmm", "sure", 0.2),
+        failed,
+    )
+    at_once = measured(Tally([to_table(rows, EvalRecord)]), KINDS, 0.2)
+    monkeypatch.setattr(storage, "CHUNK", 7)
+    file = str(tmp_path / "records.parquet")
+    storage.write_rows(file, rows[::-1], EvalRecord)
+    assert measured(read_tally(file), KINDS, 0.2) == at_once
+    assert at_once.examples == {"refuse": "h", "think": "r"}
+    assert at_once.judges == [prefix_judge(PrefixSettings()).name], "the gate is no judge"
+
+
+def test_probabilities_are_counted_in_bins_and_those_of_failed_rows_are_in_none():
+    failed = Generation("failed", "h", "text", "on", 0, "", "", "length", 0, None, "prompt too long")
+    rows = records(*(generation("h", "", "i cannot", p) for p in (0.0, 0.5, 0.51, 1.0)), failed)
+    (found,) = Tally([to_table(rows, EvalRecord)]).head_probabilities.values()
+    expected = [0] * BINS
+    expected[0], expected[BINS // 2], expected[-1] = 1, 2, 1
+    assert found == {"aligned": expected}

@@ -54,7 +54,7 @@ NO = "judges=[{kind: prefixes, refusal_prefixes: ['no']}]"
 JUDGED = {"teacher.judge", "teacher.select"}
 MODEL = {"teacher.generate", "align.examples", "align.train", "align.export"}
 MODEL |= {"signals.train", "signals.report", "signals.suites"}
-SUITE = {"prompts.overlaps", "signals.suites", "evaluate.generate", "evaluate.grade", "evaluate.report"}
+SUITE = {"prompts.overlaps", "signals.suites", "evaluate.generate", "evaluate.grade", "evaluate.measure"}
 """What other prompts of a suite cost."""
 
 CHANGES: dict[str, tuple[list[str] | Callable[[Path], object], set[str]]] = {
@@ -63,7 +63,10 @@ CHANGES: dict[str, tuple[list[str] | Callable[[Path], object], set[str]]] = {
         ["teacher.engine.batch_size=1", "evaluate.engine.max_requests_per_batch=1"],
         set(),
     ),
-    "a decision that is drawn": (["evaluate.decision=drawn"], {"evaluate.generate"}),
+    "a decision that is drawn": (
+        ["evaluate.decision=drawn"],
+        {"evaluate.generate", "evaluate.grade", "evaluate.report"},
+    ),
     "a smaller block": (["teacher.rows_per_block=1", "evaluate.rows_per_block=2"], set()),
     "another ZeRO stage": (["align.zero_stage=2", "align.gradient_checkpointing=false"], set()),
     "a raised ceiling": (["teacher.max_unscored_share=0.9", "prompts.max_quarantined_share=0.5"], set()),
@@ -75,9 +78,12 @@ CHANGES: dict[str, tuple[list[str] | Callable[[Path], object], set[str]]] = {
     "an edited suite": (lambda root: edit(root / "apart.jsonl"), {"prompts.suites"}),
     "another limit of likeness": (
         ["prompts.near_duplicates.contamination_threshold=0.6"],
-        {"prompts.gather", "prompts.overlaps"},
+        {"prompts.gather", "prompts.demonstrations", "prompts.overlaps"},
     ),
-    "kept clear of more": (["prompts.keep_clear_of=null"], {"prompts.gather", "prompts.overlaps"}),
+    "kept clear of more": (
+        ["prompts.keep_clear_of=null"],
+        {"prompts.gather", "prompts.demonstrations", "prompts.overlaps"},
+    ),
     "kept clear of the same, in other words": (["prompts.keep_clear_of=[plain, plain]"], set()),
     "another seed": (["run.seed=1"], None),
     "another decoding of the teacher": (["teacher.answer.temperature=0"], {"teacher.generate"}),
@@ -88,7 +94,7 @@ CHANGES: dict[str, tuple[list[str] | Callable[[Path], object], set[str]]] = {
         ["signals.encoder.hidden_size=16"],
         {"signals.train", "signals.report", "signals.suites"},
     ),
-    "no ready demonstrations": (["align.demonstrations=[]"], {"align.examples"}),
+    "no ready demonstrations": (["align.demonstrations=[]"], {"prompts.overlaps", "align.examples"}),
     "no baselines": (["signals.baselines=false"], {"signals.report", "signals.suites"}),
     "fewer demonstrations": (["align.max_think_examples=3"], {"align.examples"}),
     "a smaller micro-batch": (["align.micro_batch_tokens=64"], {"align.examples"}),
@@ -110,7 +116,13 @@ CHANGES: dict[str, tuple[list[str] | Callable[[Path], object], set[str]]] = {
     "another refusal of the gate": (["gate.refusal=Never."], {"align.export", "evaluate.grade"}),
     "another decoding of the evaluation": (["evaluate.decoding.top_p=0.5"], {"evaluate.generate", "evaluate.grade"}),
     "another judge of the evaluation": ([f"evaluate.{NO}"], {"evaluate.grade"}),
-    "another ceiling of the report": (["evaluate.max_unscored_share=0.5"], {"evaluate.report"}),
+    "another ceiling of the report": (
+        ["evaluate.max_unscored_share=0.5"],
+        {"evaluate.measure", "evaluate.report"},
+    ),
+    "records that are made anew and are the same": (lambda root: regraded(root), set()),
+    "another verdict": (lambda root: regraded(root, verdict="comply"), {"evaluate.measure"}),
+    "other measurements": (lambda root: edit(root / "runs/run/evaluate/measurements.json"), {"evaluate.report"}),
     "another model": (
         lambda root: edit(root / "base" / "model.safetensors"),
         MODEL | {"evaluate.generate", "evaluate.grade"},
@@ -191,6 +203,8 @@ def writer(stage: str, part: Part, ran: set[str]):
             storage.write_rows(f"{folder}/../suites/prompts.parquet", rows, Prompt)
         if name == "signals.train":
             storage.write_text(f"{folder}/classifier/w", "classifier")
+        if name == "evaluate.measure":
+            storage.write_text(f"{folder}/measurements.json", "{}")
         if name == "align.train":
             storage.write_text(f"{folder}/metrics.jsonl", "{}")
         if name == "align.export":
@@ -205,6 +219,7 @@ PROMPTS = [Prompt(f"p{k}", f"t{k}", "harmful", "mine", None, None, "align", f"p{
 READY = [Demonstration("r0", "ready", ["user"], ["t"], "", "no", "refuse", None)]
 GENERATED = [Generation("p0-off-0", "p0", "t0", "off", 0, "", "no", "stop", 1, None, None)]
 RECORD = EvalRecord("plain", "e", "none", "base", "on", "off", 0, "", "", "no", True, 0.5, "refuse", "j", 1, False)
+RECORDS = [replace(RECORD, sample=k) for k in range(3)]
 FILES = {
     "prompts.gather": {"prompts.parquet": PROMPTS},
     "prompts.demonstrations": {"demonstrations.parquet": READY},
@@ -226,7 +241,7 @@ FILES = {
         "base/generations/0.parquet": GENERATED,
         "aligned/generations/0.parquet": GENERATED,
     },
-    "evaluate.grade": {"records.parquet": [RECORD]},
+    "evaluate.grade": {"records.parquet": RECORDS},
     "prompts.overlaps": {"overlaps.parquet": [SuiteOverlap("apart", "e apart", "mine", "p0", "near", 0.8)]},
 }
 
@@ -280,6 +295,12 @@ def reordered(root: Path) -> None:
     storage.write_rows(path, storage.read_rows(path, Prompt)[::-1], Prompt)
 
 
+def regraded(root: Path, **first: object) -> None:
+    """As if the same answers had been graded anew, in another order; `first` changes a record."""
+    path = str(root / "runs/run/evaluate/records.parquet")
+    storage.write_rows(path, [*RECORDS[:0:-1], replace(RECORDS[0], **first)], EvalRecord)
+
+
 def add_prompt(root: Path, folder: str, source: str, split: Split = "align") -> None:
     path = str(root / f"runs/run/{folder}/prompts.parquet")
     further = replace(PROMPTS[0], prompt_id="x", source=source, split=split)
@@ -318,6 +339,7 @@ def test_these_parts_run_again_and_no_others(root, change, expected):
             "teacher.select",
             "signals.score",
             "align.export",
+            "evaluate.measure",
             "evaluate.report",
         }
     assert stale(config) == expected
@@ -376,7 +398,8 @@ def test_status_tells_what_differs_and_since_when(root, capsys):
     assert lines["evaluate.grade"] == "missing"
     assert lines["evaluate.report"] == "interrupted"
     main(["status", "runs/run", "--json"])
-    assert {"part": "align.train", "state": "done", "differs": []} in json.loads(capsys.readouterr().out)
+    found = {one.pop("part"): one for one in json.loads(capsys.readouterr().out)}
+    assert found["align.train"] == {"state": "done", "differs": [], "running": None}
 
 
 def test_status_of_what_is_no_run_is_told(tmp_path, capsys):
