@@ -32,7 +32,7 @@ def standing(config: Config, writer_id: str | None = None) -> list[Found]:
 
 def check_stale(config: Config, *, redo: bool) -> None:
     """Keep the config with the run, and tell what it would make anew. Raises UserError there, unless `redo`."""
-    lines = [f"{found.name} ({_why(found)})" for found in standing(config) if found.state == "stale"]
+    lines = [f"{found.name} ({'; '.join(_why(found))})" for found in standing(config) if found.state == "stale"]
     if lines and not redo:
         raise user_error(
             found=f"parts of {config.run_directory.root} made of something else: {', '.join(lines)}",

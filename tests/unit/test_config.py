@@ -72,7 +72,6 @@ def test_these_fields_say_how_it_runs_and_all_others_shape_the_result():
         "Suite": ["path", "revision"],
         "Wrapper": ["path", "revision"],
         "Teacher": ["workers", "model", "rows_per_block", "human_labels", "max_unscored_share", "max_thinking_share"],
-        "BatchingSettings": ["kv_cache_tokens", "page_size", "max_batch_tokens", "max_requests_per_batch"],
         "PagedSettings": ["kv_cache_tokens", "page_size", "max_batch_tokens", "max_requests_per_batch"],
         "TransformersSettings": ["batch_size"],
         "VllmSettings": ["max_num_seqs", "tensor_parallel_size", "gpu_memory_utilization"],

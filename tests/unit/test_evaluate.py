@@ -105,14 +105,17 @@ def test_a_prompt_that_is_like_one_that_was_trained_on_is_in_no_figure_but_count
     rows = records(generation("h", "hmm", "sure", 0.1), generation("i", "hmm", "i cannot", 0.1), prompts=prompts)
     kinds = {prompt.source: prompt.kind for prompt in prompts}
 
+    def measurements(*overlapping):
+        return measure(Tally([to_table(rows, EvalRecord)], {*overlapping}).outcomes, kinds, 0.2)
+
     def attacks(*overlapping):
-        found = measure(rows, kinds, 0.2, {("plain", prompt) for prompt in overlapping})
+        found = measurements(*(("plain", prompt) for prompt in overlapping))
         return next(m for m in found if (m.metric, m.gate) == ("attack_success_rate", "off"))
 
     assert [(m.value, m.n, m.overlapping) for m in (attacks(), attacks("h"))] == [(0.5, 2, 0), (0.0, 1, 1)]
     nothing = attacks("h", "i")
     assert (nothing.value, nothing.n, nothing.overlapping, table.percent(nothing)) == (None, 0, 2, "-")
-    assert next(measure(rows, kinds, 0.2, {("lookalikes", "h")})).overlapping == 0
+    assert next(measurements(("lookalikes", "h"))).overlapping == 0
 
 
 def test_the_gate_replaces_the_answer_and_its_reasoning():
@@ -170,3 +173,17 @@ def test_probabilities_are_counted_in_bins_and_those_of_failed_rows_are_in_none(
     expected = [0] * BINS
     expected[0], expected[BINS // 2], expected[-1] = 1, 2, 1
     assert found == {"aligned": expected}
+
+
+def test_records_have_the_path_and_say_how_the_decision_was_decoded():
+    thinks = replace(generation("h", "hmm", "sure", 0.9), path="think")
+    off, on = records(thinks)
+    assert (off.gate, off.path, off.decoding) == ("off", "think", "temperature=0.6, top_p=0.95, greedy decision")
+    assert (on.gate, on.path) == ("on", "refuse"), "the gate's own"
+    (without, _) = records(replace(thinks, cot="off", path=None))
+    assert (without.path, without.decoding) == (None, "temperature=0.6, top_p=0.95")
+
+
+def test_a_model_without_a_probability_has_no_records_with_the_gate_on():
+    rows = records(generation("h", "hmm", "sure", None))
+    assert [row.gate for row in rows] == ["off"]

@@ -369,8 +369,9 @@ def test_without_names_training_is_kept_clear_of_a_further_suite_too(root):
     settings = yaml.safe_load((root / "config.yaml").read_text())
     del settings["prompts"]["keep_clear_of"]
     (root / "config.yaml").write_text(yaml.safe_dump(settings))
-    assert finish_all(load([])) == {"prompts.gather", "prompts.overlaps"}
-    assert {"prompts.gather", "prompts.overlaps"} < finish_all(add_suite(root))
+    trained_on = {"prompts.gather", "prompts.demonstrations", "prompts.overlaps"}
+    assert finish_all(load([])) == trained_on
+    assert trained_on < finish_all(add_suite(root))
 
 
 @pytest.mark.usefixtures("root")
