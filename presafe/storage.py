@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import fsspec
 import pyarrow as pa
+from fsspec.implementations.local import LocalFileSystem
 
 from presafe.errors import UserError, user_error
 from presafe.records import schema, to_table
@@ -116,7 +117,6 @@ def hash_file(url: str) -> str:
 def stamps(url: str) -> dict[str, list[Any]]:
     """Size and time of change of each file below a folder, or of the file itself, by its path inside."""
     fs, path = _open(url)
-    fs.invalidate_cache()  # object stores remember what lay there before other processes wrote
     root = path.rstrip("/")
     found = fs.find(root, detail=True).items()
     return {name.removeprefix(root).lstrip("/"): [entry["size"], _changed(entry)] for name, entry in found}
@@ -303,11 +303,21 @@ def replacing_folder(url: str) -> Iterator[str]:
             upload(local, f"{url}.partial")
         remove(f"{url}.old")
         if fs.exists(path):
-            fs.mv(path, old, recursive=True)
-        fs.mv(partial, path, recursive=True)
+            _move_folder(fs, path, old)
+        _move_folder(fs, partial, path)
         remove(f"{url}.old")
     finally:
         remove(local)
+
+
+def _move_folder(fs: Any, source: str, target: str) -> None:
+    """On object stores file by file: they have no folders, and s3fs looks for files of a folder's name."""
+    if isinstance(fs, LocalFileSystem):
+        fs.mv(source, target, recursive=True)
+        return
+    for file in fs.find(source):
+        fs.copy(file, f"{target}{file.removeprefix(source)}")
+    fs.rm(source, recursive=True)
 
 
 @cache
@@ -333,11 +343,12 @@ def _dataset(url: str) -> Any:
 
 def _open(url: str) -> tuple[Any, str]:
     try:
-        fs, path = fsspec.core.url_to_fs(url)
+        # Object stores would remember what lay in a folder before other processes wrote into it.
+        fs, path = fsspec.core.url_to_fs(url, use_listings_cache=False)
     except (ImportError, ValueError) as error:
         raise user_error(
             found=f"the storage {url}, which cannot be opened ({error})",
             needed="a local path, or a URL whose filesystem is installed",
-            change="install it (s3fs for s3://, gcsfs for gs://) or use another storage",
+            change="install it (presafe[s3] for s3://, gcsfs for gs://) or use another storage",
         ) from error
     return fs, str(path)

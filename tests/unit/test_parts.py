@@ -1,7 +1,9 @@
 """What runs again after a change: exactly the parts that it reaches, on a run whose files are written by hand."""
 
 import json
+import shutil
 from collections.abc import Callable
+from contextlib import chdir
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -161,18 +163,28 @@ CHANGES: dict[str, tuple[list[str] | Callable[[Path], object], set[str]]] = {
 """Overrides, or what is done to files; and which parts are stale then. None stands for all."""
 
 
-@pytest.fixture
-def root(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A folder with a finished run, which no test changes."""
+    folder = tmp_path_factory.mktemp("finished")
     for name in ("base/model.safetensors", "guard/w"):
-        (tmp_path / name).parent.mkdir()
-        (tmp_path / name).write_text(name)
-    (tmp_path / "copy").mkdir()
-    (tmp_path / "copy" / "model.safetensors").write_text("base/model.safetensors")
+        (folder / name).parent.mkdir()
+        (folder / name).write_text(name)
+    (folder / "copy").mkdir()
+    (folder / "copy" / "model.safetensors").write_text("base/model.safetensors")
     for name in ("prompts.jsonl", "plain.jsonl", "apart.jsonl", "further.jsonl", "labels.jsonl", "ready.jsonl"):
-        (tmp_path / name).write_text('{"text": "add two"}\n')
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(SETTINGS))
-    finish_all(load([]))
+        (folder / name).write_text('{"text": "add two"}\n')
+    (folder / "config.yaml").write_text(yaml.safe_dump(SETTINGS))
+    with chdir(folder):
+        finish_all(load([]))
+    return folder
+
+
+@pytest.fixture
+def root(tmp_path, finished, monkeypatch):
+    """A copy of it, and its own working directory."""
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
     return tmp_path
 
 

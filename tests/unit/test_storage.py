@@ -1,5 +1,7 @@
 """Storage by URL: the same calls on a local folder and on another filesystem."""
 
+import sys
+
 import fsspec
 import pytest
 
@@ -38,9 +40,11 @@ def test_a_folder_is_uploaded_and_found_again_locally(root, tmp_path):
     assert storage.read_text(f"{local}/inner/file") == "x"
 
 
-def test_a_filesystem_that_is_not_there_is_named():
-    with pytest.raises(UserError, match=r"nothing://x.*needed.*another storage"):
-        storage.exists("nothing://x")
+@pytest.mark.parametrize("url", ["nothing://x", "gs://bucket/x"])
+def test_a_filesystem_that_is_not_there_is_named(url, monkeypatch):
+    monkeypatch.setitem(sys.modules, "gcsfs", None)  # as if it were not installed
+    with pytest.raises(UserError, match=rf"{url}, .*needed.*presafe\[s3\] for s3://.*another storage"):
+        storage.exists(url)
 
 
 def test_a_broken_json_is_named(tmp_path):
