@@ -232,12 +232,22 @@ def stream_rows(url: str, record: type[Row]) -> Iterator[Row]:
         yield from (record(**row) for row in batch.to_pylist())
 
 
-def stream_batches(url: str, columns: list[str], where: Any | None = None) -> Iterator[pa.RecordBatch]:
-    """Columns of the Parquet file or folder at `url`, of the rows for which the expression `where` holds."""
-    batches = _dataset(url).to_batches(
-        columns=columns, filter=where, batch_size=CHUNK, batch_readahead=1, fragment_readahead=1
+def stream_batches(url: str, columns: list[str] | None = None, where: Any | None = None) -> Iterator[pa.RecordBatch]:
+    """Columns, by default all, of the Parquet file or folder at `url`, of the rows for which `where` holds.
+
+    Row groups are read one after the other: with Arrow's own readahead, memory grows with the file for a while.
+    """
+    import pyarrow.dataset as pds  # see _dataset
+
+    yield from _dataset(url).to_batches(
+        columns=columns,
+        filter=where,
+        batch_size=CHUNK,
+        batch_readahead=1,
+        fragment_readahead=1,
+        use_threads=False,
+        fragment_scan_options=pds.ParquetFragmentScanOptions(pre_buffer=False),
     )
-    yield from batches
 
 
 def count_rows(url: str) -> int:
@@ -247,7 +257,7 @@ def count_rows(url: str) -> int:
 
 def stream_dicts(url: str, where: Any | None = None) -> Iterator[dict[str, Any]]:
     """Rows of the Parquet file or folder at `url`, a chunk at a time; those for which the expression `where` holds."""
-    for batch in _dataset(url).to_batches(filter=where, batch_size=CHUNK, batch_readahead=1, fragment_readahead=1):
+    for batch in stream_batches(url, where=where):
         yield from batch.to_pylist()
 
 
@@ -257,7 +267,7 @@ def fingerprint(url: str, column: str) -> tuple[int, int]:
     `column` holds strings. The hash is the sum of 64 bits of each id's SHA-256.
     """
     count = total = 0
-    for batch in _dataset(url).to_batches(columns=[column], batch_size=CHUNK):
+    for batch in stream_batches(url, [column]):
         for value in batch.column(0).to_pylist():
             count, total = count + 1, total + int.from_bytes(hashlib.sha256(value.encode()).digest()[:8], "big")
     return count, total % 2**64

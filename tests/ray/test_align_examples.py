@@ -35,5 +35,5 @@ def test_tasks_over_partitions_write_what_one_worker_writes(settings, tmp_path, 
 
 def test_what_a_task_lacks_is_one_sentence(settings, tmp_path):
     short = settings.model_copy(update={"align": settings.align.model_copy(update={"micro_batch_tokens": 25})})
-    with pytest.raises(UserError, match=r"^found no Path B demonstration"):
+    with pytest.raises(UserError, match=r"^found no Path A demonstration"):
         write_examples(short, str(tmp_path), None)
