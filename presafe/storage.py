@@ -248,12 +248,22 @@ def stream_tables(url: str, columns: list[str] | None, where: Any | None = None)
     yield from (pa.Table.from_batches([batch]) for batch in stream_batches(url, columns, where))
 
 
-def stream_batches(url: str, columns: list[str] | None, where: Any | None = None) -> Iterator[pa.RecordBatch]:
-    """Columns of the Parquet file or folder at `url`, of the rows for which the expression `where` holds."""
-    batches = _dataset(url).to_batches(
-        columns=columns, filter=where, batch_size=CHUNK, batch_readahead=1, fragment_readahead=1
+def stream_batches(url: str, columns: list[str] | None = None, where: Any | None = None) -> Iterator[pa.RecordBatch]:
+    """Columns, by default all, of the Parquet file or folder at `url`, of the rows for which `where` holds.
+
+    Row groups are read one after the other: with Arrow's own readahead, memory grows with the file for a while.
+    """
+    import pyarrow.dataset as pds  # see _dataset
+
+    yield from _dataset(url).to_batches(
+        columns=columns,
+        filter=where,
+        batch_size=CHUNK,
+        batch_readahead=1,
+        fragment_readahead=1,
+        use_threads=False,
+        fragment_scan_options=pds.ParquetFragmentScanOptions(pre_buffer=False),
     )
-    yield from batches
 
 
 def stream_column(url: str, column: str) -> Iterator[list[Any]]:

@@ -55,27 +55,52 @@ class Choosing:
         return _format(self.base, self.model)
 
 
+@dataclass(frozen=True)
+class Found:
+    """Examples of the validation split; counts of what was left out, by path and of the pool, and by source."""
+
+    validation: int
+    skipped: Counter[str]
+    counts: Counter[str]
+    by_source: Counter[str]
+
+
 def write_examples(config: Config, folder: str, ready: str | None) -> Rows:
     """Write examples.parquet and validation.parquet; `ready` is the file of ready demonstrations, if any."""
     connect(config.cluster)
     choosing = _choosing(config, folder, ready)
     storage.remove(choosing.partitions.folder)  # of a run that was interrupted
     with user_errors():
-        validation = _task(validate).remote(choosing)
-        ray.get([_task(scatter).remote(choosing, name) for name in choosing.files])
-        parts = [_task(make).remote(choosing, part) for part in range(choosing.partitions.count)]
-        skipped = sum(ray.get(parts), Counter[str]())
-        counts, by_source = ray.get(_task(collect).remote(choosing))
-        held_out = ray.get(validation)
+        # A worker takes seconds to import all this: one does for few rows.
+        found = ray.get(_task(choose).remote(choosing)) if choosing.partitions.count == 1 else _by_tasks(choosing)
     storage.remove(choosing.partitions.folder)
     return {
-        "refuse_examples": counts["refuse"],
-        "think_examples": counts["think"],
-        "signal_pool": counts["pool"],
-        "validation": held_out,
-        **{f"{DEMONSTRATED}{name}": count for name, count in sorted(by_source.items())},
-        **{f"skipped, {reason}": count for reason, count in sorted(skipped.items())},
+        "refuse_examples": found.counts["refuse"],
+        "think_examples": found.counts["think"],
+        "signal_pool": found.counts["pool"],
+        "validation": found.validation,
+        **{f"{DEMONSTRATED}{name}": count for name, count in sorted(found.by_source.items())},
+        **{f"skipped, {reason}": count for reason, count in sorted(found.skipped.items())},
     }
+
+
+def choose(choosing: Choosing) -> Found:
+    """All of it, one step after the other."""
+    held_out = validate(choosing)
+    for name in choosing.files:
+        scatter(choosing, name)
+    skipped = sum((make(choosing, part) for part in range(choosing.partitions.count)), Counter[str]())
+    return Found(held_out, skipped, *collect(choosing))
+
+
+def _by_tasks(choosing: Choosing) -> Found:
+    """The same, with a task for each file and each partition."""
+    validation = _task(validate).remote(choosing)
+    ray.get([_task(scatter).remote(choosing, name) for name in choosing.files])
+    parts = [_task(make).remote(choosing, part) for part in range(choosing.partitions.count)]
+    skipped = sum(ray.get(parts), Counter[str]())
+    counts, by_source = ray.get(_task(collect).remote(choosing))
+    return Found(ray.get(validation), skipped, counts, by_source)
 
 
 def scatter(choosing: Choosing, name: str) -> None:

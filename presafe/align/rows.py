@@ -4,6 +4,7 @@ import errno
 import os
 import tempfile
 from collections.abc import Sequence
+from typing import Self
 
 import numpy as np
 import pyarrow as pa
@@ -40,7 +41,7 @@ class ExampleRows:
         self.signalled: NDArray[np.bool_] = pc.is_valid(table["refuse_probability"]).to_numpy()
 
     @classmethod
-    def of(cls, examples: Sequence[Example]) -> "ExampleRows":
+    def of(cls, examples: Sequence[Example]) -> Self:
         return cls(to_table(list(examples), Example))
 
     def __len__(self) -> int:

@@ -109,7 +109,7 @@ def test_the_command_line_trains_as_stored_and_as_plain_pytorch(tmp_path, case):
     settings = config(tmp_path, **CASES[case])
     found = [{part: row[part] for part in PARTS} for row in command_line(tmp_path, settings)]
     assert len(found) == STEPS
-    assert found[-1]["loss"] < found[0]["loss"]
+    assert found[-1]["lm_loss"] < found[0]["lm_loss"]
     assert found[0]["anchor_loss"] == 0
     assert (found[-1]["anchor_loss"] > 0) == ("readout" in case)
     close(found, plain_pytorch(settings))

@@ -130,6 +130,40 @@ def trained(base: str, align: Align) -> list[tuple[float, float]]:
     return [(row.loss, row.grad_norm) for row in metrics]
 
 
+class Watched(ExampleRows):
+    """Keeps which rows were read."""
+
+    seen: set[int]
+
+    def __getitem__(self, index: int):
+        self.seen.add(index)
+        return super().__getitem__(index)
+
+
+def reads(base: str) -> tuple[list[set[int]], list[set[int]]]:
+    """What this rank read of the examples in each of four steps, and what its own micro-batches hold."""
+    align = small_align(zero_stage=2, batch_size=6, signal_batch_size=2)
+    rows = Watched.of(sorted(uneven_examples(), key=lambda example: not example.completion))
+    module = build_module(base, "float32", align, head_spec(align, 6), SEED)
+    engine = start_engine(module, zero_config(align, "float32"), build_optimizer(module, align))
+    plan = batch_plan(rows, align, SEED, COLLATOR)
+    read = []
+    for step in range(4):
+        rows.seen = set()
+        train_step(engine, rows, plan, step, loss_weights(align, step), COLLATOR)
+        read.append(rows.seen)
+    engine.destroy()
+    own = [{i for batch in plan.microbatches(step, 2)[dist.get_rank()] for i in batch} for step in range(4)]
+    return read, own
+
+
+def test_a_rank_reads_the_examples_of_its_own_micro_batches_alone(pair, tmp_path):
+    (first, own), (second, others) = pair.run(reads, save_random_model(str(tmp_path / "base")))
+    assert first == own
+    assert second == others
+    assert all(one and not one & other for one, other in zip(first, second, strict=True))
+
+
 @pytest.mark.parametrize("stage", [1, 2, 3])
 @pytest.mark.parametrize("lora", [True, False], ids=["lora", "full"])
 def test_weight_decay_and_betas_are_the_same_at_every_zero_stage(pair, tmp_path, stage, lora):

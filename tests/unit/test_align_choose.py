@@ -1,14 +1,13 @@
 """The part `examples` over partitions: the same examples whatever their number and the order of rows."""
 
 import random
-from collections import Counter
 from dataclasses import replace
 
 import pytest
 
 from chosen_examples import chosen_examples
 from presafe import storage
-from presafe.align.choose import SCRATCH, Choosing, collect, make, scatter, validate
+from presafe.align.choose import SCRATCH, Choosing, Found, choose, validate
 from presafe.align.choose import _choosing as choosing_of
 from presafe.align.examples import Sources, validation_examples
 from presafe.align.partitions import Partitions
@@ -37,12 +36,9 @@ def choosing(root, folder, count: int, **settings: object) -> Choosing:
     return replace(made, partitions=Partitions(str(folder / SCRATCH), made.seed, count), weights={"own": 0.5})
 
 
-def run(choosing: Choosing) -> tuple[list[Example], Counter[str], Counter[str], Counter[str]]:
-    for name in choosing.files:
-        scatter(choosing, name)
-    skipped = sum((make(choosing, part) for part in range(choosing.partitions.count)), Counter[str]())
-    counts, by_source = collect(choosing)
-    return storage.read_rows(choosing.file("examples.parquet"), Example), skipped, counts, by_source
+def run(choosing: Choosing) -> tuple[list[Example], Found]:
+    found = choose(choosing)
+    return storage.read_rows(choosing.file("examples.parquet"), Example), found
 
 
 def in_memory(root, **settings: object):
@@ -65,12 +61,12 @@ def in_memory(root, **settings: object):
 @pytest.mark.parametrize("labels", ["classifier", "random"])
 @pytest.mark.parametrize("count", [1, 7])
 def test_partitions_give_the_examples_of_one_process(root, tmp_path, count, labels):
-    examples, skipped, counts, by_source = run(choosing(root, tmp_path, count, labels=labels))
+    examples, found = run(choosing(root, tmp_path, count, labels=labels))
     expected, left_out = in_memory(root, labels=labels)
     assert examples == expected
-    assert skipped == left_out
-    assert counts == {"refuse": 7 + len(READY), "think": 9, "pool": len(examples) - 16 - len(READY)}
-    assert by_source == {"s": 16, "own": len(READY)}
+    assert found.skipped == left_out
+    assert found.counts == {"refuse": 7 + len(READY), "think": 9, "pool": len(examples) - 16 - len(READY)}
+    assert found.by_source == {"s": 16, "own": len(READY)}
     assert {e.weight for e in examples if e.prompt_id.startswith("0")} == {0.5}
 
 
@@ -90,7 +86,7 @@ def test_what_is_asked_for_and_not_there_leaves_no_file(root, tmp_path):
     with pytest.raises(UserError, match="no Path B demonstration"):
         run(choosing(root, tmp_path, 2, micro_batch_tokens=25))
     assert not (tmp_path / "examples.parquet").exists()
-    assert [file.name for file in tmp_path.iterdir()] == [SCRATCH]
+    assert sorted(file.name for file in tmp_path.iterdir()) == [SCRATCH, "validation.parquet"]
 
 
 def test_validation_examples_keep_the_order_of_the_prompts(root, tmp_path):
