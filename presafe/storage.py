@@ -171,23 +171,49 @@ def write_json(url: str, value: Any) -> None:
 
 def write_rows(url: str, rows: Iterable[Any], record: type) -> int:
     """Write instances of `record` as one Parquet file with the record's schema, a chunk at a time; returns how many."""
+    remaining = iter(rows)
+    chunks = iter(lambda: list(itertools.islice(remaining, CHUNK)), [])
+    return write_tables(url, (to_table(chunk, record) for chunk in chunks), schema(record))
+
+
+def write_tables(url: str, tables: Iterable[pa.Table], of: pa.Schema | None = None) -> int:
+    """Write tables as one Parquet file, one after the other; returns how many rows. Without any, `of` is needed."""
     import pyarrow.parquet as pq  # see _dataset
 
     fs, path = _open(url)
     fs.makedirs(posixpath.dirname(path), exist_ok=True)
     partial = f"{path}.{os.getpid()}.partial"
-    remaining, count = iter(rows), 0
-    with pq.ParquetWriter(partial, schema(record), filesystem=fs) as writer:
-        while chunk := list(itertools.islice(remaining, CHUNK)):
-            writer.write_table(to_table(chunk, record))
-            count += len(chunk)
+    remaining, count = iter(tables), 0
+    first = next(remaining, None)
+    found = of if first is None else first.schema
+    assert found is not None
+    try:
+        with pq.ParquetWriter(partial, found, filesystem=fs) as writer:
+            for table in itertools.chain([] if first is None else [first], remaining):
+                writer.write_table(table)
+                count += len(table)
+    except BaseException:
+        fs.rm(partial)
+        raise
     fs.mv(partial, path)
     return count
 
 
-def read_table(url: str, columns: list[str] | None = None) -> pa.Table:
-    """The Parquet file or folder of Parquet files at `url`, as one table."""
-    return _dataset(url).to_table(columns=columns)
+def read_table(url: str, columns: list[str] | None = None, where: Any | None = None) -> pa.Table:
+    """The Parquet file or folder of Parquet files at `url`, as one table; of the rows for which `where` holds."""
+    return _dataset(url).to_table(columns=columns, filter=where)
+
+
+def column_names(url: str) -> list[str]:
+    """Of the Parquet file at `url`."""
+    names: list[str] = _dataset(url).schema.names
+    return names
+
+
+def stream_tables(url: str, rows: int, columns: list[str] | None = None) -> Iterator[pa.Table]:
+    """The Parquet file at `url` in tables of up to so many rows, in their order."""
+    batches = _dataset(url).to_batches(columns=columns, batch_size=rows, batch_readahead=1, fragment_readahead=1)
+    return (pa.Table.from_batches([batch]) for batch in batches)
 
 
 def read_rows(url: str, record: type[Row]) -> list[Row]:

@@ -29,19 +29,30 @@ class Template:
 
 @dataclass
 class Loaded(Generic[Good]):
-    """What a source or wrapper gave, in its order; `filtered` counts the rows that its `where` leaves out."""
+    """What a source or wrapper gave, in its order: `number` good rows, in `good` where nobody else takes them.
+
+    `filtered` counts the rows that its `where` leaves out.
+    """
 
     good: list[Good] = field(default_factory=list)
     bad: list[BadRow] = field(default_factory=list)
+    number: int = 0
     filtered: int = 0
 
     @property
     def read(self) -> int:
-        return len(self.good) + len(self.bad) + self.filtered
+        return self.number + len(self.bad) + self.filtered
 
 
-def load_source(source: Source, settings: Prompts, seed: int, *, attacks: bool) -> Loaded[RawPrompt]:
-    """The prompts of a source; `attacks` lets forged control tokens pass.
+def load_source(
+    source: Source,
+    settings: Prompts,
+    seed: int,
+    *,
+    attacks: bool,
+    take: Callable[[RawPrompt], object] | None = None,
+) -> Loaded[RawPrompt]:
+    """The prompts of a source, which `take` gets one by one; `attacks` lets forged control tokens pass.
 
     Raises UserError where the source is missing, empty, without a column that it maps, or more of it is bad than
     `max_quarantined_share`.
@@ -53,7 +64,7 @@ def load_source(source: Source, settings: Prompts, seed: int, *, attacks: bool) 
     def parse(_: int, found: dict[str, Any]) -> RawPrompt | Problem:
         return checked_prompt(found, source, settings.max_characters, attacks=attacks)
 
-    return _load(source, columns, rows(source, columns.wanted, seed), parse, settings.max_quarantined_share)
+    return _load(source, columns, rows(source, columns.wanted, seed), parse, settings.max_quarantined_share, take)
 
 
 def load_templates(wrapper: Wrapper, settings: Prompts, seed: int) -> Loaded[Template]:
@@ -85,10 +96,12 @@ def _load(
     rows: Rows,
     parse: Callable[[int, dict[str, Any]], Good | Problem],
     max_bad_share: float,
+    take: Callable[[Good], object] | None = None,
 ) -> Loaded[Good]:
     loaded = Loaded[Good]()
+    take = take or loaded.good.append
     for number, (row, problem) in enumerate(rows, start=1):
-        if origin.limit is not None and len(loaded.good) >= origin.limit:
+        if origin.limit is not None and loaded.number >= origin.limit:
             break
         if problem is None and not columns.asked_for(row):
             loaded.filtered += 1
@@ -98,7 +111,8 @@ def _load(
         if isinstance(parsed, Problem):
             loaded.bad.append(bad_row(origin.name, number, parsed, row))
         else:
-            loaded.good.append(parsed)
+            take(parsed)
+            loaded.number += 1
     columns.check_found(filtered_all=loaded.filtered == loaded.read)
     _check(origin, loaded, max_bad_share)
     return loaded
@@ -106,7 +120,7 @@ def _load(
 
 def _check(origin: Origin, loaded: Loaded[Any], max_bad_share: float) -> None:
     bad = loaded.bad
-    total = len(loaded.good) + len(bad)
+    total = loaded.number + len(bad)
     if total == 0 and loaded.filtered:
         raise user_error(
             found=f"no row of {loaded.filtered} in {_owner(origin)} where {origin.where}",
