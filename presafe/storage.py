@@ -177,23 +177,23 @@ def write_rows(url: str, rows: Iterable[Any], record: type) -> int:
 
 
 def write_tables(url: str, tables: Iterable[pa.Table], of: pa.Schema | None = None) -> int:
-    """Write tables as one Parquet file, one after the other; returns how many rows. Without any, `of` is needed."""
+    """Write tables as one Parquet file, one after the other; returns how many rows. Their schema is `of`, or the first
+    one's."""
     import pyarrow.parquet as pq  # see _dataset
 
     fs, path = _open(url)
     fs.makedirs(posixpath.dirname(path), exist_ok=True)
     partial = f"{path}.{os.getpid()}.partial"
     remaining, count = iter(tables), 0
-    first = next(remaining, None)
-    found = of if first is None else first.schema
-    assert found is not None
+    first = [next(remaining)] if of is None else []
     try:
-        with pq.ParquetWriter(partial, found, filesystem=fs) as writer:
-            for table in itertools.chain([] if first is None else [first], remaining):
+        with pq.ParquetWriter(partial, of or first[0].schema, filesystem=fs) as writer:
+            for table in itertools.chain(first, remaining):
                 writer.write_table(table)
                 count += len(table)
     except BaseException:
-        fs.rm(partial)
+        if fs.exists(partial):
+            fs.rm(partial)
         raise
     fs.mv(partial, path)
     return count
@@ -202,12 +202,6 @@ def write_tables(url: str, tables: Iterable[pa.Table], of: pa.Schema | None = No
 def read_table(url: str, columns: list[str] | None = None, where: Any | None = None) -> pa.Table:
     """The Parquet file or folder of Parquet files at `url`, as one table; of the rows for which `where` holds."""
     return _dataset(url).to_table(columns=columns, filter=where)
-
-
-def column_names(url: str) -> list[str]:
-    """Of the Parquet file at `url`."""
-    names: list[str] = _dataset(url).schema.names
-    return names
 
 
 def stream_tables(url: str, rows: int, columns: list[str] | None = None) -> Iterator[pa.Table]:
@@ -224,11 +218,8 @@ def read_rows(url: str, record: type[Row]) -> list[Row]:
 
 def stream_rows(url: str, record: type[Row]) -> Iterator[Row]:
     """The same as `read_rows`, a chunk at a time."""
-    batches = _dataset(url).to_batches(
-        columns=schema(record).names, batch_size=CHUNK, batch_readahead=1, fragment_readahead=1
-    )
-    for batch in batches:
-        yield from (record(**row) for row in batch.to_pylist())
+    for table in stream_tables(url, CHUNK, schema(record).names):
+        yield from (record(**row) for row in table.to_pylist())
 
 
 def count_rows(url: str) -> int:

@@ -19,7 +19,7 @@ from presafe.config import Cluster, NearDuplicates
 from presafe.prompts.blocks import block_name, blocks, for_each, tables
 from presafe.prompts.cluster import Pairs
 from presafe.prompts.contamination import References
-from presafe.prompts.near import Sketch, bands, proposed_pairs, sketch, verified
+from presafe.prompts.near import Sketch, bands, number_of_bands, proposed_pairs, sketch, verified
 from presafe.prompts.normalise import dedupe_key
 from presafe.records import Kind, Prompt, SuiteOverlap, prompt_id, to_table
 
@@ -112,8 +112,7 @@ def read_heads(work: Work) -> Heads:
 
 def similar_pairs(work: Work, kept: np.ndarray, cluster: Cluster | None) -> Pairs:
     """Pairs of the prompts for which `kept` is true, numbered among these, that are alike enough for a cluster."""
-    (first, *_) = blocks(work.path("sketches"))
-    number = sum(name != "shingles" for name in storage.column_names(work.path("sketches", first)))
+    number = number_of_bands(work.near.cluster_threshold, work.near.permutations)
     for_each(range(number), partial(_propose, work, kept), cluster)
     ranges = range(-(-int(kept.sum()) // RANGE))
     for_each(ranges, partial(_verify, work, kept), cluster)

@@ -101,10 +101,20 @@ def _shingles(text: str, size: int) -> np.ndarray:
 def bands(signatures: np.ndarray, threshold: float) -> Iterator[np.ndarray]:
     """A 64-bit key a text, band by band; texts that share a key in any band are proposed."""
     permutations = signatures.shape[1]
-    rows = max(r for r in range(1, permutations + 1) if r == 1 or _recall(threshold, r, permutations) >= FOUND)
+    rows = _rows(threshold, permutations)
     factors = np.random.default_rng(0).integers(1, 2**63, rows, dtype=np.uint64) * 2 + 1
     for start in range(0, permutations - rows + 1, rows):
         yield (signatures[:, start : start + rows] * factors).sum(axis=1, dtype=np.uint64)
+
+
+def number_of_bands(threshold: float, permutations: int) -> int:
+    """Of signatures of that length, for pairs at that threshold."""
+    return permutations // _rows(threshold, permutations)
+
+
+def _rows(threshold: float, permutations: int) -> int:
+    """Of a band: as many as still find the pairs."""
+    return max(r for r in range(1, permutations + 1) if r == 1 or _recall(threshold, r, permutations) >= FOUND)
 
 
 def _recall(similarity: float, rows: int, permutations: int) -> float:
