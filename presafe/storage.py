@@ -183,16 +183,27 @@ def write_rows(url: str, rows: Iterable[Any], record: type, *, chunk: int = CHUN
     return write_tables(url, tables(), schema(record), chunk)
 
 
-def write_tables(url: str, tables: Iterable[pa.Table], columns: pa.Schema, row_group: int) -> int:
-    """Write tables, of any sizes, as one Parquet file of these columns; returns how many rows it has."""
+def write_tables(
+    url: str, tables: Iterable[pa.Table], of: pa.Schema | None = None, row_group: int | None = None
+) -> int:
+    """Write tables as one Parquet file; returns how many rows it has.
+
+    Their schema is `of`, or the first one's; row groups have `row_group` rows, or those of a table each.
+    """
     import pyarrow.parquet as pq  # see _dataset
 
     fs, path = _open(url)
     fs.makedirs(posixpath.dirname(path), exist_ok=True)
     partial, count = f"{path}.{os.getpid()}.partial", 0
+    remaining = iter(tables)
+    first = [next(remaining)] if of is None else []
+    columns = of or first[0].schema
+    every: Iterable[pa.Table] = itertools.chain(first, remaining)
+    if row_group is not None:
+        every = _regrouped(every, columns, row_group)
     try:
         with pq.ParquetWriter(partial, columns, filesystem=fs) as writer:
-            for table in _regrouped(tables, columns, row_group):
+            for table in every:
                 writer.write_table(table, row_group)
                 count += len(table)
     except BaseException:
@@ -215,9 +226,9 @@ def _regrouped(tables: Iterable[pa.Table], columns: pa.Schema, rows: int) -> Ite
         yield waiting
 
 
-def read_table(url: str, columns: list[str] | None = None) -> pa.Table:
-    """The Parquet file or folder of Parquet files at `url`, as one table."""
-    return _dataset(url).to_table(columns=columns)
+def read_table(url: str, columns: list[str] | None = None, where: Any | None = None) -> pa.Table:
+    """The Parquet file or folder of Parquet files at `url`, as one table; of the rows for which `where` holds."""
+    return _dataset(url).to_table(columns=columns, filter=where)
 
 
 def read_rows(url: str, record: type[Row]) -> list[Row]:
@@ -243,12 +254,16 @@ def stream_dicts(url: str, where: Any | None = None) -> Iterator[dict[str, Any]]
         yield from table.to_pylist()
 
 
-def stream_tables(url: str, columns: list[str] | None, where: Any | None = None) -> Iterator[pa.Table]:
-    """Those rows as tables of at most `CHUNK` rows."""
-    yield from (pa.Table.from_batches([batch]) for batch in stream_batches(url, columns, where))
+def stream_tables(
+    url: str, columns: list[str] | None = None, where: Any | None = None, rows: int = CHUNK
+) -> Iterator[pa.Table]:
+    """The same as `read_table`, in tables of up to so many rows, in their order."""
+    yield from (pa.Table.from_batches([batch]) for batch in stream_batches(url, columns, where, rows))
 
 
-def stream_batches(url: str, columns: list[str] | None = None, where: Any | None = None) -> Iterator[pa.RecordBatch]:
+def stream_batches(
+    url: str, columns: list[str] | None = None, where: Any | None = None, rows: int = CHUNK
+) -> Iterator[pa.RecordBatch]:
     """Columns, by default all, of the Parquet file or folder at `url`, of the rows for which `where` holds.
 
     Row groups are read one after the other: with Arrow's own readahead, memory grows with the file for a while.
@@ -258,7 +273,7 @@ def stream_batches(url: str, columns: list[str] | None = None, where: Any | None
     yield from _dataset(url).to_batches(
         columns=columns,
         filter=where,
-        batch_size=CHUNK,
+        batch_size=rows,
         batch_readahead=1,
         fragment_readahead=1,
         use_threads=False,

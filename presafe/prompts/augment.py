@@ -1,41 +1,92 @@
 """The wrapped copies of a run's training prompts: from every wrapper, fit to train on, counted."""
 
-from presafe.config import Prompts, Wrapper
+from collections.abc import Iterator
+from functools import partial
+
+import numpy as np
+import pyarrow as pa
+
+from presafe import storage
+from presafe.config import Cluster, Prompts, Wrapper
 from presafe.errors import user_error
-from presafe.prompts.contamination import find_overlaps, table
+from presafe.prompts.alike import NumberedOverlap, Work, column
+from presafe.prompts.blocks import blocks, for_each, tables
+from presafe.prompts.contamination import table
+from presafe.prompts.gather import read_overlaps
 from presafe.prompts.load import load_templates
 from presafe.prompts.normalise import dedupe_key
 from presafe.prompts.report import Report
 from presafe.prompts.wrap import Templates, copies, divide
-from presafe.records import Prompt
+from presafe.records import Prompt, to_table
+
+CHUNK = 1024
+"""Copies held at once: in long templates they are a hundred times as long as the prompts."""
 
 
 def wrapped_copies(
-    training: list[Prompt], suites: list[Prompt], settings: Prompts, seed: int, report: Report
-) -> list[Prompt]:
-    """Copies that are short enough, new, and in no suite. Raises UserError where a wrapper has nothing to train on."""
-    known = {dedupe_key(prompt.text) for prompt in training}
-    candidates: list[tuple[str, Prompt]] = []
+    work: Work, keys: np.ndarray, settings: Prompts, seed: int, report: Report, cluster: Cluster | None
+) -> Iterator[pa.Table]:
+    """Copies of the prompts in `training` that are short enough, new, and in no suite; `keys` are of all prompts there.
+
+    Raises UserError where a wrapper has nothing to train on.
+    """
+    known, overlaps = np.sort(keys), list[NumberedOverlap]()
     for wrapper in settings.wrappers:
-        templates = _templates(wrapper, settings, seed, report)
+        templates, folder = _templates(wrapper, settings, seed, report), f"copies {wrapper.name}"
+        copy = partial(_copy_block, work, folder, templates, settings.max_characters, seed)
         counts = report.copies[wrapper.name]
-        for copy in copies(training, templates, seed):
-            key = dedupe_key(copy.text)
-            if len(copy.text) > settings.max_characters:
-                counts.too_long += 1
-            elif key in known:
-                counts.duplicates += 1
-            else:
-                known.add(key)
-                candidates.append((wrapper.name, copy))
-    prompts = [copy for _, copy in candidates]
-    overlaps = find_overlaps(suites, [copy.text for copy in prompts], settings.near_duplicates)
-    report.contamination["wrapped_copies"] = table(overlaps, prompts)
-    dropped = {overlap.text for overlap in overlaps}
-    for number, (name, _) in enumerate(candidates):
-        report.copies[name].contaminated += number in dropped
-        report.copies[name].kept += number not in dropped
-    return [copy for number, copy in enumerate(prompts) if number not in dropped]
+        counts.too_long = sum(for_each(blocks(work.path("training")), copy, cluster))
+        own = column(tables(work.path(folder, "keys")), "key", np.uint64)
+        new = np.zeros(len(own), dtype=bool)
+        new[np.unique(own, return_index=True)[1]] = True
+        new &= ~np.isin(own, known)
+        known = np.union1d(known, own[new])
+        found = list(read_overlaps(work.path(folder, "overlaps"), work.path(folder, "keys"), new))
+        kept = new.copy()
+        kept[[overlap.number for overlap in found]] = False
+        counts.duplicates, counts.contaminated, counts.kept = (
+            int(marked.sum()) for marked in (~new, new & ~kept, kept)
+        )
+        overlaps += found
+        yield from _chosen(work.path(folder, "copies"), kept)
+    report.contamination["wrapped_copies"] = table(overlaps)
+
+
+def _copy_block(work: Work, folder: str, templates: Templates, longest: int, seed: int, name: str) -> int:
+    """Write the copies of a block of prompts, their keys and their overlaps; returns how many are too long."""
+    prompts = storage.read_rows(work.path("training", name), Prompt)
+    too_long, keys, overlaps = 0, list[int](), list[NumberedOverlap]()
+
+    def written() -> Iterator[pa.Table]:
+        nonlocal too_long
+        chunk: list[Prompt] = []
+        for copy in copies(prompts, templates, seed):
+            if len(copy.text) > longest:
+                too_long += 1
+                continue
+            chunk.append(copy)
+            if len(chunk) == CHUNK:
+                yield look(chunk)
+                chunk = []
+        yield look(chunk)
+
+    def look(chunk: list[Prompt]) -> pa.Table:
+        overlaps.extend(work.overlaps([(copy.text, copy.source, copy.prompt_id) for copy in chunk], len(keys)))
+        keys.extend(storage.short_hash(dedupe_key(copy.text)) for copy in chunk)
+        return to_table(chunk, Prompt)
+
+    storage.write_tables(work.path(folder, "copies", name), written())
+    storage.write_tables(work.path(folder, "keys", name), [pa.table({"key": pa.array(keys, pa.uint64())})])
+    storage.write_tables(work.path(folder, "overlaps", name), [to_table(overlaps, NumberedOverlap)])
+    return too_long
+
+
+def _chosen(folder: str, kept: np.ndarray) -> Iterator[pa.Table]:
+    begin = 0
+    for name in blocks(folder):
+        for part in storage.stream_tables(storage.join(folder, name), rows=CHUNK):
+            yield part.filter(pa.array(kept[begin : begin + len(part)]))
+            begin += len(part)
 
 
 def _templates(wrapper: Wrapper, settings: Prompts, seed: int, report: Report) -> Templates:

@@ -15,7 +15,7 @@ from presafe.errors import user_error
 from presafe.files import Problem
 from presafe.prompts.checks import BadRow
 from presafe.prompts.columns import Columns, Field
-from presafe.prompts.contamination import find_overlaps
+from presafe.prompts.contamination import References
 from presafe.prompts.conversation import ReadsRows, user_turns
 from presafe.prompts.formats import rows
 from presafe.prompts.load import Counted, good_rows, owner
@@ -69,10 +69,10 @@ def without_held_out(
     found: Iterable[Demonstration], held_out: list[Prompt], settings: NearDuplicates, dropped: Counter[str]
 ) -> Iterator[Demonstration]:
     """The demonstrations of which no user's turn is like a held-out prompt; `dropped` counts the others by source."""
-    remaining = iter(found)
+    remaining, references = iter(found), References(held_out, settings)
     while chunk := list(itertools.islice(remaining, CHUNK)):
         texts = [(number, text) for number, row in enumerate(chunk) for text in user_turns(row)]
-        overlaps = find_overlaps(held_out, [text for _, text in texts], settings)
+        overlaps = references.overlaps([text for _, text in texts])
         alike = {texts[overlap.text][0] for overlap in overlaps}
         dropped.update(chunk[number].source for number in alike)
         yield from (row for number, row in enumerate(chunk) if number not in alike)

@@ -1,16 +1,34 @@
-"""Gather the prompts of all suites and sources, without exact duplicates and without what is contaminated."""
+"""Gather the prompts of suites and sources, without exact duplicates, and of sources without what is contaminated."""
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
+import numpy as np
+
+from presafe import storage
 from presafe.config import Prompts, Suite
 from presafe.errors import user_error
+from presafe.prompts.alike import Heads, NumberedOverlap, SourceRow, Work
+from presafe.prompts.blocks import BlockWriter, blocks
 from presafe.prompts.checks import RawPrompt
-from presafe.prompts.contamination import find_overlaps, table
+from presafe.prompts.contamination import table
 from presafe.prompts.load import load_source
 from presafe.prompts.normalise import dedupe_key
 from presafe.prompts.report import Report
-from presafe.records import Prompt, Split, prompt_id
+from presafe.records import Prompt, prompt_id
+
+
+@dataclass(frozen=True)
+class Read:
+    """The sources in their order, and the number of the row behind each one's last."""
+
+    names: list[str]
+    ends: np.ndarray
+
+    def counts(self, rows: np.ndarray) -> dict[str, int]:
+        """By source, how many of the numbered rows are its own."""
+        by_source = np.bincount(np.searchsorted(self.ends, rows, side="right"), minlength=len(self.names))
+        return dict(zip(self.names, by_source.tolist(), strict=True))
 
 
 def gather_suites(suites: Sequence[Suite], settings: Prompts, seed: int, report: Report) -> list[Prompt]:
@@ -28,29 +46,40 @@ def gather_suites(suites: Sequence[Suite], settings: Prompts, seed: int, report:
     return prompts
 
 
-def gather_sources(settings: Prompts, seed: int, report: Report) -> list[Prompt]:
-    """Training prompts without exact duplicates (the first source keeps its own); all in split `align` as yet."""
-    unique: dict[str, Prompt] = {}
+def read_sources(settings: Prompts, seed: int, report: Report, work: Work) -> Read:
+    """Write the prompts of all sources as rows in blocks."""
+    writer, ends = BlockWriter(work.path("rows"), SourceRow, work.block), []
     for source in settings.sources:
-        loaded = load_source(source, settings, seed, attacks=False)
+
+        def take(raw: RawPrompt, name: str = source.name) -> None:
+            writer.append(SourceRow(raw.text, raw.kind, raw.category, raw.reference, name))
+
+        loaded = load_source(source, settings, seed, attacks=False, take=take)
         counts = report.sources[source.name]
         counts.read, counts.filtered = loaded.read, loaded.filtered
         counts.set_aside(loaded.bad)
         report.bad += loaded.bad
-        for raw in loaded.good:
-            record = _record(source.name, raw, "align")
-            if unique.setdefault(dedupe_key(raw.text), record) is not record:
-                counts.exact_duplicates += 1
-    return list(unique.values())
+        ends.append(len(writer))
+    writer.close()
+    return Read([source.name for source in settings.sources], np.array(ends))
 
 
-def decontaminate(prompts: list[Prompt], suites: list[Prompt], settings: Prompts, report: Report) -> list[Prompt]:
-    """Drop what is like a prompt of a suite. Raises UserError where that is too much of a source."""
-    overlaps = find_overlaps(suites, [prompt.text for prompt in prompts], settings.near_duplicates)
-    report.contamination["prompts"] = table(overlaps, prompts)
-    dropped = {overlap.text for overlap in overlaps}
-    unique = Counter(prompt.source for prompt in prompts)
-    for source, count in Counter(prompts[number].source for number in dropped).items():
+def first_of_each(heads: Heads, read: Read, report: Report) -> np.ndarray:
+    """Whether a row is no exact duplicate of an earlier one: the first source keeps its own."""
+    kept = np.zeros(len(heads.key), dtype=bool)
+    kept[np.unique(heads.key, return_index=True)[1]] = True
+    for source, count in read.counts(np.flatnonzero(~kept)).items():
+        report.sources[source].exact_duplicates = count
+    return kept
+
+
+def decontaminate(kept: np.ndarray, read: Read, settings: Prompts, report: Report, work: Work) -> np.ndarray:
+    """Of the kept rows, those that are like no prompt of a suite. Raises UserError where too much of a source is."""
+    overlaps = list(read_overlaps(work.path("overlaps"), work.path("heads"), kept))
+    report.contamination["prompts"] = table(overlaps)
+    dropped = np.unique(np.array([overlap.number for overlap in overlaps], dtype=np.int64))
+    unique = read.counts(np.flatnonzero(kept))
+    for source, count in read.counts(dropped).items():
         report.sources[source].contaminated = count
         if count > settings.max_contaminated_share * unique[source]:
             raise user_error(
@@ -58,7 +87,19 @@ def decontaminate(prompts: list[Prompt], suites: list[Prompt], settings: Prompts
                 needed=f"at most a share of {settings.max_contaminated_share:g}",
                 change="take the source or the suite out, or raise prompts.max_contaminated_share",
             )
-    return [prompt for number, prompt in enumerate(prompts) if number not in dropped]
+    clear = kept.copy()
+    clear[dropped] = False
+    return clear
+
+
+def read_overlaps(folder: str, beside: str, wanted: np.ndarray) -> Iterator[NumberedOverlap]:
+    """The overlaps of wanted rows, numbered over all blocks; `beside` has a row for each row of a block."""
+    begin = 0
+    for name in blocks(folder):
+        for overlap in storage.stream_rows(storage.join(folder, name), NumberedOverlap):
+            if wanted[begin + overlap.number]:
+                yield replace(overlap, number=begin + overlap.number)
+        begin += storage.count_rows(storage.join(beside, name))
 
 
 def _suite(suite: Suite, prompts: list[RawPrompt]) -> list[Prompt]:
@@ -70,9 +111,9 @@ def _suite(suite: Suite, prompts: list[RawPrompt]) -> list[Prompt]:
             change="split it into one suite a kind",
         )
     unique = {dedupe_key(raw.text): raw for raw in prompts}
-    return [_record(suite.name, raw, "evaluate") for raw in unique.values()]
+    return [_record(suite.name, raw) for raw in unique.values()]
 
 
-def _record(source: str, raw: RawPrompt, split: Split) -> Prompt:
+def _record(suite: str, raw: RawPrompt) -> Prompt:
     own = prompt_id(raw.text)
-    return Prompt(own, raw.text, raw.kind, source, raw.category, raw.reference, split, cluster=own, wrapper=None)
+    return Prompt(own, raw.text, raw.kind, suite, raw.category, raw.reference, "evaluate", cluster=own, wrapper=None)

@@ -42,13 +42,20 @@ class Counted:
 
 @dataclass
 class Loaded(Counted, Generic[Good]):
-    """What a source or wrapper gave, in its order."""
+    """What a source or wrapper gave, in its order: good rows, in `good` where nobody else takes them."""
 
     good: list[Good] = field(default_factory=list)
 
 
-def load_source(source: Source, settings: Prompts, seed: int, *, attacks: bool) -> Loaded[RawPrompt]:
-    """The prompts of a source; `attacks` lets forged control tokens pass.
+def load_source(
+    source: Source,
+    settings: Prompts,
+    seed: int,
+    *,
+    attacks: bool,
+    take: Callable[[RawPrompt], object] | None = None,
+) -> Loaded[RawPrompt]:
+    """The prompts of a source, which `take` gets one by one; `attacks` lets forged control tokens pass.
 
     Raises UserError where the source is missing, empty, without a column that it maps, or more of it is bad than
     `max_quarantined_share`.
@@ -60,7 +67,7 @@ def load_source(source: Source, settings: Prompts, seed: int, *, attacks: bool) 
     def parse(_: int, found: dict[str, Any]) -> RawPrompt | Problem:
         return checked_prompt(found, source, settings.max_characters, attacks=attacks)
 
-    return _load(source, columns, rows(source, columns.wanted, seed), parse, settings.max_quarantined_share)
+    return _load(source, columns, rows(source, columns.wanted, seed), parse, settings.max_quarantined_share, take)
 
 
 def load_templates(wrapper: Wrapper, settings: Prompts, seed: int) -> Loaded[Template]:
@@ -92,9 +99,12 @@ def _load(
     rows: Rows,
     parse: Callable[[int, dict[str, Any]], Good | Problem],
     max_bad_share: float,
+    take: Callable[[Good], object] | None = None,
 ) -> Loaded[Good]:
     loaded = Loaded[Good]()
-    loaded.good += good_rows(origin, columns, rows, parse, max_bad_share, loaded)
+    take = take or loaded.good.append
+    for row in good_rows(origin, columns, rows, parse, max_bad_share, loaded):
+        take(row)
     return loaded
 
 

@@ -2,14 +2,13 @@
 
 LSH only proposes: every pair given has its true Jaccard similarity, so nothing is merged by chance. No step is random.
 
-Memory grows linearly: a text costs `4 * permutations` bytes of signature and 8 bytes a shingle, so a million prompts of
-20 words at 256 permutations take 1.4 GB, plus 16 bytes a proposed pair; bands are sorted one after the other and
-keep nothing. Time is about 60 microseconds a text.
+A text costs `4 * permutations` bytes of signature and 8 bytes a shingle, 1.2 kB for 20 words at 256 permutations. The
+training prompts' are therefore kept in files (presafe/prompts/alike.py). Time is about 60 microseconds a text.
 """
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,7 +42,7 @@ def words(text: str) -> list[str]:
     return WORD.findall(dedupe_key(text))
 
 
-def sketch(texts: list[str], shingle_words: int, permutations: int) -> Sketch:
+def sketch(texts: Sequence[str], shingle_words: int, permutations: int) -> Sketch:
     """Shingles and signatures of `texts`."""
     shingles = [_shingles(text, shingle_words) for text in texts]
     signatures = np.empty((len(texts), permutations), dtype=np.uint32)
@@ -55,26 +54,32 @@ def sketch(texts: list[str], shingle_words: int, permutations: int) -> Sketch:
 
 def pairs_within(texts: Sketch, threshold: float) -> list[Pair]:
     """Pairs of texts whose similarity is at least `threshold`, sorted."""
-    count = len(texts.shingles)
     proposed = np.empty(0, dtype=np.int64)
-    for keys in _bands(texts.signatures, threshold):
-        order = np.argsort(keys, kind="stable")
-        first = order[np.searchsorted(keys[order], keys[order])]
-        proposed = np.append(proposed, (first * count + order)[first != order])
-        for step in range(1, min(WINDOW, count)):
-            same = keys[order[:-step]] == keys[order[step:]]
-            if not same.any():
-                break
-            proposed = np.append(proposed, order[:-step][same] * count + order[step:][same])
-        proposed = np.unique(proposed)
-    return _verified(texts, texts, proposed // max(count, 1), proposed % max(count, 1), threshold)
+    for keys in bands(texts.signatures, threshold):
+        proposed = np.union1d(proposed, proposed_pairs(keys))
+    count = max(len(texts.shingles), 1)
+    return verified(texts.shingles, texts.shingles, proposed // count, proposed % count, threshold)
+
+
+def proposed_pairs(keys: np.ndarray) -> np.ndarray:
+    """Pairs of texts that share their key in one band, sorted, each as `lower * texts + higher`."""
+    count, order = len(keys), np.argsort(keys, kind="stable")
+    sorted_keys = keys[order]
+    first = order[np.searchsorted(sorted_keys, sorted_keys)]
+    found = [(first * count + order)[first != order]]
+    for step in range(1, min(WINDOW, count)):
+        same = sorted_keys[:-step] == sorted_keys[step:]
+        if not same.any():
+            break
+        found.append(order[:-step][same] * count + order[step:][same])
+    return np.unique(np.concatenate(found))
 
 
 def pairs_between(references: Sketch, texts: Sketch, threshold: float) -> list[Pair]:
     """Pairs of a reference and a text whose similarity is at least `threshold`, sorted."""
     count = max(len(texts.shingles), 1)
     proposed = np.empty(0, dtype=np.int64)
-    both = zip(_bands(references.signatures, threshold), _bands(texts.signatures, threshold), strict=True)
+    both = zip(bands(references.signatures, threshold), bands(texts.signatures, threshold), strict=True)
     for reference_keys, keys in both:
         order = np.argsort(reference_keys, kind="stable")
         first = np.searchsorted(reference_keys[order], keys, side="left")
@@ -83,7 +88,7 @@ def pairs_between(references: Sketch, texts: Sketch, threshold: float) -> list[P
             hit = np.flatnonzero(matches > step)
             proposed = np.append(proposed, order[first[hit] + step] * count + hit)
         proposed = np.unique(proposed)
-    return _verified(references, texts, proposed // count, proposed % count, threshold)
+    return verified(references.shingles, texts.shingles, proposed // count, proposed % count, threshold)
 
 
 def _shingles(text: str, size: int) -> np.ndarray:
@@ -93,23 +98,40 @@ def _shingles(text: str, size: int) -> np.ndarray:
     return np.sort(np.frombuffer(digests, dtype="<u8"))
 
 
-def _bands(signatures: np.ndarray, threshold: float) -> Iterator[np.ndarray]:
+def bands(signatures: np.ndarray, threshold: float) -> Iterator[np.ndarray]:
     """A 64-bit key a text, band by band; texts that share a key in any band are proposed."""
     permutations = signatures.shape[1]
-    rows = max(r for r in range(1, permutations + 1) if r == 1 or _recall(threshold, r, permutations) >= FOUND)
+    rows = _rows(threshold, permutations)
     factors = np.random.default_rng(0).integers(1, 2**63, rows, dtype=np.uint64) * 2 + 1
     for start in range(0, permutations - rows + 1, rows):
         yield (signatures[:, start : start + rows] * factors).sum(axis=1, dtype=np.uint64)
+
+
+def number_of_bands(threshold: float, permutations: int) -> int:
+    """Of signatures of that length, for pairs at that threshold."""
+    return permutations // _rows(threshold, permutations)
+
+
+def _rows(threshold: float, permutations: int) -> int:
+    """Of a band: as many as still find the pairs."""
+    return max(r for r in range(1, permutations + 1) if r == 1 or _recall(threshold, r, permutations) >= FOUND)
 
 
 def _recall(similarity: float, rows: int, permutations: int) -> float:
     return float(1 - (1 - similarity**rows) ** (permutations // rows))
 
 
-def _verified(a: Sketch, b: Sketch, left: np.ndarray, right: np.ndarray, threshold: float) -> list[Pair]:
+def verified(
+    a: Mapping[int, np.ndarray] | Sequence[np.ndarray],
+    b: Mapping[int, np.ndarray] | Sequence[np.ndarray],
+    left: np.ndarray,
+    right: np.ndarray,
+    threshold: float,
+) -> list[Pair]:
+    """Of proposed pairs of the shingles `a` and `b`, those whose similarity is at least `threshold`."""
     pairs = []
     for i, j in zip(left.tolist(), right.tolist(), strict=True):
-        first, second = a.shingles[i], b.shingles[j]
+        first, second = a[i], b[j]
         if min(len(first), len(second)) < threshold * max(len(first), len(second)):
             continue
         shared = len(np.intersect1d(first, second, assume_unique=True))

@@ -1,12 +1,14 @@
 """What became of every row: the `report.json` of prompts and suites, `wrappers.json`, and the manifest's row counts."""
 
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import pyarrow as pa
+
 from presafe.prompts.checks import BadRow
 from presafe.prompts.wrap import Templates
-from presafe.records import Prompt
 from presafe.stages import Rows
 
 
@@ -49,38 +51,45 @@ class Report:
     copies: defaultdict[str, CopyCounts] = field(default_factory=lambda: defaultdict(CopyCounts))
     contamination: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     templates: list[dict[str, Any]] = field(default_factory=list)
-    chained: dict[str, float] = field(default_factory=dict)
+    clusters: dict[str, float] = field(default_factory=dict)
+    splits: defaultdict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    """Kinds of the training prompts by split; of their wrapped copies the same."""
+    wrapped_splits: defaultdict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
 
     def add_templates(self, templates: Templates) -> None:
         """List which templates are held out."""
         for held_out, part in ((False, templates.training), (True, templates.held_out)):
             self.templates += [{"template_id": template.template_id, "held_out": held_out} for template in part]
 
-    def summary(self, training: list[Prompt]) -> dict[str, Any]:
-        """`report.json`, given the final training prompts with their wrapped copies."""
-        plain = [prompt for prompt in training if prompt.wrapper is None]
-        for source, kept in Counter(prompt.source for prompt in plain).items():
-            self.sources[source].kept = kept
-        sizes = Counter(prompt.cluster for prompt in plain)
+    def add(self, prompts: pa.Table, splits: defaultdict[str, Counter[str]]) -> None:
+        """Count rows of Prompt in `splits`, which is one of this report."""
+        for (split, kind), count in Counter(_pairs(prompts, "split", "kind")).items():
+            splits[split][kind] += count
+
+    def summary(self) -> dict[str, Any]:
+        """`report.json`."""
         return {
             "sources": {name: asdict(counts) for name, counts in self.sources.items()},
             "wrappers": {
                 name: asdict(counts) | {"copies": asdict(self.copies[name])} for name, counts in self.wrappers.items()
             },
-            "clusters": {"number": len(sizes), "largest": max(sizes.values()), **self.chained},
-            "splits": _by_split(plain),
-            "wrapped_splits": _by_split([prompt for prompt in training if prompt.wrapper is not None]),
+            "clusters": self.clusters,
+            "splits": self.splits,
+            "wrapped_splits": self.wrapped_splits,
         }
 
     def suite_summary(self) -> dict[str, Any]:
         """`report.json` of the suites."""
         return {"suites": {name: asdict(counts) for name, counts in self.suites.items()}}
 
-    def row_counts(self, training: list[Prompt]) -> Rows:
+    def row_counts(self) -> Rows:
         """For the manifest."""
+        by_split = Counter[str]()
+        for splits in (self.splits, self.wrapped_splits):
+            by_split.update({split: kinds.total() for split, kinds in splits.items()})
         return {
-            **Counter(prompt.split for prompt in training),
-            "wrapped": sum(prompt.wrapper is not None for prompt in training),
+            **by_split,
+            "wrapped": sum(kinds.total() for kinds in self.wrapped_splits.values()),
             "duplicates": sum(counts.exact_duplicates for counts in self.sources.values()),
             "near_duplicates": sum(counts.near_duplicates for counts in self.sources.values()),
             "contaminated": sum(counts.contaminated for counts in self.sources.values())
@@ -89,8 +98,5 @@ class Report:
         }
 
 
-def _by_split(prompts: list[Prompt]) -> dict[str, dict[str, int]]:
-    kinds: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    for prompt in prompts:
-        kinds[prompt.split][prompt.kind] += 1
-    return {split: dict(counts) for split, counts in kinds.items()}
+def _pairs(table: pa.Table, *names: str) -> Iterator[tuple[str, ...]]:
+    return zip(*(table[name].to_pylist() for name in names), strict=True)

@@ -1,33 +1,41 @@
 """Stage `prompts`: the suites, frozen in `RUN/suites/`; every training prompt in `prompts.parquet`; what was done in
 JSON files, bad rows in `quarantine/`; and which of the suites' prompts are like one that is trained on.
 
-The driver holds all prompts in memory; measured: 2 kB for a prompt of 20 words and 15 kB for its copy in a long
-jailbreak template, at 0.16 and 0.8 ms of one core. Both grow linearly (presafe/prompts/near.py).
+Prompts go through files in `prompts/work/`, which is removed at the end, and are looked at block by block: in this
+process where there is one block, on Ray Data where there are more. The driver holds numbers of all prompts, about 100
+bytes each, and pairs of those that are alike (presafe/prompts/alike.py).
 """
 
-from collections.abc import Collection
-from dataclasses import replace
+import itertools
+from collections.abc import Collection, Iterator, Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+
 from presafe import reads, storage
-from presafe.config import Config, Prompts
+from presafe.config import Cluster, Config, Prompts
 from presafe.errors import user_error
-from presafe.prompts.augment import wrapped_copies
+from presafe.prompts.alike import Heads, Work, look_at_block, read_heads, similar_pairs
+from presafe.prompts.augment import CHUNK, wrapped_copies
+from presafe.prompts.blocks import blocks, for_each, tables
 from presafe.prompts.checks import BadRow
-from presafe.prompts.cluster import cluster, cluster_names, near_duplicates
-from presafe.prompts.contamination import find_overlaps, suite_overlaps, table
+from presafe.prompts.cluster import Pairs, cluster_names, near_duplicates
+from presafe.prompts.cluster import cluster as cluster_texts
+from presafe.prompts.contamination import References, table
 from presafe.prompts.conversation import user_turns
 from presafe.prompts.demonstrations import WRITES as DEMONSTRATIONS
 from presafe.prompts.demonstrations import gather_demonstrations
-from presafe.prompts.gather import decontaminate, gather_sources, gather_suites
-from presafe.prompts.near import pairs_within, sketch
+from presafe.prompts.gather import Read, decontaminate, first_of_each, gather_suites, read_sources
 from presafe.prompts.report import Report
 from presafe.prompts.split import split_clusters
-from presafe.records import Demonstration, Prompt, Split, SuiteOverlap
+from presafe.records import Demonstration, Prompt, Split, SuiteOverlap, schema
 from presafe.stages import Part, Rows, run_stage
 from presafe.suites import FOLDER, suite_file, suite_prompts
 
+BLOCK = 8192
+"""Rows of a file, and of a task: some seconds of work."""
 SMALL_CLUSTER = 100
 """A cluster of up to so many prompts is never taken apart, however few prompts there are."""
 
@@ -45,7 +53,7 @@ def parts(config: Config) -> list[Part]:
     prompts, seed = config.prompts, {"seed": config.run.seed}
     suites = {"suites": [suite.results() for suite in config.suites], "max_characters": prompts.max_characters}
     overlapping = {"near_duplicates": prompts.near_duplicates.results(), "kept_clear_of": config.kept_clear_of}
-    gathered = ("prompts.parquet", "quarantine", "contamination.json", "wrappers.json", "report.json")
+    gathered = ("work", "prompts.parquet", "quarantine", "contamination.json", "wrappers.json", "report.json")
     overlaps = ("overlaps.parquet", "overlaps.json")
     settings = prompts.results()
     _without_weights(settings["sources"])
@@ -108,82 +116,139 @@ def _freeze_suites(config: Config, _: str) -> Rows:
 
 
 def _gather(config: Config, folder: str) -> Rows:
-    report, settings, seed = Report(), config.prompts, config.run.seed
-    suites = [prompt for prompt in suite_prompts(config.run_directory) if prompt.source in config.kept_clear_of]
-    found = decontaminate(gather_sources(settings, seed, report), suites, settings, report)
-    training = _split(_clustered(found, settings, report), settings, seed)
-    training += wrapped_copies(training, suites, settings, seed, report)
+    report, settings, suites = Report(), config.prompts, suite_file(config.run_directory)
+    clear_of, near = tuple(config.kept_clear_of), settings.near_duplicates
+    work = Work(storage.join(folder, "work"), suites, clear_of, near, str(storage.stamps(suites)), BLOCK)
+    storage.remove(work.folder)
+    try:
+        prompts = _training(config, work, report)
+        storage.write_tables(storage.join(folder, "prompts.parquet"), prompts, schema(Prompt))
+    finally:
+        storage.remove(work.folder)
     if report.bad:
         storage.write_rows(storage.join(folder, "quarantine", "rows.parquet"), report.bad, BadRow)
     storage.write_json(storage.join(folder, "contamination.json"), report.contamination)
     storage.write_json(storage.join(folder, "wrappers.json"), report.templates)
-    storage.write_json(storage.join(folder, "report.json"), report.summary(training))
-    storage.write_rows(storage.join(folder, "prompts.parquet"), training, Prompt)
-    return report.row_counts(training)
+    storage.write_json(storage.join(folder, "report.json"), report.summary())
+    return report.row_counts()
 
 
-def _overlaps(config: Config, folder: str) -> Rows:
-    """Of the suites that training was not kept clear of; the others have none."""
-    suites = [prompt for prompt in suite_prompts(config.run_directory) if prompt.source not in config.kept_clear_of]
-    training = _trained_on(config, folder) if suites else []
-    found = find_overlaps(suites, [prompt.text for prompt in training], config.prompts.near_duplicates)
-    overlaps = suite_overlaps(found, training)
-    storage.write_rows(storage.join(folder, "overlaps.parquet"), overlaps, SuiteOverlap)
-    storage.write_json(storage.join(folder, "overlaps.json"), table(found, training))
-    return {"overlapping_suite_prompts": len({(overlap.suite, overlap.prompt_id) for overlap in overlaps})}
+def _training(config: Config, work: Work, report: Report) -> Iterator[pa.Table]:
+    """Prompts and their wrapped copies."""
+    settings, seed = config.prompts, config.run.seed
+    read = read_sources(settings, seed, report, work)
+    names = blocks(work.path("rows"))
+    cluster = config.cluster if len(names) > 1 else None
+    for_each(names, partial(look_at_block, work), cluster)
+    heads = read_heads(work)
+    kept = decontaminate(first_of_each(heads, read, report), read, settings, report, work)
+    rows, clusters = _clustered(kept, heads, read, settings, report, cluster, work)
+    splits = _split(clusters, settings, seed)
+    for name, part in _written(rows, clusters, splits, heads, work):
+        report.add(part, report.splits)
+        storage.write_tables(work.path("training", name), [part])
+    for source, count in read.counts(rows).items():
+        report.sources[source].kept = count
+    keys = heads.key[rows]
+    del heads, kept, rows, clusters, splits
+    yield from tables(work.path("training"))
+    for part in wrapped_copies(work, keys, settings, seed, report, cluster):
+        report.add(part, report.wrapped_splits)
+        yield part
 
 
-def _trained_on(config: Config, folder: str) -> list[Prompt]:
-    """The training prompts, and the users' turns of ready demonstrations."""
-    prompts = storage.read_rows(storage.join(folder, "prompts.parquet"), Prompt)
-    if not config.align.demonstrations:
-        return prompts
-    ready = storage.stream_rows(storage.join(folder, "demonstrations.parquet"), Demonstration)
-    return prompts + [
-        Prompt(row.prompt_id, text, "benign", row.source, None, None, "align", row.prompt_id, None)
-        for row in ready
-        for text in user_turns(row)
-    ]
-
-
-def _clustered(prompts: list[Prompt], settings: Prompts, report: Report) -> list[Prompt]:
-    """The prompts without near-duplicates, each with its cluster."""
-    near = settings.near_duplicates
-    texts = sketch([prompt.text for prompt in prompts], near.shingle_words, near.permutations)
-    pairs = pairs_within(texts, near.cluster_threshold)
-
-    def same(i: int, j: int) -> bool:
-        # Contrastive pairs and variants of a problem differ in a word: they share a cluster, and both are needed.
-        return (prompts[i].kind, prompts[i].reference) == (prompts[j].kind, prompts[j].reference)
-
-    dropped = set[int]()
+def _clustered(
+    kept: np.ndarray,
+    heads: Heads,
+    read: Read,
+    settings: Prompts,
+    report: Report,
+    cluster: Cluster | None,
+    work: Work,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The rows without near-duplicates, and of each the smallest id of its cluster."""
+    near, rows = settings.near_duplicates, np.flatnonzero(kept)
+    pairs = similar_pairs(work, kept, cluster)
+    dropped = np.zeros(len(rows), dtype=bool)
     if near.action == "drop":
-        dropped = near_duplicates((pair for pair in pairs if pair[2] >= near.threshold), same)
-    for number in dropped:
-        report.sources[prompts[number].source].near_duplicates += 1
-    kept = [prompt for number, prompt in enumerate(prompts) if number not in dropped]
-    rank = {number: k for k, number in enumerate(n for n in range(len(prompts)) if n not in dropped)}
-    links = [(rank[i], rank[j], similarity) for i, j, similarity in pairs if i in rank and j in rank]
-    max_size = max(SMALL_CLUSTER, int(near.max_cluster_share * len(kept)))
-    found = cluster(len(kept), links, near.cluster_threshold, near.threshold, max_size)
-    report.chained = {"largest_before_taken_apart": found.chained, "threshold_in_the_largest": found.threshold}
-    names = cluster_names([prompt.prompt_id for prompt in kept], found.labels)
-    return [replace(prompt, cluster=name) for prompt, name in zip(kept, names, strict=True)]
+        # Contrastive pairs and variants of a problem differ in a word: they share a cluster, and both are needed.
+        need = heads.need[rows]
+        same = (pairs.similarity >= near.threshold) & (need[pairs.left] == need[pairs.right])
+        dropped = near_duplicates(len(rows), pairs.where(same))
+    for source, count in read.counts(rows[dropped]).items():
+        report.sources[source].near_duplicates = count
+    rank, rows = np.cumsum(~dropped) - 1, rows[~dropped]
+    links = pairs.where(~dropped[pairs.left] & ~dropped[pairs.right])
+    links = Pairs(rank[links.left], rank[links.right], links.similarity)
+    max_size = max(SMALL_CLUSTER, int(near.max_cluster_share * len(rows)))
+    found = cluster_texts(len(rows), links, near.cluster_threshold, near.threshold, max_size)
+    sizes = np.bincount(found.labels, minlength=1)
+    report.clusters = {
+        "number": len(sizes),
+        "largest": int(sizes.max()),
+        "largest_before_taken_apart": found.chained,
+        "threshold_in_the_largest": found.threshold,
+    }
+    return rows, cluster_names(heads.prompt_id[rows], found.labels)
 
 
-def _split(prompts: list[Prompt], settings: Prompts, seed: int) -> list[Prompt]:
+def _split(clusters: np.ndarray, settings: Prompts, seed: int) -> list[Split]:
     sizes: dict[Split, int] = {"classifier": settings.classifier_prompts, "validation": settings.validation_prompts}
-    if len(prompts) <= sum(sizes.values()):
+    if len(clusters) <= sum(sizes.values()):
         raise user_error(
-            found=f"{len(prompts)} training prompts after dedupe and decontamination",
+            found=f"{len(clusters)} training prompts after dedupe and decontamination",
             needed=f"more than {sizes['classifier']} for the classifier and {sizes['validation']} for validation",
             change="add sources, or lower prompts.classifier_prompts or prompts.validation_prompts",
         )
-    splits = split_clusters([prompt.cluster for prompt in prompts], sizes, "align", seed)
+    splits = split_clusters(clusters, sizes, "align", seed)
     if missing := {*sizes, "align"} - set(splits):
         raise user_error(
             found=f"near-duplicates in so few clusters that split {missing.pop()} stays empty",
             needed="a cluster for each split",
             change="add sources, or raise prompts.near_duplicates.cluster_threshold",
         )
-    return [replace(prompt, split=split) for prompt, split in zip(prompts, splits, strict=True)]
+    return splits
+
+
+def _written(
+    rows: np.ndarray, clusters: np.ndarray, splits: Sequence[Split], heads: Heads, work: Work
+) -> Iterator[tuple[str, pa.Table]]:
+    """Of each block of rows the prompts that are left."""
+    for number, name in enumerate(blocks(work.path("rows"))):
+        begin, end = np.searchsorted(rows, [number * work.block, (number + 1) * work.block])
+        own = storage.read_table(work.path("rows", name)).take(pa.array(rows[begin:end] - number * work.block))
+        found = {
+            "prompt_id": _as_text(heads.prompt_id[rows[begin:end]]),
+            "split": pa.array(splits[begin:end], pa.string()),
+            "cluster": _as_text(clusters[begin:end]),
+            "wrapper": pa.nulls(end - begin, pa.string()),
+        }
+        wanted = schema(Prompt)
+        yield name, pa.table([found[field] if field in found else own[field] for field in wanted.names], schema=wanted)
+
+
+def _as_text(ids: np.ndarray) -> pa.Array:
+    return pa.array([f"{one:016x}" for one in ids.tolist()], pa.string())
+
+
+def _overlaps(config: Config, folder: str) -> Rows:
+    """Of the suites that training was not kept clear of; the others have none."""
+    suites = [prompt for prompt in suite_prompts(config.run_directory) if prompt.source not in config.kept_clear_of]
+    references, found = References(suites, config.prompts.near_duplicates), list[SuiteOverlap]()
+    for texts, sources, ids in _trained_on(config, folder) if suites else ():
+        found += [one.named(sources[one.text], ids[one.text]) for one in references.overlaps(texts)]
+    storage.write_rows(storage.join(folder, "overlaps.parquet"), found, SuiteOverlap)
+    storage.write_json(storage.join(folder, "overlaps.json"), table(found))
+    return {"overlapping_suite_prompts": len({(overlap.suite, overlap.prompt_id) for overlap in found})}
+
+
+def _trained_on(config: Config, folder: str) -> Iterator[list[list[str]]]:
+    """Texts, sources and ids of the training prompts, and of the users' turns of ready demonstrations, in chunks."""
+    columns = ["text", "source", "prompt_id"]
+    for part in storage.stream_tables(storage.join(folder, "prompts.parquet"), columns, rows=CHUNK):
+        yield [part[name].to_pylist() for name in columns]
+    if config.align.demonstrations:
+        ready = storage.stream_rows(storage.join(folder, "demonstrations.parquet"), Demonstration)
+        turns = ([text, row.source, row.prompt_id] for row in ready for text in user_turns(row))
+        while chunk := list(itertools.islice(turns, CHUNK)):
+            yield [list(column) for column in zip(*chunk, strict=True)]

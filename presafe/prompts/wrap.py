@@ -4,8 +4,10 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from presafe.config import NearDuplicates, Wrapper
-from presafe.prompts.cluster import cluster, cluster_names
+from presafe.prompts.cluster import Pairs, cluster, cluster_names
 from presafe.prompts.load import Template
 from presafe.prompts.near import pairs_within, sketch
 from presafe.prompts.normalise import dedupe_key, normalise
@@ -31,8 +33,8 @@ def divide(wrapper: Wrapper, templates: list[Template], near: NearDuplicates, se
     unique = list(texts.values())
     bare = [template.text.replace(wrapper.placeholder, " ") for template in unique]
     pairs = pairs_within(sketch(bare, near.shingle_words, near.permutations), near.cluster_threshold)
-    found = cluster(len(unique), pairs, near.cluster_threshold, near.threshold, max_size=len(unique))
-    names = cluster_names([template.template_id for template in unique], found.labels)
+    found = cluster(len(unique), Pairs.of(pairs), near.cluster_threshold, near.threshold, max_size=len(unique))
+    names = cluster_names(np.array([template.template_id for template in unique]), found.labels)
     wanted = round(wrapper.held_out_share * len(unique))
     sides = split_clusters(names, {"held_out": wanted}, "training", seed)
     by_side = {

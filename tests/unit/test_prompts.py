@@ -1,17 +1,20 @@
 """Stage `prompts`: every format, quarantine, dedupe, contamination, splits."""
 
+import hashlib
 import json
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from presafe import storage
-from presafe.config import Config
+from presafe.config import Config, load_config
 from presafe.errors import UserError
 from presafe.prompts import run_prompts
 from presafe.records import Prompt
 
+DEMO = Path(__file__).parents[2] / "configs/demo.yaml"
 TEXTS = [f"question {k}" for k in range(20)]
 
 
@@ -107,3 +110,8 @@ def test_too_few_prompts_for_the_splits_is_an_error(tmp_path):
     path = write(tmp_path, "jsonl")
     with pytest.raises(UserError, match="found 19 training prompts"):
         rows(config(tmp_path, {"path": path, "columns": {"text": "q"}}, classifier_prompts=18))
+
+
+def test_the_demos_prompts_are_the_ones_they_were(tmp_path):
+    found = rows(load_config(str(DEMO), [f"run.storage={tmp_path}"]))
+    assert hashlib.sha256(repr(sorted(map(repr, found))).encode()).hexdigest()[:16] == "b57ca5b0e685a830"

@@ -8,7 +8,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from presafe.prompts.cluster import cluster, cluster_names, near_duplicates
+from presafe.prompts.cluster import Pairs, cluster, cluster_names, near_duplicates
 from presafe.prompts.near import pairs_between, pairs_within, sketch, words
 from presafe.prompts.split import split_clusters
 from prompt_stage import WORDS, Run, texts, write_jsonl
@@ -64,8 +64,8 @@ def test_texts_without_words_or_shorter_than_a_shingle_are_compared_as_they_are(
 
 def test_a_dropped_text_has_its_like_among_the_kept():
     pairs = [(0, 1, 0.9), (1, 2, 0.9), (3, 4, 0.9)]
-    assert near_duplicates(pairs, lambda *_: True) == {1, 4}
-    assert near_duplicates(pairs, lambda i, _: i != 3) == {1}
+    assert near_duplicates(5, Pairs.of(pairs)).tolist() == [False, True, False, False, True]
+    assert near_duplicates(5, Pairs.of(pairs[1:])).tolist() == [False, False, True, False, True]
 
 
 def test_of_many_texts_that_are_nearly_the_same_one_is_kept(tmp_path):
@@ -76,18 +76,18 @@ def test_of_many_texts_that_are_nearly_the_same_one_is_kept(tmp_path):
 
 
 def test_a_cluster_is_named_by_its_smallest_id():
-    found = cluster(4, [(0, 3, 0.7), (1, 3, 0.4)], 0.6, 0.9, max_size=4)
-    assert cluster_names(["d", "b", "c", "a"], found.labels) == ["a", "b", "c", "a"]
+    found = cluster(4, Pairs.of([(0, 3, 0.7), (1, 3, 0.4)]), 0.6, 0.9, max_size=4)
+    assert cluster_names(np.array(["d", "b", "c", "a"]), found.labels).tolist() == ["a", "b", "c", "a"]
 
 
 def test_a_chain_that_is_too_large_is_taken_apart_where_it_is_weakest():
     chain = [(k, k + 1, 0.55 if k == 4 else 0.8) for k in range(9)]
     aside = [(10, 11, 0.55)]
-    found = cluster(12, chain + aside, 0.5, 0.9, max_size=6)
+    found = cluster(12, Pairs.of(chain + aside), 0.5, 0.9, max_size=6)
     assert (found.chained, found.threshold) == (10, 0.6)
-    names = cluster_names([f"{k:02}" for k in range(12)], found.labels)
-    assert names == ["00"] * 5 + ["05"] * 5 + ["10"] * 2  # the small cluster keeps its weak link
-    whole = cluster(3, [(0, 1, 0.95), (1, 2, 0.95)], 0.5, 0.9, max_size=2)
+    names = cluster_names(np.array([f"{k:02}" for k in range(12)]), found.labels)
+    assert names.tolist() == ["00"] * 5 + ["05"] * 5 + ["10"] * 2  # the small cluster keeps its weak link
+    whole = cluster(3, Pairs.of([(0, 1, 0.95), (1, 2, 0.95)]), 0.5, 0.9, max_size=2)
     assert len(set(whole.labels)) == 1, "texts that are the same stay together"
 
 
