@@ -204,10 +204,16 @@ def read_table(url: str, columns: list[str] | None = None, where: Any | None = N
     return _dataset(url).to_table(columns=columns, filter=where)
 
 
-def stream_tables(url: str, rows: int, columns: list[str] | None = None) -> Iterator[pa.Table]:
-    """The Parquet file at `url` in tables of up to so many rows, in their order."""
-    batches = _dataset(url).to_batches(columns=columns, batch_size=rows, batch_readahead=1, fragment_readahead=1)
-    return (pa.Table.from_batches([batch]) for batch in batches)
+def stream_tables(
+    url: str, rows: int, columns: list[str] | None = None, where: Any | None = None
+) -> Iterator[pa.Table]:
+    """The Parquet file or folder at `url` in tables of up to so many rows; of the rows for which `where` holds."""
+    import pyarrow.dataset as pds
+
+    unbuffered = pds.ParquetFragmentScanOptions(pre_buffer=False)  # it would hold the bytes of whole files
+    options = {"batch_readahead": 1, "fragment_readahead": 1, "fragment_scan_options": unbuffered}
+    for batch in _dataset(url).to_batches(columns=columns, filter=where, batch_size=rows, **options):
+        yield pa.Table.from_batches([batch])
 
 
 def read_rows(url: str, record: type[Row]) -> list[Row]:
@@ -229,14 +235,14 @@ def count_rows(url: str) -> int:
 
 def stream_dicts(url: str, where: Any | None = None) -> Iterator[dict[str, Any]]:
     """Rows of the Parquet file or folder at `url`, a chunk at a time; those for which the expression `where` holds."""
-    for batch in _dataset(url).to_batches(filter=where, batch_size=CHUNK, batch_readahead=1, fragment_readahead=1):
-        yield from batch.to_pylist()
+    for table in stream_tables(url, CHUNK, where=where):
+        yield from table.to_pylist()
 
 
 def stream_column(url: str, column: str) -> Iterator[list[Any]]:
     """Its values, a chunk at a time."""
-    for batch in _dataset(url).to_batches(columns=[column], batch_size=CHUNK):
-        yield batch.column(0).to_pylist()
+    for table in stream_tables(url, CHUNK, [column]):
+        yield table[column].to_pylist()
 
 
 def fingerprint(url: str, column: str) -> tuple[int, int]:
