@@ -1,6 +1,6 @@
 """Which training prompts are alike, by files of sketches: a process holds numbers of all prompts, and texts of a file.
 
-A block of rows is a file in each of these folders: `rows` (SourceRow), `heads` (columns of Heads), `sketches`
+A block of rows is a file in each of these folders: `rows` (SourceRow), `heads` (numbers), `sketches`
 (shingles, and a column of keys a band), `overlaps` (NumberedOverlap). A band is compared by itself, since its column is
 8 bytes a prompt; the pairs that bands propose are then verified by ranges of the lower number.
 """
@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -69,16 +70,6 @@ class Work:
         return [NumberedOverlap(**vars(one.named(*rows[one.text][1:])), number=first + one.text) for one in found]
 
 
-@dataclass(frozen=True)
-class Heads:
-    """By prompt, in the order of the rows: its id as a number; a hash of the spelling under which two are the same; and
-    a hash of kind and reference, since of two that are alike but differ in these both are needed."""
-
-    prompt_id: np.ndarray
-    key: np.ndarray
-    need: np.ndarray
-
-
 @lru_cache(maxsize=1)
 def _references(work: Work) -> References:
     rows = storage.stream_rows(work.suites, Prompt)
@@ -86,7 +77,11 @@ def _references(work: Work) -> References:
 
 
 def look_at_block(work: Work, name: str) -> int:
-    """Write heads, sketches and overlaps of a block of rows; returns how many overlaps."""
+    """Write heads, sketches and overlaps of a block of rows; returns how many overlaps.
+
+    A head is the prompt's id as a number; `key`, a hash of the spelling under which two are the same; and `need`, one
+    of kind and reference, since of two that are alike but differ in these both are needed.
+    """
     rows = [SourceRow(**row) for row in storage.read_table(work.path("rows", name)).to_pylist()]
     own = sketch([row.text for row in rows], work.near.shingle_words, work.near.permutations)
     ids = [prompt_id(row.text) for row in rows]
@@ -104,10 +99,9 @@ def look_at_block(work: Work, name: str) -> int:
     return len(found)
 
 
-def read_heads(work: Work) -> Heads:
-    """Of all rows."""
-    found = list(tables(work.path("heads")))
-    return Heads(*(column(found, name, np.uint64) for name in ("prompt_id", "key", "need")))
+def read_heads(work: Work, name: Literal["prompt_id", "key", "need"]) -> np.ndarray:
+    """One number of every row."""
+    return column(tables(work.path("heads"), [name]), name, np.uint64)
 
 
 def similar_pairs(work: Work, kept: np.ndarray, cluster: Cluster | None) -> Pairs:

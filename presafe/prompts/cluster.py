@@ -39,6 +39,11 @@ class Pairs:
         left, right = (np.array([pair[side] for pair in pairs], dtype=np.int64) for side in (0, 1))
         return cls(left, right, np.array([pair[2] for pair in pairs], dtype=np.float64))
 
+    def without(self, dropped: np.ndarray) -> Self:
+        """Those of texts that are not dropped, which are numbered anew."""
+        rank, left = np.cumsum(~dropped, dtype=np.int32) - 1, self.where(~dropped[self.left] & ~dropped[self.right])
+        return type(self)(rank[left.left], rank[left.right], left.similarity)
+
     def where(self, chosen: np.ndarray) -> Self:
         """Those of which `chosen` is true."""
         return type(self)(self.left[chosen], self.right[chosen], self.similarity[chosen])
@@ -78,12 +83,17 @@ def cluster(count: int, pairs: Pairs, threshold: float, ceiling: float, max_size
     return Clusters(labels, chained, round(threshold, 2))
 
 
-def cluster_names(ids: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The smallest id of each text's cluster; ids are of any kind that sorts."""
-    order = np.lexsort((ids, labels))
-    first = np.flatnonzero(np.diff(labels[order], prepend=-1))
-    smallest: np.ndarray = ids[order[first]][labels]
+def smallest_ids(ids: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Of each cluster the smallest id, which is a number."""
+    smallest = np.full(int(labels.max(initial=-1)) + 1, np.iinfo(ids.dtype).max, ids.dtype)
+    np.minimum.at(smallest, labels, ids)
     return smallest
+
+
+def cluster_names(names: Sequence[str], labels: np.ndarray) -> list[str]:
+    """The smallest name of each text's cluster."""
+    known, ids = np.unique(np.asarray(names), return_inverse=True)
+    return [str(name) for name in known[smallest_ids(ids, labels)[labels]]]
 
 
 def _components(count: int, left: np.ndarray, right: np.ndarray) -> np.ndarray:

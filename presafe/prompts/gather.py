@@ -8,7 +8,7 @@ import numpy as np
 from presafe import storage
 from presafe.config import Prompts, Suite
 from presafe.errors import user_error
-from presafe.prompts.alike import Heads, NumberedOverlap, SourceRow, Work
+from presafe.prompts.alike import NumberedOverlap, SourceRow, Work
 from presafe.prompts.blocks import BlockWriter, blocks
 from presafe.prompts.checks import RawPrompt
 from presafe.prompts.contamination import table
@@ -16,6 +16,9 @@ from presafe.prompts.load import load_source
 from presafe.prompts.normalise import dedupe_key
 from presafe.prompts.report import Report
 from presafe.records import Prompt, prompt_id
+
+PARTS = 16
+"""In which rows are looked through for duplicates, since sorting takes a multiple of what is sorted."""
 
 
 @dataclass(frozen=True)
@@ -64,10 +67,12 @@ def read_sources(settings: Prompts, seed: int, report: Report, work: Work) -> Re
     return Read([source.name for source in settings.sources], np.array(ends))
 
 
-def first_of_each(heads: Heads, read: Read, report: Report) -> np.ndarray:
+def first_of_each(keys: np.ndarray, read: Read, report: Report) -> np.ndarray:
     """Whether a row is no exact duplicate of an earlier one: the first source keeps its own."""
-    kept = np.zeros(len(heads.key), dtype=bool)
-    kept[np.unique(heads.key, return_index=True)[1]] = True
+    kept = np.zeros(len(keys), dtype=bool)
+    for part in range(PARTS):
+        rows = np.flatnonzero(keys % PARTS == part)
+        kept[rows[np.unique(keys[rows], return_index=True)[1]]] = True
     for source, count in read.counts(np.flatnonzero(~kept)).items():
         report.sources[source].exact_duplicates = count
     return kept

@@ -49,7 +49,9 @@ class Report:
     suites: defaultdict[str, RowCounts] = field(default_factory=lambda: defaultdict(RowCounts))
     wrappers: defaultdict[str, RowCounts] = field(default_factory=lambda: defaultdict(RowCounts))
     copies: defaultdict[str, CopyCounts] = field(default_factory=lambda: defaultdict(CopyCounts))
-    contamination: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    contamination: dict[str, list[dict[str, Any]]] = field(
+        default_factory=lambda: {"prompts": [], "wrapped_copies": []}
+    )
     templates: list[dict[str, Any]] = field(default_factory=list)
     clusters: dict[str, float] = field(default_factory=dict)
     splits: defaultdict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))

@@ -7,7 +7,8 @@ bytes each, and pairs of those that are alike (presafe/prompts/alike.py).
 """
 
 import itertools
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -17,25 +18,26 @@ import pyarrow as pa
 from presafe import reads, storage
 from presafe.config import Cluster, Config, Prompts
 from presafe.errors import user_error
-from presafe.prompts.alike import Heads, Work, look_at_block, read_heads, similar_pairs
+from presafe.prompts.alike import Work, look_at_block, read_heads, similar_pairs
 from presafe.prompts.augment import CHUNK, wrapped_copies
-from presafe.prompts.blocks import blocks, for_each, tables
+from presafe.prompts.blocks import blocks, for_each
 from presafe.prompts.checks import BadRow
-from presafe.prompts.cluster import Pairs, cluster_names, near_duplicates
 from presafe.prompts.cluster import cluster as cluster_texts
+from presafe.prompts.cluster import near_duplicates, smallest_ids
 from presafe.prompts.contamination import References, table
 from presafe.prompts.conversation import user_turns
 from presafe.prompts.demonstrations import WRITES as DEMONSTRATIONS
 from presafe.prompts.demonstrations import gather_demonstrations
 from presafe.prompts.gather import Read, decontaminate, first_of_each, gather_suites, read_sources
 from presafe.prompts.report import Report
-from presafe.prompts.split import split_clusters
+from presafe.prompts.split import split_numbered
 from presafe.records import Demonstration, Prompt, Split, SuiteOverlap, schema
 from presafe.stages import Part, Rows, run_stage
 from presafe.suites import FOLDER, suite_file, suite_prompts
 
 BLOCK = 8192
 """Rows of a file, and of a task: some seconds of work."""
+SPLITS: tuple[Split, ...] = ("classifier", "validation", "align")
 SMALL_CLUSTER = 100
 """A cluster of up to so many prompts is never taken apart, however few prompts there are."""
 
@@ -140,46 +142,49 @@ def _training(config: Config, work: Work, report: Report) -> Iterator[pa.Table]:
     names = blocks(work.path("rows"))
     cluster = config.cluster if len(names) > 1 else None
     for_each(names, partial(look_at_block, work), cluster)
-    heads = read_heads(work)
-    kept = decontaminate(first_of_each(heads, read, report), read, settings, report, work)
-    rows, clusters = _clustered(kept, heads, read, settings, report, cluster, work)
-    splits = _split(clusters, settings, seed)
-    for name, part in _written(rows, clusters, splits, heads, work):
+    kept = decontaminate(first_of_each(read_heads(work, "key"), read, report), read, settings, report, work)
+    chosen = _clustered(kept, read, settings, report, cluster, work)
+    splits = _split(chosen.clusters, settings, seed)
+    for name, part in _written(chosen, splits, work):
         report.add(part, report.splits)
-        storage.write_tables(work.path("training", name), [part])
-    for source, count in read.counts(rows).items():
-        report.sources[source].kept = count
-    keys = heads.key[rows]
-    del heads, kept, rows, clusters, splits
-    yield from tables(work.path("training"))
-    for part in wrapped_copies(work, keys, settings, seed, report, cluster):
-        report.add(part, report.wrapped_splits)
+        if settings.wrappers:
+            storage.write_tables(work.path("training", name), [part])
         yield part
+    for source, count in read.counts(chosen.rows).items():
+        report.sources[source].kept = count
+    if settings.wrappers:
+        keys = read_heads(work, "key")[chosen.rows]
+        del kept, chosen, splits
+        for part in wrapped_copies(work, keys, settings, seed, report, cluster):
+            report.add(part, report.wrapped_splits)
+            yield part
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The rows that are left, and the cluster of each: a number in the order of `names`, the clusters' smallest ids."""
+
+    rows: np.ndarray
+    clusters: np.ndarray
+    names: np.ndarray
 
 
 def _clustered(
-    kept: np.ndarray,
-    heads: Heads,
-    read: Read,
-    settings: Prompts,
-    report: Report,
-    cluster: Cluster | None,
-    work: Work,
-) -> tuple[np.ndarray, np.ndarray]:
-    """The rows without near-duplicates, and of each the smallest id of its cluster."""
-    near, rows = settings.near_duplicates, np.flatnonzero(kept)
+    kept: np.ndarray, read: Read, settings: Prompts, report: Report, cluster: Cluster | None, work: Work
+) -> Chosen:
+    """The kept rows without near-duplicates, in clusters."""
+    near, rows = settings.near_duplicates, np.flatnonzero(kept).astype(np.int32)
     pairs = similar_pairs(work, kept, cluster)
     dropped = np.zeros(len(rows), dtype=bool)
     if near.action == "drop":
         # Contrastive pairs and variants of a problem differ in a word: they share a cluster, and both are needed.
-        need = heads.need[rows]
-        same = (pairs.similarity >= near.threshold) & (need[pairs.left] == need[pairs.right])
-        dropped = near_duplicates(len(rows), pairs.where(same))
+        need = read_heads(work, "need")
+        same = need[rows[pairs.left]] == need[rows[pairs.right]]
+        dropped = near_duplicates(len(rows), pairs.where(same & (pairs.similarity >= near.threshold)))
+        del need
     for source, count in read.counts(rows[dropped]).items():
         report.sources[source].near_duplicates = count
-    rank, rows = np.cumsum(~dropped) - 1, rows[~dropped]
-    links = pairs.where(~dropped[pairs.left] & ~dropped[pairs.right])
-    links = Pairs(rank[links.left], rank[links.right], links.similarity)
+    links, rows = pairs.without(dropped), rows[~dropped]
     max_size = max(SMALL_CLUSTER, int(near.max_cluster_share * len(rows)))
     found = cluster_texts(len(rows), links, near.cluster_threshold, near.threshold, max_size)
     sizes = np.bincount(found.labels, minlength=1)
@@ -189,46 +194,51 @@ def _clustered(
         "largest_before_taken_apart": found.chained,
         "threshold_in_the_largest": found.threshold,
     }
-    return rows, cluster_names(heads.prompt_id[rows], found.labels)
+    names = smallest_ids(read_heads(work, "prompt_id")[rows], found.labels)
+    order = np.argsort(names)
+    rank = np.empty(len(order), dtype=np.int32)
+    rank[order] = np.arange(len(order), dtype=np.int32)
+    return Chosen(rows, rank[found.labels], names[order])
 
 
-def _split(clusters: np.ndarray, settings: Prompts, seed: int) -> list[Split]:
-    sizes: dict[Split, int] = {"classifier": settings.classifier_prompts, "validation": settings.validation_prompts}
-    if len(clusters) <= sum(sizes.values()):
+def _split(clusters: np.ndarray, settings: Prompts, seed: int) -> np.ndarray:
+    """A number in SPLITS for each."""
+    sizes = [settings.classifier_prompts, settings.validation_prompts]
+    if len(clusters) <= sum(sizes):
         raise user_error(
             found=f"{len(clusters)} training prompts after dedupe and decontamination",
-            needed=f"more than {sizes['classifier']} for the classifier and {sizes['validation']} for validation",
+            needed=f"more than {sizes[0]} for the classifier and {sizes[1]} for validation",
             change="add sources, or lower prompts.classifier_prompts or prompts.validation_prompts",
         )
-    splits = split_clusters(clusters, sizes, "align", seed)
-    if missing := {*sizes, "align"} - set(splits):
+    splits = split_numbered(clusters, sizes, seed)
+    if missing := {*range(len(SPLITS))} - {*np.unique(splits).tolist()}:
         raise user_error(
-            found=f"near-duplicates in so few clusters that split {missing.pop()} stays empty",
+            found=f"near-duplicates in so few clusters that split {SPLITS[missing.pop()]} stays empty",
             needed="a cluster for each split",
             change="add sources, or raise prompts.near_duplicates.cluster_threshold",
         )
     return splits
 
 
-def _written(
-    rows: np.ndarray, clusters: np.ndarray, splits: Sequence[Split], heads: Heads, work: Work
-) -> Iterator[tuple[str, pa.Table]]:
+def _written(chosen: Chosen, splits: np.ndarray, work: Work) -> Iterator[tuple[str, pa.Table]]:
     """Of each block of rows the prompts that are left."""
+    wanted = schema(Prompt)
     for number, name in enumerate(blocks(work.path("rows"))):
-        begin, end = np.searchsorted(rows, [number * work.block, (number + 1) * work.block])
-        own = storage.read_table(work.path("rows", name)).take(pa.array(rows[begin:end] - number * work.block))
+        begin, end = np.searchsorted(chosen.rows, [number * work.block, (number + 1) * work.block])
+        inside = pa.array(chosen.rows[begin:end] - number * work.block)
+        own = storage.read_table(work.path("rows", name)).take(inside)
+        ids = storage.read_table(work.path("heads", name), ["prompt_id"])["prompt_id"].take(inside)
         found = {
-            "prompt_id": _as_text(heads.prompt_id[rows[begin:end]]),
-            "split": pa.array(splits[begin:end], pa.string()),
-            "cluster": _as_text(clusters[begin:end]),
+            "prompt_id": _as_text(ids.to_pylist()),
+            "split": pa.array([SPLITS[k] for k in splits[begin:end]], pa.string()),
+            "cluster": _as_text(chosen.names[chosen.clusters[begin:end]].tolist()),
             "wrapper": pa.nulls(end - begin, pa.string()),
         }
-        wanted = schema(Prompt)
         yield name, pa.table([found[field] if field in found else own[field] for field in wanted.names], schema=wanted)
 
 
-def _as_text(ids: np.ndarray) -> pa.Array:
-    return pa.array([f"{one:016x}" for one in ids.tolist()], pa.string())
+def _as_text(ids: list[int]) -> pa.Array:
+    return pa.array([f"{one:016x}" for one in ids], pa.string())
 
 
 def _overlaps(config: Config, folder: str) -> Rows:

@@ -4,8 +4,6 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from presafe.config import NearDuplicates, Wrapper
 from presafe.prompts.cluster import Pairs, cluster, cluster_names
 from presafe.prompts.load import Template
@@ -34,7 +32,7 @@ def divide(wrapper: Wrapper, templates: list[Template], near: NearDuplicates, se
     bare = [template.text.replace(wrapper.placeholder, " ") for template in unique]
     pairs = pairs_within(sketch(bare, near.shingle_words, near.permutations), near.cluster_threshold)
     found = cluster(len(unique), Pairs.of(pairs), near.cluster_threshold, near.threshold, max_size=len(unique))
-    names = cluster_names(np.array([template.template_id for template in unique]), found.labels)
+    names = cluster_names([template.template_id for template in unique], found.labels)
     wanted = round(wrapper.held_out_share * len(unique))
     sides = split_clusters(names, {"held_out": wanted}, "training", seed)
     by_side = {

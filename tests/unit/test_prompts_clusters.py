@@ -77,7 +77,7 @@ def test_of_many_texts_that_are_nearly_the_same_one_is_kept(tmp_path):
 
 def test_a_cluster_is_named_by_its_smallest_id():
     found = cluster(4, Pairs.of([(0, 3, 0.7), (1, 3, 0.4)]), 0.6, 0.9, max_size=4)
-    assert cluster_names(np.array(["d", "b", "c", "a"]), found.labels).tolist() == ["a", "b", "c", "a"]
+    assert cluster_names(["d", "b", "c", "a"], found.labels) == ["a", "b", "c", "a"]
 
 
 def test_a_chain_that_is_too_large_is_taken_apart_where_it_is_weakest():
@@ -85,8 +85,8 @@ def test_a_chain_that_is_too_large_is_taken_apart_where_it_is_weakest():
     aside = [(10, 11, 0.55)]
     found = cluster(12, Pairs.of(chain + aside), 0.5, 0.9, max_size=6)
     assert (found.chained, found.threshold) == (10, 0.6)
-    names = cluster_names(np.array([f"{k:02}" for k in range(12)]), found.labels)
-    assert names.tolist() == ["00"] * 5 + ["05"] * 5 + ["10"] * 2  # the small cluster keeps its weak link
+    names = cluster_names([f"{k:02}" for k in range(12)], found.labels)
+    assert names == ["00"] * 5 + ["05"] * 5 + ["10"] * 2  # the small cluster keeps its weak link
     whole = cluster(3, Pairs.of([(0, 1, 0.95), (1, 2, 0.95)]), 0.5, 0.9, max_size=2)
     assert len(set(whole.labels)) == 1, "texts that are the same stay together"
 
