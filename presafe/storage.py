@@ -214,9 +214,12 @@ def stream_dicts(url: str, where: Any | None = None) -> Iterator[dict[str, Any]]
 
 
 def stream_tables(url: str, columns: list[str] | None, where: Any | None = None) -> Iterator[pa.Table]:
-    """Those rows as tables of at most `CHUNK` rows."""
+    """Those rows as tables of at most `CHUNK` rows.
+
+    Read in the caller's thread: others would read ahead of it without a limit, until a file is in memory as a whole.
+    """
     found = _dataset(url).to_batches(
-        columns=columns, filter=where, batch_size=CHUNK, batch_readahead=1, fragment_readahead=1
+        columns=columns, filter=where, batch_size=CHUNK, batch_readahead=1, fragment_readahead=1, use_threads=False
     )
     yield from (pa.Table.from_batches([batch]) for batch in found)
 
@@ -227,8 +230,8 @@ def fingerprint(url: str, column: str) -> tuple[int, int]:
     `column` holds strings. The hash is the sum of 64 bits of each id's SHA-256.
     """
     count = total = 0
-    for batch in _dataset(url).to_batches(columns=[column], batch_size=CHUNK):
-        for value in batch.column(0).to_pylist():
+    for table in stream_tables(url, [column]):
+        for value in table.column(0).to_pylist():
             count, total = count + 1, total + int.from_bytes(hashlib.sha256(value.encode()).digest()[:8], "big")
     return count, total % 2**64
 
@@ -292,7 +295,8 @@ def _dataset(url: str) -> Any:
     import pyarrow.dataset as pds  # it imports pandas, and the endpoint reads no rows
 
     fs, path = _open(url)
-    return pds.dataset(path, filesystem=fs, format="parquet")
+    file_format = pds.ParquetFileFormat(pre_buffer=False)  # it would keep all bytes of a file until its last row
+    return pds.dataset(path, filesystem=fs, format=file_format)
 
 
 def _open(url: str) -> tuple[Any, str]:
