@@ -363,7 +363,8 @@ def _dataset(url: str) -> Any:
     import pyarrow.dataset as pds  # it imports pandas, and the endpoint reads no rows
 
     fs, path = _open(url)
-    return pds.dataset(path, filesystem=fs, format="parquet")
+    file_format = pds.ParquetFileFormat(pre_buffer=False)  # it would keep all bytes of a file until its last row
+    return pds.dataset(path, filesystem=fs, format=file_format)
 
 
 def _open(url: str) -> tuple[Any, str]:
