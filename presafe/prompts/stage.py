@@ -2,8 +2,8 @@
 JSON files, bad rows in `quarantine/`; and which of the suites' prompts are like one that is trained on.
 
 Prompts go through files in `prompts/work/`, which is removed at the end, and are looked at block by block: in this
-process where there is one block, on Ray Data where there are more. The driver holds numbers of all prompts, about 100
-bytes each, and pairs of those that are alike (presafe/prompts/alike.py).
+process where there is one block, on Ray Data where there are more. The driver holds numbers of all prompts and pairs of
+those that are alike (presafe/prompts/alike.py), at its peak 250 to 300 bytes a prompt (benchmarks/prompts_memory.py).
 """
 
 import itertools
