@@ -17,6 +17,7 @@ from presafe.files import Problem
 from presafe.prompts import run_prompts
 from presafe.prompts.conversation import ReadsRows
 from presafe.records import Demonstration, Prompt
+from presafe.suites import suite_prompts
 from presafe.thinking import think_format
 from presafe.thinking.tags import Tags
 from prompt_stage import texts, write_jsonl
@@ -157,13 +158,8 @@ def gathered(root: Path, sources: list[dict], **prompts: object) -> Config:
         {
             "run": {"name": "run", "storage": str(root / "runs")},
             "model": {"path": "org/name"},
-            "prompts": {
-                "sources": [own],
-                "suites": [suite],
-                "classifier_prompts": 10,
-                "validation_prompts": 6,
-                **prompts,
-            },
+            "suites": [suite],
+            "prompts": {"sources": [own], "classifier_prompts": 10, "validation_prompts": 6, **prompts},
             "align": {"demonstrations": sources},
         }
     )
@@ -224,19 +220,20 @@ def test_what_the_suites_or_the_validation_split_hold_is_dropped(tmp_path):
     plain = gathered(tmp_path, [])
     run_prompts(plain)
     every = storage.read_rows(f"{plain.run_directory.folder('prompts')}/prompts.parquet", Prompt)
-    by_split = {split: [p.text for p in every if p.split == split] for split in ("evaluate", "validation", "align")}
+    by_split = {split: [p.text for p in every if p.split == split] for split in ("validation", "align")}
+    suite = [prompt.text for prompt in suite_prompts(plain.run_directory)]
     later = conversation(by_split["align"][1])
-    later["messages"] += [{"role": "user", "content": by_split["evaluate"][1]}, said(THOUGHT)]
+    later["messages"] += [{"role": "user", "content": suite[1]}, said(THOUGHT)]
     rows = [
-        conversation(by_split["evaluate"][0].upper()),
-        conversation(by_split["evaluate"][2].rsplit(" ", 1)[0] + " other"),
+        conversation(suite[0].upper()),
+        conversation(suite[2].rsplit(" ", 1)[0] + " other"),
         conversation(f"in a story , {by_split['validation'][0]} , said the wolf"),
         later,
         conversation(by_split["align"][0]),
         *(conversation(text) for text in texts(3, seed=11)),
     ]
     config = gathered(tmp_path, [{"name": "own", "path": write(tmp_path / "own.jsonl", rows)}])
-    run_prompts(config)
+    run_prompts(config, redo=["overlaps"])
     assert [row.contents[0] for row in rows_of(config)] == [by_split["align"][0], *texts(3, seed=11)]
     counts = storage.read_json(f"{config.run_directory.folder('prompts')}/demonstrations.json")["own"]
     assert counts["contaminated"] == 4

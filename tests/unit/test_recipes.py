@@ -15,6 +15,8 @@ from presafe.align.preview import plan_text
 from presafe.align.shape import shape_of
 from presafe.capacity import Capacity
 from presafe.config import LinearHead, load_config
+from presafe.engines.fit import ON_A_GPU, Footprint
+from presafe.engines.fit import refuse_misfit as refuse_misfit_of_engine
 from presafe.errors import UserError
 from presafe.thinking import think_format
 from published_shapes import SHAPES
@@ -119,9 +121,11 @@ def test_a_small_recipe_fits_one_gpu_of_24_gb_by_the_plan_too(recipe, tmp_path):
 def test_the_longest_completions_of_a_small_recipe_fit_beside_its_weights(recipe):
     config, (shape, billions) = load_config(path(recipe), []).evaluate, SHAPES[recipe]
     head = getattr(shape, "head_dim", None) or shape.hidden_size // shape.num_attention_heads
-    cached = 2 * 2 * shape.num_hidden_layers * shape.num_key_value_heads * head
+    token = 2 * 2 * shape.num_hidden_layers * shape.num_key_value_heads * head
+    model, capacity = Footprint(2e9 * billions, token), Capacity(24e9, ())
+    refuse_misfit_of_engine("evaluate.engine", config.engine, model, config.decoding.max_new_tokens, capacity, 1)
     longest = config.engine.max_prompt_tokens + config.decoding.max_new_tokens
-    assert 2e9 * billions + cached * longest * config.engine.batch_size < 0.8 * 24e9
+    assert (24e9 - ON_A_GPU - 2e9 * billions) / token > 5 * longest, "or one thought would wait for the other"
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

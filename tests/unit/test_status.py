@@ -19,10 +19,8 @@ from presafe.standing import keep
 SETTINGS = {
     "run": {"name": "run"},
     "model": {"path": "base", "dtype": "float32"},
-    "prompts": {
-        "sources": [{"name": "mine", "path": "prompts.jsonl", "kind": "harmful"}],
-        "suites": [{"name": "plain", "path": "prompts.jsonl", "kind": "harmful"}],
-    },
+    "suites": [{"name": "plain", "path": "prompts.jsonl", "kind": "harmful"}],
+    "prompts": {"sources": [{"name": "mine", "path": "prompts.jsonl", "kind": "harmful"}]},
 }
 
 WORKER = """
@@ -72,17 +70,17 @@ def test_a_part_that_is_worked_on_is_running_until_its_process_is_dead(capsys, m
             assert status(capsys) == found, "its signs of life tell"
         main(["status", "runs/run"])
         worker.kill()
-    gather = found["prompts.gather"]
-    assert gather["state"] == "running"
-    assert (gather["running"]["pid"], gather["running"]["host"]) == (worker.pid, socket.gethostname())
-    told = f"prompts.gather     running      process {worker.pid} on {socket.gethostname()}, since "
-    assert told + gather["running"]["since"] in capsys.readouterr().out
+    frozen = found["prompts.suites"]
+    assert frozen["state"] == "running"
+    assert (frozen["running"]["pid"], frozen["running"]["host"]) == (worker.pid, socket.gethostname())
+    told = f"prompts.suites     running      process {worker.pid} on {socket.gethostname()}, since "
+    assert told + frozen["running"]["since"] in capsys.readouterr().out
     assert found["teacher.generate"]["state"] == "missing"
     interrupted = {"state": "interrupted", "differs": [], "running": None}
-    assert status(capsys)["prompts.gather"] == interrupted
+    assert status(capsys)["prompts.suites"] == interrupted
     monkeypatch.setattr(writer, "_machine", lambda: "another")
     monkeypatch.setattr(writer, "SILENCE_S", 0.3)
-    assert status(capsys)["prompts.gather"] == interrupted
+    assert status(capsys)["prompts.suites"] == interrupted
 
 
 def test_what_an_earlier_writer_left_is_not_running(capsys, monkeypatch):
@@ -96,7 +94,7 @@ def test_what_an_earlier_writer_left_is_not_running(capsys, monkeypatch):
     with pytest.raises(InterruptedError), writer.sole_writer(root):
         run_stage(config.run_directory, "prompts", [replace(part, run=fail) for part in parts(config)])
     with writer.sole_writer(root):
-        assert status(capsys)["prompts.gather"]["state"] == "interrupted"
+        assert status(capsys)["prompts.suites"]["state"] == "interrupted"
 
 
 def test_it_says_the_same_in_another_folder(root, tmp_path_factory, capsys, monkeypatch):
@@ -104,10 +102,10 @@ def test_it_says_the_same_in_another_folder(root, tmp_path_factory, capsys, monk
     keep(config)
     run_stage(config.run_directory, "prompts", [replace(part, run=lambda _: {}) for part in parts(config)])
     here = status(capsys)
-    assert here["prompts.gather"]["state"] == "done"
+    assert here["prompts.suites"]["state"] == "done"
     monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
     assert status(capsys, str(root / "runs/run")) == here
     storage.write_text("prompts.jsonl", "another file of that name")
     assert status(capsys, str(root / "runs/run")) == here
     (root / "prompts.jsonl").write_text('{"text": "add three"}\n')
-    assert status(capsys, str(root / "runs/run"))["prompts.gather"]["state"] == "stale"
+    assert status(capsys, str(root / "runs/run"))["prompts.suites"]["state"] == "stale"
