@@ -5,6 +5,7 @@ engine that batches (`transformers`) pads them all to the longest one; the other
 are there, and need room for one conversation at least.
 """
 
+import logging
 import math
 from dataclasses import dataclass
 
@@ -17,6 +18,8 @@ from presafe.engines.exported import split_adapter
 from presafe.engines.model_config import read_config
 from presafe.errors import user_error
 from presafe.runtime import pool_size
+
+logger = logging.getLogger("presafe")
 
 Local = TransformersSettings | PagedSettings | VllmSettings
 """Engines that hold the model themselves."""
@@ -73,6 +76,7 @@ def refuse_misfit(
     longest = engine.max_prompt_tokens + new_tokens
     cache, free = _cached(engine, longest) * model.token, (room - beside) * parts - model.weights
     if cache <= free:
+        logger.info("%s: predicted %.2f GB for weights, %.2f GB for the cache", section, model.weights / GB, cache / GB)
         return
     place = "of a node's memory" if capacity.device is None else f"on {parts} GPU(s)"
     raise user_error(
