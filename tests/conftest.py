@@ -4,14 +4,11 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests share two cores: more threads than cores cost a hundredfold
 TESTS = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(TESTS)
 os.environ["HF_HUB_OFFLINE"] = "1"
-settings.register_profile("tests", deadline=None)  # a busy machine is slow, and no failure
-settings.load_profile("tests")
 
 
 @pytest.fixture(scope="session")

@@ -1,13 +1,14 @@
 """Bounds of shares."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from presafe.statistics import fewest_draws, tail_bound
 
 
+@settings(deadline=None)  # a busy machine is slow, and no failure
 @given(st.integers(1, 500), st.data())
 def test_the_tail_bound_is_clopper_and_pearsons(n, data):
     above = data.draw(st.integers(0, n))
@@ -15,6 +16,7 @@ def test_the_tail_bound_is_clopper_and_pearsons(n, data):
     assert tail_bound(above, n) == pytest.approx(interval.high)
 
 
+@settings(deadline=None)  # a busy machine is slow, and no failure
 @given(st.floats(1e-4, 0.99))
 def test_the_fewest_draws_show_a_share_and_one_less_does_not(share):
     n = fewest_draws(share)
