@@ -13,7 +13,7 @@ import torch
 from benchmarks.ratio import PAIRS, Metric, median_of
 from benchmarks.teacher_engine import random_model
 from presafe.config import Cluster, Decoding, Pool, TransformersSettings
-from presafe.engines.engine import Completion, Decided, Engine, Query, Tell, told_nobody
+from presafe.engines.engine import Completion, Engine, IsDecided, Query, Tell, told_nobody
 from presafe.engines.job import Job, Task, run_generation, task_id
 from presafe.engines.start import ModelSpec, start_engine
 from presafe.progress import generated
@@ -35,7 +35,7 @@ class WaitingEngine:
         queries: Sequence[Query],
         decoding: Decoding,
         seed: int,
-        decided: Decided | None = None,
+        decided: IsDecided | None = None,
         tell: Tell = told_nobody,
     ) -> list[Completion]:
         del decoding, seed, decided, tell

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from presafe.config import Decoding, Pool, TransformersSettings
-from presafe.engines.engine import Completion, Decided, Engine, Query, Tell
+from presafe.engines.engine import Completion, Engine, IsDecided, Query, Tell
 from presafe.engines.job import Job, Task, read_generations, run_generation
 from presafe.engines.start import ModelSpec
 from presafe.errors import UserError, user_error
@@ -55,7 +55,7 @@ class CountingEngine:
         self._folder = folder
 
     def generate(
-        self, queries: Sequence[Query], decoding: Decoding, seed: int, decided: Decided | None, tell: Tell
+        self, queries: Sequence[Query], decoding: Decoding, seed: int, decided: IsDecided | None, tell: Tell
     ) -> list[Completion]:
         del decoding, seed, decided, tell
         for query in queries:
@@ -88,7 +88,7 @@ class WaitingEngine:
         self._may_go_on = may_go_on
 
     def generate(
-        self, queries: Sequence[Query], decoding: Decoding, seed: int, decided: Decided | None, tell: Tell
+        self, queries: Sequence[Query], decoding: Decoding, seed: int, decided: IsDecided | None, tell: Tell
     ) -> list[Completion]:
         del decoding, seed, decided
         tell(3, 30)
