@@ -76,10 +76,10 @@ def test_a_greedy_decision_is_no_lottery_and_a_drawn_one_is(engine: ServedEngine
 
 def test_path_b_is_drawn_by_the_querys_own_seed_in_any_company(engine: ServedEngine) -> None:
     queries = decided(BENIGN, ENDLESS, samples=3)
-    first = engine.generate(queries, WILD, 1)
-    assert engine.generate(queries[::-1], WILD, 1)[::-1] == first
-    assert len({completion.reasoning for completion in first}) > 4
-    assert engine.generate(queries, WILD, 2) != first
+    first = [*map(_text, engine.generate(queries, WILD, 1))]
+    assert [*map(_text, engine.generate(queries[::-1], WILD, 1))][::-1] == first
+    assert len({reasoning for reasoning, *_ in first}) > 4
+    assert [*map(_text, engine.generate(queries, WILD, 2))] != first
 
 
 @pytest.mark.parametrize("cot", ["on", "off"])
