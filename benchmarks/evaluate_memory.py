@@ -20,9 +20,11 @@ from presafe import storage
 from presafe.config import Config
 from presafe.engines.card import Card, write_card
 from presafe.engines.job import GENERATIONS, Generation, task_id
-from presafe.evaluate.stage import MODELS, parts
-from presafe.records import Kind, Prompt
+from presafe.evaluate.overlaps import OVERLAP_TABLE, OVERLAPS
+from presafe.evaluate.stage import parts
+from presafe.records import Kind, Prompt, SuiteOverlap
 from presafe.runtime import connect
+from presafe.suites import suite_file
 
 FEW, MANY = 10_000, 1_000_000
 RECORDS_A_PROMPT = 8
@@ -73,10 +75,8 @@ def config(root: Path) -> Config:
         {
             "run": {"name": "run", "storage": str(root)},
             "model": {"path": "none", "dtype": "float32"},
-            "prompts": {
-                "sources": [{"name": "s", "function": "m:f"}],
-                "suites": [{"name": name, "function": "m:f"} for name in SUITES],
-            },
+            "suites": [{"name": name, "function": "m:f"} for name in SUITES],
+            "prompts": {"sources": [{"name": "s", "function": "m:f"}]},
         }
     )
 
@@ -84,8 +84,10 @@ def config(root: Path) -> Config:
 def write_run(root: Path, prompts: int) -> None:
     """What grading reads: prompts, generations of both models, and the model's card."""
     run = config(root).run_directory
-    storage.write_rows(storage.join(run.folder("prompts"), "prompts.parquet"), suite_prompts(prompts), Prompt)
-    for model in MODELS:
+    storage.write_rows(suite_file(run), suite_prompts(prompts), Prompt)
+    storage.write_rows(storage.join(run.folder("prompts"), OVERLAPS), [], SuiteOverlap)
+    storage.write_json(storage.join(run.folder("prompts"), OVERLAP_TABLE), [])
+    for model in ("base", "aligned"):
         file = storage.join(run.folder("evaluate"), model, GENERATIONS, "0.parquet")
         storage.write_rows(file, generations(prompts), Generation)
     card = Card(

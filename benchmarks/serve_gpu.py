@@ -16,9 +16,9 @@ import torch
 from benchmarks.align_gpu import model_config, random_model
 from benchmarks.gpu_parts import figure
 from benchmarks.serve_model import byte_tokenizer, make_endless, prompts, random_card
-from presafe.config import BatchingSettings, ServingGate
+from presafe.config import BatchingSettings
 from presafe.decision.head import SafetyHead
-from presafe.decision.rule import GateRule
+from presafe.decision.rule import GateRule, ServingGate
 from presafe.engines.exported import LoadedModel
 from presafe.engines.paged_engine import PagedEngine
 from presafe.engines.streaming import Sampling
