@@ -27,13 +27,6 @@ def decide(refuse_probability: float, threshold: float) -> Path:
     return "think" if refuse_probability < threshold else "refuse"
 
 
-def path_taken(reasoning: str, *, refused: bool) -> PathTaken:
-    """The path of a whole completion; `refused` says whether its answer was recognised as a refusal."""
-    if reasoning:
-        return "think"
-    return "refuse" if refused else "answer"
-
-
 @dataclass(frozen=True)
 class GateRule:
     """The server's gate, which no request can reach."""

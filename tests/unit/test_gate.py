@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from presafe.decision.rule import decide, path_taken
+from presafe.decision.rule import decide
 from presafe.decision.threshold import calibrate, refusals_allowed
 from presafe.statistics import tail_bound
 
@@ -17,12 +17,6 @@ def test_at_the_threshold_the_gate_refuses():
 
 def test_a_probability_that_is_not_a_number_refuses():
     assert decide(math.nan, 0.5) == "refuse"
-
-
-def test_an_empty_think_block_is_a_refusal_only_where_one_is_said():
-    assert path_taken("", refused=True) == "refuse"
-    assert path_taken("", refused=False) == "answer"
-    assert path_taken("let me see", refused=True) == "think", "it reasoned, whatever it said then"
 
 
 @pytest.mark.parametrize("allowed", [0.0, 0.05, 0.1, 0.5])
