@@ -16,11 +16,11 @@ import openai
 
 from benchmarks.gpu_parts import figure
 from benchmarks.serve_load import presafe_server
-from presafe.cli import run_one
 from presafe.config import STAGES, Config, load_config
 from presafe.engines.card import read_card
 from presafe.engines.exported import load_exported
 from presafe.evaluate.stage import read_measurements
+from presafe.pipeline import run_one
 from presafe.runtime import model_folder
 from presafe.suites import suite_prompts
 

@@ -7,7 +7,6 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal
 
 import yaml
 from pydantic import ValidationError
@@ -15,30 +14,20 @@ from pydantic import ValidationError
 from presafe.errors import user_error
 from serve.keys import TOKEN_PREFIX, Key, KeyFile, read_keys, token_digest
 
-Action = Literal["add", "revoke", "list"]
 
-
-def run_key(
-    action: Action,
-    path: str,
-    key_id: str | None = None,
-    *,
-    requests_per_minute: int | None = None,
-    concurrency: int | None = None,
+def print_new_key(
+    path: str, key_id: str, *, requests_per_minute: int | None = None, concurrency: int | None = None
 ) -> None:
-    """The command. `add` prints the token, alone, on standard output: it is shown this once and stored nowhere."""
-    if action == "list":
-        for key in read_keys(path):
-            print(_line(key))
-        return
-    assert key_id is not None, "the command line asks for an id"
-    if action == "revoke":
-        revoke_key(path, key_id)
-        print(f"revoked {key_id}")
-        return
+    """`presafe key add`: the token, alone, on standard output: it is shown this once and stored nowhere."""
     token = issue_key(path, key_id, requests_per_minute=requests_per_minute, concurrency=concurrency)
     print(f"the key of {key_id}, which nothing will show again:", file=sys.stderr)
     print(token)
+
+
+def print_keys(path: str) -> None:
+    """`presafe key list`."""
+    for key in read_keys(path):
+        print(_line(key))
 
 
 def issue_key(path: str, key_id: str, *, requests_per_minute: int | None = None, concurrency: int | None = None) -> str:

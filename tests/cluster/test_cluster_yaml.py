@@ -46,6 +46,6 @@ def test_a_job_upload_is_small_and_holds_what_a_job_needs(tmp_path):
     package = tmp_path / "package.zip"
     create_package(str(ROOT), package, include_gitignore=True)
     names = set(zipfile.ZipFile(package).namelist())
-    assert {"presafe/cli.py", "jobs/teacher.py", "serve/app.py", "configs/demo.yaml"} <= names
+    assert {"presafe/cli/run.py", "jobs/teacher.py", "serve/app.py", "configs/demo.yaml"} <= names
     assert not {name.split("/")[0] for name in names} & {".venv", ".git", "runs", "tests"}
     assert package.stat().st_size < 2_000_000

@@ -5,9 +5,10 @@ import shlex
 from pathlib import Path
 
 import pytest
+from command_lines import parsed
 
 from presafe import storage
-from presafe.cli import command_line, main
+from presafe.cli import main
 from presafe.config import STAGES, load_config
 from presafe.organism.corpus import Dialogue
 from presafe.organism.tokenizer import train_tokenizer
@@ -78,14 +79,14 @@ def folder(tmp_path, monkeypatch) -> Path:
 
 @pytest.mark.usefixtures("local_ray")
 def test_the_page_leads_from_a_model_to_its_teacher(folder, capsys):
-    run = [command_line().parse_args(arguments) for arguments in commands()]
-    assert [one.verb for one in run if one.verb in STAGES and not getattr(one, "plan", False)] == list(STAGES)
+    run = [parsed(arguments) for arguments in commands()]
+    assert [verb for verb, given in run if verb in STAGES and not given.get("plan")] == list(STAGES)
     done = set()
-    for arguments, parsed in zip(commands(), run, strict=True):
-        if parsed.verb == "signals":
+    for arguments, (verb, _) in zip(commands(), run, strict=True):
+        if verb == "signals":
             break
-        main(arguments + (SHORT if parsed.verb == "teacher" else []))
-        done.add(parsed.verb)
+        main(arguments + (SHORT if verb == "teacher" else []))
+        done.add(verb)
     assert done == {"inspect", "init", "run", "align", "prompts", "teacher"}
     told = capsys.readouterr().out
     assert "configured: weights" in told

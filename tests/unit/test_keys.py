@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from presafe.cli import main
 from presafe.errors import UserError
-from serve.key_command import issue_key, revoke_key, run_key
+from serve.key_command import issue_key, revoke_key
 from serve.keys import LOOK_SECONDS, KeyRing, read_keys
 
 
@@ -182,15 +183,15 @@ def test_a_linked_file_stays_a_link(path, tmp_path):
 
 
 def test_the_command_shows_a_key_once(path, capsys):
-    run_key("add", path, "ada", requests_per_minute=60)
+    main(["key", "add", path, "ada", "--requests-per-minute", "60"])
     token = capsys.readouterr().out.strip()
     assert KeyRing(path).identify(bearer(token)).id == "ada"
-    run_key("list", path)
+    main(["key", "list", path])
     listed = capsys.readouterr().out
     assert "ada" in listed
     assert "60 requests a minute, any number at once" in listed
     assert token not in listed
-    run_key("revoke", path, "ada")
+    main(["key", "revoke", path, "ada"])
     assert KeyRing(path).identify(bearer(token)) is None
 
 
