@@ -114,7 +114,7 @@ def generations(prompts: int) -> Iterator[Generation]:
     for prompt in suite_prompts(prompts):
         k = int(prompt.prompt_id, 16)
         answer = ANSWERS[prompt.kind].format(k)
-        row = partial(Generation, prompt_id=prompt.prompt_id, text=prompt.text, sample=0, answer=answer, num_tokens=9)
+        row = partial(Generation, prompt_id=prompt.prompt_id, query=prompt.text, sample=0, answer=answer, num_tokens=9)
         thought = f"{k} and so on " * (2000 // len(f"{k} and so on "))
         for cot, reasoning in (("on", thought), ("off", "")):
             yield row(

@@ -10,8 +10,8 @@ import yaml
 from presafe.config import Config
 from presafe.errors import user_error
 
-Look = tuple[str, int]
-"""Text column of a file, and how many prompts it has."""
+Look = tuple[dict[str, str], int]
+"""Where the prompts of a file are, as in a source's `columns`, and how many it has."""
 
 FEWEST = 20
 """Prompts of a kind; fewer leave nothing to train on beside the suite."""
@@ -76,9 +76,9 @@ def write_config(
     print(f"  presafe serve runs/{Path(output).stem}/model{on_gpu}   # the aligned model, behind OpenAI's protocol")
 
 
-def _rows(kind: str, file: str, column: str) -> dict[str, Any]:
-    columns = {} if column == "text" else {"columns": {"text": column}}
-    return {"name": kind, "kind": kind, "path": file if "://" in file else os.path.abspath(file), **columns}
+def _rows(kind: str, file: str, columns: dict[str, str]) -> dict[str, Any]:
+    named = {} if columns == {"text": "text"} else {"columns": columns}
+    return {"name": kind, "kind": kind, "path": file if "://" in file else os.path.abspath(file), **named}
 
 
 def _suite_size(count: int) -> int:

@@ -5,13 +5,16 @@ Ids are content hashes, so that every join, resume and dedupe is by id.
 
 import dataclasses
 import hashlib
+import json
 import types
 import typing
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import pyarrow as pa
 
+from presafe.conversation import Turn
 from presafe.decision.rule import GateMode, Path, PathTaken
 
 Kind = Literal["harmful", "benign", "reasoning"]
@@ -29,7 +32,7 @@ OverlapForm = Literal["exact", "near", "contained"]
 
 @dataclass(frozen=True)
 class Prompt:
-    """One query.
+    """One query: a user's turn, and the turns before it (presafe/conversation.py), of which a plain text has none.
 
     `reference` is the checkable answer of a reasoning prompt; `cluster` is shared by near-duplicates, which are all in
     one split; `wrapper` names the jailbreak template around the query, None where there is none. Split `pool` has
@@ -45,6 +48,7 @@ class Prompt:
     split: Split
     cluster: str
     wrapper: str | None
+    earlier: list[Turn] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -106,15 +110,14 @@ class Signal:
 
 @dataclass(frozen=True)
 class Demonstration:
-    """A ready demonstration of a source: the conversation by role and content, and what the model is to say next.
+    """A ready demonstration of a source: a conversation, and what the model is to say next.
 
     `demonstrates` is its path; a refusal's `reasoning` is empty. `refuse_probability` is the signal that it brings.
     """
 
     prompt_id: str
     source: str
-    roles: list[str]
-    contents: list[str]
+    messages: list[Turn]
     reasoning: str
     answer: str
     demonstrates: Path
@@ -163,15 +166,16 @@ class EvalRecord:
     path: PathTaken | None = None
 
 
-def prompt_id(text: str) -> str:
-    """Content hash of a prompt's text: 16 hex digits of SHA-256."""
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+def prompt_id(text: str, earlier: Sequence[Turn] = ()) -> str:
+    """Content hash of a prompt: 16 hex digits of SHA-256."""
+    content = json.dumps([*earlier, text], ensure_ascii=False) if earlier else text
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 def schema(record: type) -> pa.Schema:
     """The Arrow schema of a record class; a field is nullable exactly where its type admits None."""
     hints = typing.get_type_hints(record)
-    return pa.schema([_field(field.name, hints[field.name]) for field in dataclasses.fields(record)])
+    return pa.schema([_field(one.name, hints[one.name]) for one in dataclasses.fields(record)])
 
 
 def to_table(rows: list[Any], record: type) -> pa.Table:
@@ -196,4 +200,5 @@ _ARROW: dict[Any, pa.DataType] = {
     int: pa.int64(),
     float: pa.float64(),
     bool: pa.bool_(),
+    Turn: pa.struct([pa.field(name, pa.string(), nullable=False) for name in Turn.__annotations__]),
 }

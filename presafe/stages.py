@@ -24,7 +24,7 @@ logger = logging.getLogger("presafe")
 Rows = dict[str, int]
 """Row counts of a part's output, by the output's name."""
 
-FORMAT = 2
+FORMAT = 3
 """Of the files in `parts/`."""
 
 State = Literal["done", "running", "stale", "interrupted", "missing"]

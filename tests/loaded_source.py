@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from presafe.config import Prompts, Source, Suite
-from presafe.prompts.checks import BadRow, RawPrompt
+from presafe.prompts.checks import BadRow
 from presafe.prompts.load import Loaded, load_source
+from presafe.prompts.prompt_row import RawPrompt
 
 
 def loaded(path: Path | str, /, *, share: float = 0.5, suite: bool = False, **source: Any) -> Loaded[RawPrompt]:

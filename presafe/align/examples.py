@@ -5,10 +5,12 @@
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from presafe.align.objectives import Objective, objective
 from presafe.config import Align
+from presafe.conversation import messages
 from presafe.decision.rule import Path
 from presafe.errors import UserError
 from presafe.records import Demonstration, Example, Prompt, Signal, TeacherAnswer, Trace
@@ -57,7 +59,11 @@ class Making:
         ]
         rows.sort(key=lambda row: (place(self.seed, row.prompt_id), row.prompt_id))
         for row in rows:
-            found = self._own(row, sources, skipped) if isinstance(row, Prompt) else self._ready(row, skipped)
+            try:
+                found = self._own(row, sources, skipped) if isinstance(row, Prompt) else self._ready(row, skipped)
+            except UserError:
+                skipped["conversations that the chat template does not render"] += 1
+                continue
             if found is None:
                 continue
             if _tokens(found, self.think) > self.align.micro_batch_tokens:
@@ -108,12 +114,7 @@ class Making:
         if think.has_control(row.reasoning) or think.has_control(row.answer):
             skipped["ready demonstrations with a control token in the text"] += 1
             return None
-        turns = zip(row.roles, row.contents, strict=True)
-        try:
-            prompt = think.prompt_ids([{"role": role, "content": content} for role, content in turns])
-        except UserError:
-            skipped["ready demonstrations that the chat template does not render"] += 1
-            return None
+        prompt = think.prompt_ids(row.messages)
         completion = (
             think.refuse_completion(row.answer) if refuses else think.think_completion(row.reasoning, row.answer)
         )
@@ -142,9 +143,14 @@ def validation_examples(
 ) -> list[Example]:
     """Prompts of the validation split without a completion: the head's threshold is calibrated on them.
 
-    Their `path` is what their kind asks for. Those above `limit` tokens in a packed row are left out.
+    Their `path` is what their kind asks for. Those above `limit` tokens in a packed row are left out, and conversations
+    that the chat template does not render.
     """
-    rows = [_example(prompt, [], signals, think) for prompt in prompts if prompt.split == "validation"]
+    rows = []
+    for prompt in prompts:
+        if prompt.split == "validation":
+            with suppress(UserError):
+                rows.append(_example(prompt, [], signals, think))
     return [row for row in rows if _tokens(row, think) <= limit]
 
 
@@ -154,6 +160,6 @@ def _tokens(example: Example, think: ThinkFormat) -> int:
 
 
 def _example(prompt: Prompt, completion: list[int], signals: Mapping[str, Signal], think: ThinkFormat) -> Example:
-    ids = think.prompt_ids([{"role": "user", "content": prompt.text}])
+    ids = think.prompt_ids(messages(prompt))
     path: Path = "refuse" if prompt.kind == "harmful" else "think"
     return Example(prompt.prompt_id, ids, completion, path, signals[prompt.prompt_id].refuse_probability)

@@ -15,7 +15,7 @@ def shown_prompts(prompts: Sequence[Prompt], signals: Mapping[str, Signal]) -> l
     One to reason about, a benign one, one of the shorter benign ones that looks most like a harmful one (by its signal,
     below 0.5), and a harmful one. The same run chooses the same: among prompts of one length the first by id.
     """
-    held_out = [p for p in prompts if p.split == "validation" and p.wrapper is None and _fits(p.text)]
+    held_out = [p for p in prompts if p.split == "validation" and p.wrapper is None and _fits(p)]
     held_out.sort(key=lambda prompt: (len(prompt.text), prompt.prompt_id))
 
     def signal(prompt: Prompt) -> float:
@@ -30,8 +30,8 @@ def shown_prompts(prompts: Sequence[Prompt], signals: Mapping[str, Signal]) -> l
     return [ShownPrompt(kind=prompt.kind, text=prompt.text) for prompt in chosen]
 
 
-def _fits(text: str) -> bool:
-    return len(text) <= LONGEST and "\n" not in text
+def _fits(prompt: Prompt) -> bool:
+    return not prompt.earlier and len(prompt.text) <= LONGEST and "\n" not in prompt.text
 
 
 def _first(prompts: Iterator[Prompt]) -> list[Prompt]:

@@ -10,6 +10,8 @@ from presafe.config.settings import HowItRuns, Settings
 from presafe.records import Kind
 
 ORIGINS = ("path", "function", "dataset")
+CONVERSATION, BESIDE = ("text", "messages", "system"), ("kind", "category", "reference")
+"""Fields of a source's rows: what is asked, and what is known of it."""
 
 Scalar = str | bool | int | float | None
 """A value as YAML writes it."""
@@ -73,8 +75,9 @@ class Source(Origin):
     """One source of prompts; a function yields rows as dicts."""
 
     columns: dict[str, str | list[str]] = {}
-    """Where text, kind, category and reference are; default the column of that name. `turns[0]`, `messages[0].content`:
-    inside a column. `"{Context}\\n\\n{Behavior}"`: joined, missing ones left out. A list: the first that is not missing
+    """Where text, kind, category and reference are; default the column of that name. `messages`: the column of whole
+    conversations, instead of `text`; `system`: that of their system messages. `turns[0]`, `messages[0].content`: inside
+    a column. `"{Context}\\n\\n{Behavior}"`: joined, missing ones left out. A list: the first that is not missing
     (a template is, where any of its columns is)."""
     kinds: dict[str | bool | int, Kind] = {}
     """Kind by the value of the column `kind`, where that is another's: `{safe: benign, unsafe: harmful}`."""
@@ -85,8 +88,12 @@ class Source(Origin):
 
     @model_validator(mode="after")
     def _known_columns(self) -> Self:
-        if unknown := (self.columns.keys() | self.extract.keys()) - {"text", "kind", "category", "reference"}:
-            raise ValueError(f"maps unknown columns {sorted(unknown)}; known are text, kind, category, reference")
+        if unknown := (self.columns.keys() | self.extract.keys()) - {*CONVERSATION, *BESIDE}:
+            raise ValueError(f"maps unknown columns {sorted(unknown)}; known are {', '.join((*CONVERSATION, *BESIDE))}")
+        if self.in_messages and "text" in self.columns:
+            raise ValueError("maps both text and messages; a row has the one or the other")
+        if "messages" in self.extract:
+            raise ValueError("extracts from messages, which are no text; map `text` to a place in them instead")
         if empty := [name for name, spec in self.columns.items() if not spec or not all(spec)]:
             raise ValueError(f"columns of {empty} name none")
         return self
@@ -100,6 +107,23 @@ class Source(Origin):
             except re.error as error:
                 raise ValueError(f"{pattern!r} is no regular expression ({error})") from error
         return extract
+
+    @property
+    def in_messages(self) -> bool:
+        """Whether a row has a conversation, not a text."""
+        return "messages" in self.columns
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """What is read of a row; a system message only where its column is named."""
+        system = ("system",) if "system" in self.columns else ()
+        return ("messages" if self.in_messages else "text", *system, *BESIDE)
+
+    @property
+    def mapped(self) -> set[str]:
+        """Fields whose columns must be there."""
+        kind = {"kind"} if self.kind is None else set()
+        return {"messages" if self.in_messages else "text", *self.columns, *kind}
 
 
 class TrainingSource(Source):

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from presafe.conversation import messages
 from presafe.engines.engine import Completion, Query, failed
 from presafe.errors import UserError
 from presafe.records import CotMode, FinishReason
@@ -22,7 +23,7 @@ def encode(
             rejected[place] = failed("empty prompt")
             continue
         try:
-            ids = think.prompt_ids([{"role": "user", "content": query.text}], cot=query.cot == "on")
+            ids = think.prompt_ids(messages(query), cot=query.cot == "on")
         except UserError as error:  # what one prompt makes of the template costs no other
             rejected[place] = failed(str(error))
             continue

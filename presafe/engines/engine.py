@@ -2,10 +2,11 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from presafe.config import Decoding
+from presafe.conversation import Turn, transcript
 from presafe.decision.rule import PathTaken
 from presafe.records import CotMode, DecisionMode, FinishReason
 
@@ -22,7 +23,7 @@ def told_nobody(done: int, tokens: int) -> None:
 
 @dataclass(frozen=True)
 class Query:
-    """One completion to generate: a user's message, with chain-of-thought on or off.
+    """One completion to generate: a user's turn behind `earlier` ones, with chain-of-thought on or off.
 
     Queries that differ in `sample` alone draw differently. `stop_early` lets the engine stop where the answer is
     decided. With `decision` a CoT-ON query is answered as the endpoint answers it (presafe/decision); without, the
@@ -34,6 +35,7 @@ class Query:
     sample: int = 0
     stop_early: bool = False
     decision: DecisionMode | None = None
+    earlier: list[Turn] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -78,5 +80,5 @@ def failed(error: str) -> Completion:
 
 def query_seed(seed: int, query: Query) -> int:
     """A seed of 31 bits for one query: by its content, so that no batch or worker changes what it draws."""
-    content = (seed, query.text, query.cot, query.sample)
+    content = (seed, transcript(query), query.cot, query.sample)
     return int.from_bytes(hashlib.sha256(repr(content).encode()).digest()[:4], "big") >> 1

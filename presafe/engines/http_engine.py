@@ -24,6 +24,7 @@ from tenacity import (
 )
 
 from presafe.config import Decoding, HttpSettings
+from presafe.conversation import messages
 from presafe.engines.engine import Completion, IsDecided, Query, Tell, failed, query_seed, told_nobody
 from presafe.engines.http_answer import Answer, whole_answer, with_chunk
 from presafe.engines.http_failure import LIMIT_FIELDS, RequestError, of_body, of_status
@@ -126,8 +127,9 @@ class HttpEngine:
         """Why a query must not be sent."""
         if not query.text.strip():
             return "empty prompt"
-        if len(query.text) > (most := self._settings.max_prompt_characters):
-            return f"prompt of {len(query.text)} characters; the engine takes {most}"
+        size = sum(len(turn["content"]) for turn in messages(query))
+        if size > (most := self._settings.max_prompt_characters):
+            return f"prompt of {size} characters; the engine takes {most}"
         return None
 
     def _body(self, query: Query, decoding: Decoding, seed: int) -> dict[str, Any]:
@@ -139,7 +141,7 @@ class HttpEngine:
         }
         return {
             "model": self._settings.model,
-            "messages": [{"role": "user", "content": query.text}],
+            "messages": messages(query),
             **{name: value for name, value in fields.items() if name not in self._settings.omit},
             "extra_headers": self._headers,
             "extra_body": self._settings.cot_on if query.cot == "on" else self._settings.cot_off,

@@ -5,7 +5,7 @@ A re-run with the same folder generates only what is missing or failed, and drop
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,11 +13,12 @@ import pyarrow.compute as pc
 from presafe import storage
 from presafe.config import Decoding, Pool
 from presafe.config import Engine as EngineSettings
+from presafe.conversation import Turn, transcript
 from presafe.decision.rule import PathTaken
 from presafe.engines.engine import Completion, Engine, IsDecided, Query
 from presafe.engines.start import ModelSpec, start_engine
 from presafe.progress import BlockReporter
-from presafe.records import CotMode, DecisionMode, FinishReason, schema, to_table
+from presafe.records import CotMode, DecisionMode, FinishReason, Prompt, schema, to_table
 from presafe.rowjob import RowJob, run_rows
 from presafe.runtime import pool_size
 
@@ -27,7 +28,8 @@ GENERATIONS = "generations"
 
 @dataclass(frozen=True)
 class Task:
-    """One completion to generate; `task_id` is unique in its job and the key of its checkpoint."""
+    """One completion to generate, of the turn `text` behind the `earlier` ones; `task_id` is unique in its job and the
+    key of its checkpoint."""
 
     task_id: str
     prompt_id: str
@@ -35,18 +37,20 @@ class Task:
     cot: CotMode
     sample: int
     stop_early: bool = False
+    earlier: list[Turn] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Generation:
     """One task done. `error` says why a task has no completion; `head_probability` is None without a head.
 
-    `path` is that of a CoT-ON task of a job with a `decision`.
+    `query` is what was asked, as a reader sees it: of several turns the transcript. `path` is that of a CoT-ON task of
+    a job with a `decision`.
     """
 
     task_id: str
     prompt_id: str
-    text: str
+    query: str
     cot: CotMode
     sample: int
     reasoning: str
@@ -78,6 +82,12 @@ class Job:
 
 def task_id(prompt_id: str, cot: CotMode, sample: int = 0) -> str:
     return f"{prompt_id}-{cot}-{sample}"
+
+
+def task_of(prompt: Prompt, cot: CotMode, sample: int = 0, *, stop_early: bool = False) -> Task:
+    """The task of one sample of a prompt."""
+    own = prompt.prompt_id
+    return Task(task_id(own, cot, sample), own, prompt.text, cot, sample, stop_early, prompt.earlier)
 
 
 def run_generation(
@@ -125,7 +135,10 @@ class Generator:
         return to_table(done, Generation)
 
     def _generate(self, tasks: list[Task], decoding: Decoding) -> list[Generation]:
-        queries = [Query(task.text, task.cot, task.sample, task.stop_early, self._decision(task)) for task in tasks]
+        queries = [
+            Query(task.text, task.cot, task.sample, task.stop_early, self._decision(task), task.earlier)
+            for task in tasks
+        ]
         completions = self._engine.generate(queries, decoding, self._job.seed, self._job.decided, self._reporter.call())
         return [_generation(task, completion) for task, completion in zip(tasks, completions, strict=True)]
 
@@ -147,7 +160,7 @@ def _generation(task: Task, completion: Completion) -> Generation:
     return Generation(
         task_id=task.task_id,
         prompt_id=task.prompt_id,
-        text=task.text,
+        query=transcript(task),
         cot=task.cot,
         sample=task.sample,
         reasoning=completion.reasoning,

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from presafe.config import Decoding
+from presafe.conversation import messages
 from presafe.decision.events import CompletionEvents, Decided, Finished, events_of, shortest
 from presafe.decision.refusal import RefusalReader
 from presafe.decision.rule import GateRule
@@ -143,7 +144,7 @@ class ServedEngine:
 
     async def _probability(self, query: Query) -> float:
         """p' at the CoT-ON prompt of a query that takes no decision."""
-        prompt = self._think.prompt_ids([{"role": "user", "content": query.text}])
+        prompt = self._think.prompt_ids(messages(query))
         if self._read_head:
             return self._hidden(prompt)
         async with aclosing(self._engine.generate(prompt, ONE_TOKEN, 1)) as steps:

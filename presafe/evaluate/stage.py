@@ -10,7 +10,7 @@ from presafe import reads, storage
 from presafe.config import Config
 from presafe.engines.card import read_card
 from presafe.engines.fit import check_engine_memory
-from presafe.engines.job import GENERATIONS, Generation, Job, Task, run_generation, task_id
+from presafe.engines.job import GENERATIONS, Generation, Job, Task, run_generation, task_of
 from presafe.engines.start import ModelSpec
 from presafe.evaluate.measurements import Measured, Measurement, measured
 from presafe.evaluate.overlaps import OVERLAP_TABLE, OVERLAPS, read_overlaps
@@ -211,4 +211,4 @@ def _tasks(config: Config) -> Iterator[Task]:
         if prompt.prompt_id not in asked:
             asked.add(prompt.prompt_id)
             for cot in config.evaluate.cot:
-                yield Task(task_id(prompt.prompt_id, cot), prompt.prompt_id, prompt.text, cot, 0)
+                yield task_of(prompt, cot)

@@ -8,9 +8,11 @@ import pyarrow.compute as pc
 
 from presafe import storage
 from presafe.config import Config
+from presafe.conversation import messages
 from presafe.decision.rule import Path
 from presafe.evaluate import table
 from presafe.evaluate.stage import read_measured
+from presafe.records import Prompt
 from presafe.suites import suite_file
 
 
@@ -25,16 +27,14 @@ def print_summary(config: Config) -> None:
     paths: tuple[tuple[str, Path], ...] = (("Path A", "refuse"), ("Path B", "think"))
     for title, path in paths:
         if path in measured.examples:
-            text = _text(config, measured.examples[path])
-            body = json.dumps({"model": "presafe", "messages": [{"role": "user", "content": text}]})
+            asked = _prompt(config, measured.examples[path])
+            body = json.dumps({"model": "presafe", "messages": messages(asked)})
             quoted = body.replace("'", "'\\''")
             print(f"{title}    curl -s {url} -H 'content-type: application/json' -d '{quoted}'")
 
 
-def _text(config: Config, prompt_id: str) -> str:
-    """The text of a prompt, one text of the suites having one id."""
-    file = suite_file(config.run_directory)
-    return str(next(storage.stream_dicts(file, pc.field("prompt_id") == prompt_id))["text"])
+def _prompt(config: Config, prompt_id: str) -> Prompt:
+    return next(storage.stream_rows(suite_file(config.run_directory), Prompt, pc.field("prompt_id") == prompt_id))
 
 
 def _short(path: str) -> str:

@@ -23,7 +23,7 @@ class Answered:
     """The columns of a Generation that a classifier reads."""
 
     task_id: str
-    text: str
+    query: str
     answer: str
     finish_reason: FinishReason
     error: str | None
@@ -92,7 +92,7 @@ class Classifier:
         good = [row for row in rows if readable(row.answer, row.finish_reason, row.error)]
         judged = {row.task_id for row in good}
         done = [Verdict(row.task_id, "unscored", 0) for row in rows if row.task_id not in judged]
-        order = sorted(good, key=lambda row: len(row.text) + len(row.answer))
+        order = sorted(good, key=lambda row: len(row.query) + len(row.answer))
         for start in range(0, len(order), self._settings.batch_size):
             done += self._judge(order[start : start + self._settings.batch_size])
         return to_table(done, Verdict)
@@ -100,7 +100,7 @@ class Classifier:
     @torch.inference_mode()
     def _judge(self, rows: list[Answered]) -> list[Verdict]:
         answers = [row.answer for row in rows]
-        texts = ([row.text for row in rows], answers) if self._settings.reads == "query_and_answer" else (answers,)
+        texts = ([row.query for row in rows], answers) if self._settings.reads == "query_and_answer" else (answers,)
         # longest_first cuts the ends, and leaves the answer half of the room however long its query is
         inputs = self._tokenizer(
             *texts, truncation="longest_first", max_length=self._settings.max_tokens, padding=True, return_tensors="pt"

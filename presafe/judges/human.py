@@ -29,7 +29,7 @@ class HumanLabels:
 
     def __call__(self, row: Generation) -> Decision | None:
         """The label of a generation's answer, the most specific one; None where nobody labelled it."""
-        names = (("prompt_id", row.prompt_id), ("query", _plain(row.text)))
+        names = (("prompt_id", row.prompt_id), ("query", _plain(row.query)))
         for answer in (_plain(row.answer), None):
             for name, value in names:
                 if (name, value, answer) in self._labels:

@@ -49,7 +49,7 @@ def llm_verdicts(generations: str, settings: LlmSettings, folder: str, seed: int
 
 
 def _task(row: Generation, settings: LlmSettings) -> Task:
-    return Task(row.task_id, row.prompt_id, judge_prompt(settings, row.text, row.answer), settings.cot, row.sample)
+    return Task(row.task_id, row.prompt_id, judge_prompt(settings, row.query, row.answer), settings.cot, row.sample)
 
 
 def _verdict(row: Generation) -> Verdict:

@@ -7,7 +7,7 @@ A block of rows is a file in each of these folders: `rows` (SourceRow), `heads` 
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from typing import Literal
 
@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from presafe import storage
 from presafe.config import Cluster, NearDuplicates
+from presafe.conversation import Turn, said_by_users, said_to_users, transcript
 from presafe.prompts.blocks import block_name, blocks, for_each, tables
 from presafe.prompts.cluster import Pairs
 from presafe.prompts.contamination import References
@@ -30,13 +31,14 @@ RANGE = 131_072
 
 @dataclass(frozen=True)
 class SourceRow:
-    """A prompt as its source gave it."""
+    """A prompt as its source gave it: the user's turn and the turns before it."""
 
     text: str
     kind: Kind
     category: str | None
     reference: str | None
     source: str
+    earlier: list[Turn] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -80,21 +82,25 @@ def look_at_block(work: Work, name: str) -> int:
     """Write heads, sketches and overlaps of a block of rows; returns how many overlaps.
 
     A head is the prompt's id as a number; `key`, a hash of the spelling under which two are the same; and `need`, one
-    of kind and reference, since of two that are alike but differ in these both are needed.
+    of kind, reference, system message and answers, since of two that are alike but differ in these both are needed.
+    What is compared are the users' turns.
     """
     rows = [SourceRow(**row) for row in storage.read_table(work.path("rows", name)).to_pylist()]
-    own = sketch([row.text for row in rows], work.near.shingle_words, work.near.permutations)
-    ids = [prompt_id(row.text) for row in rows]
+    asked = [said_by_users(row.earlier, row.text) for row in rows]
+    own = sketch(asked, work.near.shingle_words, work.near.permutations)
+    ids = [prompt_id(row.text, row.earlier) for row in rows]
     heads = {
         "prompt_id": [int(one, 16) for one in ids],
-        "key": [storage.short_hash(dedupe_key(row.text)) for row in rows],
-        "need": [storage.short_hash(json.dumps([row.kind, row.reference])) for row in rows],
+        "key": [storage.short_hash(dedupe_key(transcript(row))) for row in rows],
+        "need": [
+            storage.short_hash(json.dumps([row.kind, row.reference, *said_to_users(row.earlier)])) for row in rows
+        ],
     }
     storage.write_tables(work.path("heads", name), [pa.table({k: pa.array(v, pa.uint64()) for k, v in heads.items()})])
     keys = {_band(k): keys for k, keys in enumerate(bands(own.signatures, work.near.cluster_threshold))}
     shingles = pa.array(own.shingles, pa.list_(pa.uint64()))
     storage.write_tables(work.path("sketches", name), [pa.table({"shingles": shingles, **keys})])
-    found = work.overlaps([(row.text, row.source, one) for row, one in zip(rows, ids, strict=True)], 0, own)
+    found = work.overlaps([(text, row.source, one) for text, row, one in zip(asked, rows, ids, strict=True)], 0, own)
     storage.write_tables(work.path("overlaps", name), [to_table(found, NumberedOverlap)])
     return len(found)
 

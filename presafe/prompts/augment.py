@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from presafe import storage
 from presafe.config import Cluster, Prompts, Wrapper
+from presafe.conversation import said_by_users, transcript
 from presafe.errors import user_error
 from presafe.prompts.alike import NumberedOverlap, Work, column
 from presafe.prompts.blocks import blocks, for_each, tables
@@ -61,7 +62,7 @@ def _copy_block(work: Work, folder: str, templates: Templates, longest: int, see
         nonlocal too_long
         chunk: list[Prompt] = []
         for copy in copies(prompts, templates, seed):
-            if len(copy.text) > longest:
+            if len(transcript(copy)) > longest:
                 too_long += 1
                 continue
             chunk.append(copy)
@@ -71,8 +72,9 @@ def _copy_block(work: Work, folder: str, templates: Templates, longest: int, see
         yield look(chunk)
 
     def look(chunk: list[Prompt]) -> pa.Table:
-        overlaps.extend(work.overlaps([(copy.text, copy.source, copy.prompt_id) for copy in chunk], len(keys)))
-        keys.extend(storage.short_hash(dedupe_key(copy.text)) for copy in chunk)
+        said = [(said_by_users(copy.earlier, copy.text), copy.source, copy.prompt_id) for copy in chunk]
+        overlaps.extend(work.overlaps(said, len(keys)))
+        keys.extend(storage.short_hash(dedupe_key(transcript(copy))) for copy in chunk)
         return to_table(chunk, Prompt)
 
     storage.write_tables(work.path(folder, "copies", name), written())

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from presafe.config import NearDuplicates
+from presafe.conversation import said_by_users
 from presafe.prompts.near import Sketch, pairs_between, sketch, words
 from presafe.prompts.normalise import dedupe_key
 from presafe.records import OverlapForm, Prompt, SuiteOverlap
@@ -40,17 +41,18 @@ class Overlap:
 
 
 class References:
-    """The prompts of suites, prepared once to be compared with many texts."""
+    """The prompts of suites, by what their users say, prepared once to be compared with many texts."""
 
     def __init__(self, suites: Sequence[Prompt], settings: NearDuplicates) -> None:
         self._suites, self._settings = suites, settings
-        self._sketch = self._sketched([prompt.text for prompt in suites])
-        self._sentences = [words(prompt.text) for prompt in suites]
+        texts = [said_by_users(prompt.earlier, prompt.text) for prompt in suites]
+        self._sketch = self._sketched(texts)
+        self._sentences = [words(text) for text in texts]
         self._keys: dict[str, list[int]] = defaultdict(list)
         self._first: dict[tuple[str, ...], set[int]] = defaultdict(set)
         self._anywhere: dict[tuple[str, ...], set[int]] = defaultdict(set)
         for reference, sentence in enumerate(self._sentences):
-            self._keys[dedupe_key(suites[reference].text)].append(reference)
+            self._keys[dedupe_key(texts[reference])].append(reference)
             for k, gram in enumerate(_grams(sentence)):
                 self._anywhere[gram].add(reference)
                 if k == 0:

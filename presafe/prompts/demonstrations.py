@@ -16,7 +16,7 @@ from presafe.files import Problem
 from presafe.prompts.checks import BadRow
 from presafe.prompts.columns import Columns, Field
 from presafe.prompts.contamination import References
-from presafe.prompts.conversation import ReadsRows, user_turns
+from presafe.prompts.demonstration_row import ReadsRows, user_turns
 from presafe.prompts.formats import rows
 from presafe.prompts.load import Counted, good_rows, owner
 from presafe.prompts.report import RowCounts

@@ -7,13 +7,14 @@ import numpy as np
 
 from presafe import storage
 from presafe.config import Prompts, Suite
+from presafe.conversation import transcript
 from presafe.errors import user_error
 from presafe.prompts.alike import NumberedOverlap, SourceRow, Work
 from presafe.prompts.blocks import BlockWriter, blocks
-from presafe.prompts.checks import RawPrompt
 from presafe.prompts.contamination import table
 from presafe.prompts.load import load_source
 from presafe.prompts.normalise import dedupe_key
+from presafe.prompts.prompt_row import RawPrompt
 from presafe.prompts.report import Report
 from presafe.records import Prompt, prompt_id
 
@@ -55,7 +56,7 @@ def read_sources(settings: Prompts, seed: int, report: Report, work: Work) -> Re
     for source in settings.sources:
 
         def take(raw: RawPrompt, name: str = source.name) -> None:
-            writer.append(SourceRow(raw.text, raw.kind, raw.category, raw.reference, name))
+            writer.append(SourceRow(raw.text, raw.kind, raw.category, raw.reference, name, raw.earlier))
 
         loaded = load_source(source, settings, seed, attacks=False, take=take)
         counts = report.sources[source.name]
@@ -115,10 +116,10 @@ def _suite(suite: Suite, prompts: list[RawPrompt]) -> list[Prompt]:
             needed="one kind, which decides the suite's metric",
             change="split it into one suite a kind",
         )
-    unique = {dedupe_key(raw.text): raw for raw in prompts}
+    unique = {dedupe_key(transcript(raw)): raw for raw in prompts}
     return [_record(suite.name, raw) for raw in unique.values()]
 
 
 def _record(suite: str, raw: RawPrompt) -> Prompt:
-    own = prompt_id(raw.text)
-    return Prompt(own, raw.text, raw.kind, suite, raw.category, raw.reference, "evaluate", cluster=own, wrapper=None)
+    own, checked = prompt_id(raw.text, raw.earlier), (raw.category, raw.reference)
+    return Prompt(own, raw.text, raw.kind, suite, *checked, "evaluate", cluster=own, wrapper=None, earlier=raw.earlier)

@@ -9,14 +9,13 @@ from presafe.config import Prompts, Source, Wrapper
 from presafe.config.prompts import Origin
 from presafe.errors import user_error
 from presafe.files import Problem, Rows
-from presafe.prompts.checks import BadRow, RawPrompt, bad_row, checked_prompt, checked_text
+from presafe.prompts.checks import BadRow, bad_row, checked_text
 from presafe.prompts.columns import Columns, Field
 from presafe.prompts.formats import rows
+from presafe.prompts.prompt_row import RawPrompt, checked_prompt
 from presafe.runtime import imported
 
 Good = TypeVar("Good")
-
-FIELDS = ("text", "kind", "category", "reference")
 
 
 @dataclass(frozen=True)
@@ -60,9 +59,8 @@ def load_source(
     Raises UserError where the source is missing, empty, without a column that it maps, or more of it is bad than
     `max_quarantined_share`.
     """
-    fields = {name: Field(source.columns.get(name, name), source.extract.get(name)) for name in FIELDS}
-    mapped = {"text", *source.columns} | ({"kind"} if source.kind is None else set())
-    columns = Columns(owner(source), fields, mapped, source.where)
+    fields = {name: Field(source.columns.get(name, name), source.extract.get(name)) for name in source.fields}
+    columns = Columns(owner(source), fields, source.mapped, source.where)
 
     def parse(_: int, found: dict[str, Any]) -> RawPrompt | Problem:
         return checked_prompt(found, source, settings.max_characters, attacks=attacks)

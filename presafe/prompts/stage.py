@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from presafe import reads, storage
 from presafe.config import Cluster, Config, Prompts
+from presafe.conversation import said_by_users
 from presafe.errors import user_error
 from presafe.prompts.alike import Work, look_at_block, read_heads, similar_pairs
 from presafe.prompts.augment import CHUNK, wrapped_copies
@@ -25,7 +26,7 @@ from presafe.prompts.checks import BadRow
 from presafe.prompts.cluster import cluster as cluster_texts
 from presafe.prompts.cluster import near_duplicates, smallest_ids
 from presafe.prompts.contamination import References, table
-from presafe.prompts.conversation import user_turns
+from presafe.prompts.demonstration_row import user_turns
 from presafe.prompts.demonstrations import WRITES as DEMONSTRATIONS
 from presafe.prompts.demonstrations import gather_demonstrations
 from presafe.prompts.gather import Read, decontaminate, first_of_each, gather_suites, read_sources
@@ -254,9 +255,10 @@ def _overlaps(config: Config, folder: str) -> Rows:
 
 def _trained_on(config: Config, folder: str) -> Iterator[list[list[str]]]:
     """Texts, sources and ids of the training prompts, and of the users' turns of ready demonstrations, in chunks."""
-    columns = ["text", "source", "prompt_id"]
+    columns = ["text", "earlier", "source", "prompt_id"]
     for part in storage.stream_tables(storage.join(folder, "prompts.parquet"), columns, rows=CHUNK):
-        yield [part[name].to_pylist() for name in columns]
+        texts, earlier, sources, ids = (part[name].to_pylist() for name in columns)
+        yield [list(map(said_by_users, earlier, texts)), sources, ids]
     if config.align.demonstrations:
         ready = storage.stream_rows(storage.join(folder, "demonstrations.parquet"), Demonstration)
         turns = ([text, row.source, row.prompt_id] for row in ready for text in user_turns(row))

@@ -43,7 +43,7 @@ def divide(wrapper: Wrapper, templates: list[Template], near: NearDuplicates, se
 
 
 def copies(prompts: list[Prompt], templates: Templates, seed: int) -> Iterator[Prompt]:
-    """Wrapped copies of `prompts`, which share their cluster, kind, source, category and reference."""
+    """Wrapped copies of `prompts`, which share all but text and split; of a conversation the last turn is wrapped."""
     wrapper = templates.wrapper
     for prompt in prompts:
         if prompt.kind not in wrapper.kinds:
@@ -56,7 +56,7 @@ def copies(prompts: list[Prompt], templates: Templates, seed: int) -> Iterator[P
             text = normalise(template.text.replace(wrapper.placeholder, prompt.text))
             yield replace(
                 prompt,
-                prompt_id=prompt_id(text),
+                prompt_id=prompt_id(text, prompt.earlier),
                 text=text,
                 split=COPY_SPLIT[prompt.split],
                 wrapper=template.template_id,

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import ray
@@ -14,6 +14,8 @@ from transformers import AutoModel
 
 from presafe import storage
 from presafe.config import Workers
+from presafe.conversation import newest_first
+from presafe.records import Prompt
 from presafe.signals.classifier import EncoderSpec, classifier_tokenizer
 from presafe.signals.loss import Labelled
 
@@ -23,10 +25,14 @@ CHUNK = 256
 
 @dataclass(frozen=True)
 class Text:
-    """A prompt to score."""
+    """A prompt to score: what the classifier reads of it, of several turns the newest first."""
 
     prompt_id: str
     text: str
+
+    @classmethod
+    def of(cls, prompt: Prompt) -> Self:
+        return cls(prompt.prompt_id, newest_first(prompt))
 
 
 def baseline_logits(training: str, texts: str, spec: EncoderSpec, workers: Workers) -> dict[str, dict[str, float]]:

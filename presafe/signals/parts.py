@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol, TypeVar
 
 from presafe.config import Signals
+from presafe.conversation import newest_first
 from presafe.records import Prompt
 from presafe.signals.labels import UNANSWERED, Verdict
 from presafe.signals.loss import Labelled
@@ -50,5 +51,5 @@ def labelled(prompts: Iterable[Prompt], verdicts: dict[str, Verdict]) -> list[La
     for prompt in prompts:
         share = verdicts.get(prompt.prompt_id, UNANSWERED).refuse_share
         if share is not None:
-            rows.append(Labelled(prompt.prompt_id, prompt.source, prompt.text, share))
+            rows.append(Labelled(prompt.prompt_id, prompt.source, newest_first(prompt), share))
     return rows

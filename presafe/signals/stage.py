@@ -149,7 +149,7 @@ def _score(config: Config, folder: str) -> Rows:
     """Logits of the prompts for training, the temperature, and the signals."""
     inputs = _inputs(config, folder)
     texts = storage.join(folder, "scores", "texts.parquet")
-    storage.write_rows(texts, (Text(p.prompt_id, p.text) for p in inputs.prompts()), Text)
+    storage.write_rows(texts, (Text.of(p) for p in inputs.prompts()), Text)
     logits = score_prompts(texts, inputs.classifier, inputs.scores, inputs.spec, config.signals.workers)
     fitting, _ = split_by_cluster(_held_out(inputs, logits), 0.5)
     temperature = fit_temperature([row.logit for row in fitting], [row.verdict.refuse_share or 0.0 for row in fitting])
@@ -194,7 +194,7 @@ def _suites(config: Config, folder: str) -> Rows:
     inputs = _inputs(config, folder)
     prompts = list(suite_prompts(config.run_directory))
     texts = storage.join(folder, "suites.parquet")
-    storage.write_rows(texts, (Text(prompt.prompt_id, prompt.text) for prompt in prompts), Text)
+    storage.write_rows(texts, (Text.of(prompt) for prompt in prompts), Text)
     output = storage.join(folder, "suite_scores")
     scores = {"classifier": score_prompts(texts, inputs.classifier, output, inputs.spec, config.signals.workers)}
     if config.signals.baselines:
@@ -279,7 +279,7 @@ def _with_cot_on(inputs: Inputs, rows: Sequence[report.Scored]) -> list[report.S
 def _baselines(inputs: Inputs, reporting: Sequence[report.Scored]) -> dict[str, Any]:
     file = storage.join(inputs.folder, "held_out.parquet")
     held_out = (p for p in inputs.prompts() if p.split == "validation")
-    storage.write_rows(file, (Text(p.prompt_id, p.text) for p in held_out), Text)
+    storage.write_rows(file, (Text.of(p) for p in held_out), Text)
     training = storage.join(inputs.folder, "labelled.parquet")
     scores = baseline_logits(training, file, inputs.spec, inputs.config.signals.workers)
     return {

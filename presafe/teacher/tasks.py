@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from presafe import storage
 from presafe.config import Config, Teacher
-from presafe.engines.job import Task, task_id
+from presafe.engines.job import Task, task_of
 from presafe.records import Prompt
 
 
@@ -22,7 +22,7 @@ def answer_tasks(config: Config) -> Iterator[Task]:
         demonstrated = prompt.split == "align" and prompt.kind == "harmful"
         for sample in range(settings.samples):
             early = settings.decision_only and not (demonstrated and sample == 0)
-            yield Task(task_id(prompt.prompt_id, "off", sample), prompt.prompt_id, prompt.text, "off", sample, early)
+            yield task_of(prompt, "off", sample, stop_early=early)
 
 
 def cot_on_tasks(config: Config) -> Iterator[Task]:
@@ -33,7 +33,7 @@ def cot_on_tasks(config: Config) -> Iterator[Task]:
     chosen = itertools.chain(
         _drawn(traces, settings.max_traces, seed), _drawn(decisions, settings.cot_on_decisions, seed)
     )
-    return (Task(task_id(p.prompt_id, "on"), p.prompt_id, p.text, "on", 0) for p in chosen)
+    return (task_of(prompt, "on") for prompt in chosen)
 
 
 def needs_cot_on(settings: Teacher) -> bool:

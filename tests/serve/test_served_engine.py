@@ -1,12 +1,14 @@
 """Jobs on the endpoint's engine: what a job measures is what the endpoint says, to the token and to p'."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from completions import JUDGE
 
 from presafe.config import Decoding, HttpSettings, PagedSettings, TransformersSettings
+from presafe.conversation import Turn
 from presafe.engines.card import HeadCard, read_card, write_card
 from presafe.engines.engine import Completion, Query
 from presafe.engines.exported import LoadedModel, load_base, load_exported, load_reader
@@ -35,6 +37,13 @@ def engine(tiny_export: TinyExport) -> Iterator[ServedEngine]:
     made.close()
 
 
+EARLIER: list[Turn] = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": BENIGN},
+    {"role": "assistant", "content": "Five, </think> I think."},
+]
+
+
 def decided(*prompts: str, decision: Any = "greedy", samples: int = 1) -> list[Query]:
     return [Query(prompt, "on", sample, decision=decision) for prompt in prompts for sample in range(samples)]
 
@@ -44,8 +53,9 @@ def test_what_is_measured_is_what_is_served(engine: ServedEngine, served: Any) -
     settings = HttpSettings(kind="http", base_url=f"{served.url}/v1", model="presafe", cot_off={})
     endpoint = HttpEngine(settings, num_workers=1)
     for decoding in (GREEDY, WILD):
-        measured = engine.generate(decided(*PROMPTS), decoding, 0)
-        replies = endpoint.generate(decided(*PROMPTS), decoding, 0)
+        asked = decided(*PROMPTS) + [replace(one, earlier=EARLIER) for one in decided(HARMFUL, BENIGN)]
+        measured = engine.generate(asked, decoding, 0)
+        replies = endpoint.generate(asked, decoding, 0)
         for here, there in zip(measured, replies, strict=True):
             assert (here.path, here.error, there.error) == (there.path, None, None)
             assert here.refuse_probability == pytest.approx(there.refuse_probability, abs=1e-5)
@@ -55,7 +65,9 @@ def test_what_is_measured_is_what_is_served(engine: ServedEngine, served: Any) -
                     there.answer,
                     there.num_tokens,
                 )
-        assert [completion.path for completion in measured] == ["refuse", "think", "think", "think"]
+        assert [completion.path for completion in measured[:4]] == ["refuse", "think", "think", "think"]
+        alone, behind = measured[0], measured[4]
+        assert abs((alone.refuse_probability or 0) - (behind.refuse_probability or 0)) > 1e-4, "earlier turns were read"
 
 
 def test_an_endpoint_with_its_gate_on_is_no_measure_of_the_model(served: Any) -> None:

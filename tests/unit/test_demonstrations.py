@@ -15,7 +15,7 @@ from presafe.config import Align, Config, Demonstrations
 from presafe.errors import UserError
 from presafe.files import Problem
 from presafe.prompts import run_prompts
-from presafe.prompts.conversation import ReadsRows
+from presafe.prompts.demonstration_row import ReadsRows
 from presafe.records import Demonstration, Prompt
 from presafe.suites import suite_prompts
 from presafe.thinking import think_format
@@ -105,8 +105,8 @@ def test_what_is_no_conversation_is_set_aside(messages, reason):
 def test_several_turns_and_a_system_message_are_kept_without_earlier_thoughts():
     system = {"role": "system", "content": "be brief"}
     found = read([system, ASK, said(THOUGHT), {"role": "user", "content": "and one more"}, said(THOUGHT)])
-    assert found.roles == ["system", "user", "assistant", "user"]
-    assert found.contents == ["be brief", "add two and three", "it is five", "and one more"]
+    assert [turn["role"] for turn in found.messages] == ["system", "user", "assistant", "user"]
+    assert [turn["content"] for turn in found.messages] == ["be brief", ASK["content"], "it is five", "and one more"]
     assert outcome(found) == PATH_B
 
 
@@ -234,7 +234,7 @@ def test_what_the_suites_or_the_validation_split_hold_is_dropped(tmp_path):
     ]
     config = gathered(tmp_path, [{"name": "own", "path": write(tmp_path / "own.jsonl", rows)}])
     run_prompts(config, redo=["overlaps"])
-    assert [row.contents[0] for row in rows_of(config)] == [by_split["align"][0], *texts(3, seed=11)]
+    assert [row.messages[0]["content"] for row in rows_of(config)] == [by_split["align"][0], *texts(3, seed=11)]
     counts = storage.read_json(f"{config.run_directory.folder('prompts')}/demonstrations.json")["own"]
     assert counts["contaminated"] == 4
     only = gathered(tmp_path, [{"name": "own", "path": write(tmp_path / "own.jsonl", rows[:2])}])
@@ -269,10 +269,8 @@ def think(request):
 
 
 READY = [
-    Demonstration("r", "own", ["user"], ["add"], "", "i cannot", "refuse", None),
-    Demonstration(
-        "t", "own", ["system", "user", "assistant", "user"], ["two", "add", "it", "and"], "i", "5", "think", 0.3
-    ),
+    Demonstration("r", "own", [ASK], "", "i cannot", "refuse", None),
+    Demonstration("t", "own", [{"role": "system", "content": "two"}, ASK, said("it"), ASK], "i", "5", "think", 0.3),
 ]
 
 
@@ -291,8 +289,7 @@ def test_ready_demonstrations_are_written_in_the_models_own_format(think):
         f"{think.empty_block}i cannot{end}",
         f"{opening}i\n</think>\n\n5{end}",
     ]
-    turns = [{"role": r, "content": c} for r, c in zip(READY[1].roles, READY[1].contents, strict=True)]
-    assert examples[1].prompt == think.prompt_ids(turns)
+    assert examples[1].prompt == think.prompt_ids(READY[1].messages)
     assert [(e.refuse_probability, e.weight) for e in examples] == [(None, 2.5), (0.3, 2.5)]
 
 

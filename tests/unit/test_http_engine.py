@@ -9,6 +9,7 @@ import pytest
 from scripted_process import Endpoint, free_port, started
 
 from presafe.config import Decoding, PrefixSettings
+from presafe.conversation import Turn
 from presafe.engines.engine import Completion, Query
 from presafe.engines.http_engine import HttpEngine
 from presafe.errors import UserError
@@ -46,6 +47,17 @@ def test_a_request_carries_sampling_key_and_the_fields_that_turn_cot_on_and_off(
     wanted = {"model": "scripted", "temperature": 0.7, "top_p": 0.9, "max_tokens": 50}
     assert {key: off["body"][key] for key in wanted} == wanted
     assert off["authorization"] == f"Bearer {KEY}"
+
+
+def test_a_request_carries_every_turn_and_its_length_is_that_of_all(endpoint):
+    earlier: list[Turn] = [{"role": "system", "content": "ok now"}, {"role": "user", "content": "x" * 60}]
+    earlier.append({"role": "assistant", "content": "y"})
+    query = Query("go on", "off", earlier=earlier)
+    (completion,) = endpoint.engine().generate([query], SAMPLED, 3)
+    assert completion.error is None
+    assert endpoint.requests()[0]["body"]["messages"] == [*earlier, {"role": "user", "content": "go on"}]
+    (refused,) = endpoint.engine(max_prompt_characters=70).generate([query], SAMPLED, 3)
+    assert refused.error == "prompt of 72 characters; the engine takes 70"
 
 
 def test_an_unset_key_sends_none(endpoint, monkeypatch):

@@ -80,7 +80,7 @@ def test_what_fits_is_placed_on_all_gpus_and_too_little_memory_is_refused(tmp_pa
 def test_a_worker_a_gpu_has_room_on_the_private_cluster(tmp_path, capsys):
     output, files = str(tmp_path / "mine.yaml"), {"harmful": "a.csv", "benign": "b.csv"}
     workers = {"num_workers": 8, "num_gpus": 1, "gpu_memory_gb": 80.0}
-    write_config(output, "a/b", files, dict.fromkeys(files, ("text", 900)), "bfloat16", {"workers": workers})
+    write_config(output, "a/b", files, dict.fromkeys(files, ({"text": "text"}, 900)), "bfloat16", {"workers": workers})
     config = load_config(output, [])
     for demand in demands(config):
         assert demand.total["CPU"] < config.cluster.local_cpus

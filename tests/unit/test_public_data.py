@@ -9,8 +9,8 @@ import yaml
 from loaded_source import loaded
 
 from presafe.config import Source
-from presafe.prompts.checks import RawPrompt
 from presafe.prompts.load import Loaded
+from presafe.prompts.prompt_row import RawPrompt
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT.parent / "shared" / "data"
