@@ -14,11 +14,11 @@ from pathlib import Path
 
 from benchmarks.ratio import Metric, median_of
 from presafe import storage
-from presafe.align.choose import write_examples
-from presafe.align.collate import Collator
-from presafe.align.plan import batch_plan
-from presafe.align.rows import copy_rows, mapped_rows
+from presafe.align.examples.choose import write_examples
+from presafe.align.module.collate import Collator
 from presafe.align.stage import parts
+from presafe.align.train.plan import batch_plan
+from presafe.align.train.rows import copy_rows, mapped_rows
 from presafe.config import Config
 from presafe.organism.corpus import Dialogue
 from presafe.organism.tokenizer import train_tokenizer

@@ -19,10 +19,10 @@ from transformers import AutoModelForCausalLM, Qwen2Config
 from benchmarks.align_data import LORA, examples
 from benchmarks.align_ours import COLLATOR, Ours, process_group
 from benchmarks.gpu_parts import figure, leave_out
-from presafe.align.kernels import attention
-from presafe.align.memory import Ranks, predict
-from presafe.align.shape import shape_of
-from presafe.align.zero import sharded_loading, zero_config
+from presafe.align.module.kernels import attention
+from presafe.align.module.zero import sharded_loading, zero_config
+from presafe.align.preflight.memory import Ranks, predict
+from presafe.align.preflight.shape import shape_of
 from presafe.config import Align
 
 SHAPES = {

@@ -11,14 +11,14 @@ import torch.distributed as dist
 from transformers import AutoModelForCausalLM
 
 from benchmarks.align_data import BATCH, LEARNING_RATE, LORA
-from presafe.align.build import build_optimizer, equip, head_spec
-from presafe.align.collate import Collator
-from presafe.align.kernels import attention
-from presafe.align.loss import loss_weights
-from presafe.align.plan import batch_plan
-from presafe.align.rows import ExampleRows
-from presafe.align.step import StepMetrics, train_step
-from presafe.align.zero import start_engine, zero_config
+from presafe.align.module.build import build_optimizer, equip, head_spec
+from presafe.align.module.collate import Collator
+from presafe.align.module.kernels import attention
+from presafe.align.module.zero import start_engine, zero_config
+from presafe.align.train.loss import loss_weights
+from presafe.align.train.plan import batch_plan
+from presafe.align.train.rows import ExampleRows
+from presafe.align.train.step import StepMetrics, train_step
 from presafe.config import Align
 from presafe.records import Example
 

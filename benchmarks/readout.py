@@ -26,15 +26,15 @@ from transformers import set_seed
 from benchmarks.ratio import Metric, save
 from benchmarks.readout_arms import ARMS
 from presafe import storage
-from presafe.align.build import build_module, build_optimizer, head_spec
-from presafe.align.collate import Collator
-from presafe.align.examples import Candidate, Making, Sources
-from presafe.align.loss import loss_weights
-from presafe.align.plan import batch_plan
-from presafe.align.rows import ExampleRows
-from presafe.align.selection import examples
-from presafe.align.step import train_step
-from presafe.align.zero import start_engine, zero_config
+from presafe.align.examples.candidates import Candidate, Making, Sources
+from presafe.align.examples.selection import examples
+from presafe.align.module.build import build_module, build_optimizer, head_spec
+from presafe.align.module.collate import Collator
+from presafe.align.module.zero import start_engine, zero_config
+from presafe.align.train.loss import loss_weights
+from presafe.align.train.plan import batch_plan
+from presafe.align.train.rows import ExampleRows
+from presafe.align.train.step import train_step
 from presafe.config import Align, Config, Decoding, TransformersSettings, load_config
 from presafe.engines.engine import Query
 from presafe.engines.exported import Card, HeadCard, LoadedModel, load_base

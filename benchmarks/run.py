@@ -11,8 +11,8 @@ import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from benchmarks.ratio import Metric, cpu_ratio, save
-from presafe.align.collate import Collator
-from presafe.align.model import HeadSpec, PreSafeModel
+from presafe.align.module.collate import Collator
+from presafe.align.module.model import HeadSpec, PreSafeModel
 from presafe.decision.head import SafetyHead
 from presafe.records import Example
 

@@ -35,9 +35,14 @@ def newest_first(asked: Conversation) -> str:
     return _paragraphs(messages(asked)[::-1]) if asked.earlier else asked.text
 
 
-def said_by_users(earlier: Sequence[Turn], text: str) -> str:
+def user_turns(turns: Sequence[Turn]) -> list[str]:
     """By which two conversations are alike: many have one system message in common, and answers are a model's."""
-    return "\n\n".join([*(turn["content"] for turn in earlier if turn["role"] == "user"), text])
+    return [turn["content"] for turn in turns if turn["role"] == "user"]
+
+
+def joined(turns: Sequence[str]) -> str:
+    """Turns of a user as one text."""
+    return "\n\n".join(turns)
 
 
 def said_to_users(earlier: Sequence[Turn]) -> list[str]:

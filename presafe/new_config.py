@@ -77,7 +77,7 @@ def write_config(
 
 
 def _rows(kind: str, file: str, columns: dict[str, str]) -> dict[str, Any]:
-    named = {} if columns == {"text": "text"} else {"columns": columns}
+    named = {} if columns == {"text": "text"} else {"columns": {**columns}}
     return {"name": kind, "kind": kind, "path": file if "://" in file else os.path.abspath(file), **named}
 
 

@@ -49,7 +49,7 @@ LOCAL_ENV = {
 }
 """Of a private local cluster: its processes inherit them from the driver. What the user exported wins."""
 
-ENDPOINT_ENV = {"RAY_preload_python_modules": "serve.ray_serve"}
+ENDPOINT_ENV = {"RAY_preload_python_modules": "serve.deployment.ray_serve"}
 """Of a private cluster that serves."""
 
 WORKER_ENV = {

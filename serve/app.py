@@ -1,6 +1,6 @@
 """The Ray Serve application. Run it with `presafe serve MODEL`, or `serve deploy serve/config.yaml` on a cluster.
 
-Who deploys imports neither torch nor what answers requests: that is the replica's, serve/routes.py.
+Who deploys imports neither torch nor what answers requests: that is the replica's, serve/api/routes.py.
 """
 
 import gc
@@ -9,18 +9,11 @@ from typing import Any
 from ray import serve
 
 from presafe import storage
-from presafe.config import Endpoint as EndpointSettings
-from serve.checks import servable_card
+from serve.arguments import ServeArgs
+from serve.servable import servable_card
 
 TURNED_AWAY = 256
 """Requests that a replica holds beside those that generate: to be told 503, or how the replica is."""
-
-
-class ServeArgs(EndpointSettings):
-    """Arguments of the application."""
-
-    model: str
-    """Exported model: the model/ folder of a run, by path or URL that every node can reach."""
 
 
 def build(args: dict[str, Any]) -> serve.Application:
@@ -54,7 +47,7 @@ class Endpoint:
         # What is loaded here stays. Collections would look through it again and again, now and beside every request; a
         # single one takes half a second of the start.
         gc.disable()
-        from serve.routes import Routes
+        from serve.api.routes import Routes
 
         self._routes = Routes(settings)
         gc.freeze()

@@ -6,8 +6,8 @@ from starlette.middleware import Middleware
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from serve.bodies import BoundedBodies
-from serve.errors import error_body
+from serve.api.bodies import BoundedBodies
+from serve.api.errors import error_body
 
 SERVES_OWN = ("x-request-timeout-seconds", "x-request-disconnect-disabled")
 """Headers by which Ray Serve's own load balancer tells a proxy how long a request may take, and to generate on for a

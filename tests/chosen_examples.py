@@ -3,8 +3,8 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from presafe.align.examples import Candidate, Making, Sources
-from presafe.align.selection import check, counted, examples
+from presafe.align.examples.candidates import Candidate, Making, Sources
+from presafe.align.examples.selection import check, counted, examples
 from presafe.config import Align
 from presafe.records import Demonstration, Example, Prompt, schema, to_table
 from presafe.thinking import ThinkFormat

@@ -10,7 +10,7 @@ import torch.distributed as dist
 from peft import LoraConfig, get_peft_model
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from presafe.align.zero import start_engine, zero_config
+from presafe.align.module.zero import start_engine, zero_config
 from presafe.config import Align
 
 SHAPE = Qwen2Config(

@@ -11,9 +11,9 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from transformers import AutoModelForCausalLM
 
-from presafe.align.build import build_module
-from presafe.align.collate import Collator
-from presafe.align.model import HeadSpec, PreSafeModel
+from presafe.align.module.build import build_module
+from presafe.align.module.collate import Collator
+from presafe.align.module.model import HeadSpec, PreSafeModel
 from presafe.config import Align
 from presafe.records import Example
 

@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 
 FORKS = get_context("forkserver")
-FORKS.set_forkserver_preload(["presafe.align.loop", "plain_training", "support"])
+FORKS.set_forkserver_preload(["presafe.align.train.loop", "plain_training", "support"])
 
 
 class ProcessGroup:

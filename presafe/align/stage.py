@@ -4,9 +4,9 @@ from collections.abc import Collection
 from functools import partial
 
 from presafe import reads, storage
-from presafe.align.choose import SCRATCH, write_examples
-from presafe.align.mixture import weights
-from presafe.align.training import METRICS, TRAINED, Training
+from presafe.align.examples.choose import SCRATCH, write_examples
+from presafe.align.examples.mixture import weights
+from presafe.align.train.training import METRICS, TRAINED, Training
 from presafe.config import Config
 from presafe.errors import user_error
 from presafe.stages import Part, Rows, run_stage

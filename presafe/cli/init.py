@@ -21,5 +21,5 @@ def init(
     look_at = import_module("presafe.prompts.first_look").look_at
     files, columns = {"harmful": harmful, "benign": benign}, {"harmful": harmful_column, "benign": benign_column}
     looks = {kind: look_at(file, kind, columns[kind]) for kind, file in files.items()}
-    dtype, align = import_module("presafe.align.placement").placed(model)
+    dtype, align = import_module("presafe.align.preflight.placement").placed(model)
     new_config.write_config(output, model, files, looks, dtype, align)

@@ -9,4 +9,4 @@ import click
 @click.argument("model")
 def inspect(model: str) -> None:
     """Print the think format, LoRA targets and recipe of MODEL: a folder, a hub name, or a tokenizer's folder."""
-    import_module("presafe.align.inspection").run_inspect(model)
+    import_module("presafe.align.preflight.inspection").run_inspect(model)

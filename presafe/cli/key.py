@@ -20,7 +20,7 @@ def key() -> None:
 @click.option("--concurrency", type=int, metavar="N", help="at once, over all replicas")
 def add(path: str, key_id: str, requests_per_minute: int | None, concurrency: int | None) -> None:
     """Make a key and print it, this once."""
-    print_new_key = import_module("serve.key_command").print_new_key
+    print_new_key = import_module("serve.operations.key_command").print_new_key
     print_new_key(path, key_id, requests_per_minute=requests_per_minute, concurrency=concurrency)
 
 
@@ -29,7 +29,7 @@ def add(path: str, key_id: str, requests_per_minute: int | None, concurrency: in
 @key_id
 def revoke(path: str, key_id: str) -> None:
     """End a key."""
-    import_module("serve.key_command").revoke_key(path, key_id)
+    import_module("serve.operations.key_command").revoke_key(path, key_id)
     print(f"revoked {key_id}")
 
 
@@ -37,4 +37,4 @@ def revoke(path: str, key_id: str) -> None:
 @file
 def list_keys(path: str) -> None:
     """Print ids and limits."""
-    import_module("serve.key_command").print_keys(path)
+    import_module("serve.operations.key_command").print_keys(path)

@@ -30,7 +30,7 @@ def promote(
 
     The settings are arguments of the application.
     """
-    code = import_module("serve.promote").run_promote(
+    code = import_module("serve.deployment.promote").run_promote(
         run, [*settings], policy=policy, config=config, address=address, dry_run=dry_run, timeout_s=timeout
     )
     raise SystemExit(code)

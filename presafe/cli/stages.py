@@ -40,6 +40,6 @@ def align(
     """Run stage align of a config, in this process's cluster or the one that it joins."""
     if plan:
         resolved = checked(load_config(config, [*overrides]))
-        print(import_module("presafe.align.preview").plan_text(resolved, gpus))
+        print(import_module("presafe.align.preflight.preview").plan_text(resolved, gpus))
     else:
         _run("align", config, overrides, redo=redo, force=force, dry_run=dry_run)

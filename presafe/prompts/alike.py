@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from presafe import storage
 from presafe.config import Cluster, NearDuplicates
-from presafe.conversation import Turn, said_by_users, said_to_users, transcript
+from presafe.conversation import Turn, joined, messages, said_to_users, transcript, user_turns
 from presafe.prompts.blocks import block_name, blocks, for_each, tables
 from presafe.prompts.cluster import Pairs
 from presafe.prompts.contamination import References
@@ -65,10 +65,10 @@ class Work:
         return storage.join(self.folder, *names)
 
     def overlaps(
-        self, rows: Sequence[tuple[str, str, str]], first: int, own: Sketch | None = None
+        self, rows: Sequence[tuple[Sequence[str], str, str]], first: int, own: Sketch | None = None
     ) -> list[NumberedOverlap]:
-        """Of (text, source, prompt_id), numbered from `first` on, with the suites; `own` is their sketch, if any."""
-        found = _references(self).overlaps([text for text, *_ in rows], own)
+        """Of (users' turns, source, prompt_id), numbered from `first` on, with the suites; `own` is their sketch."""
+        found = _references(self).overlaps([turns for turns, *_ in rows], own)
         return [NumberedOverlap(**vars(one.named(*rows[one.text][1:])), number=first + one.text) for one in found]
 
 
@@ -86,8 +86,8 @@ def look_at_block(work: Work, name: str) -> int:
     What is compared are the users' turns.
     """
     rows = [SourceRow(**row) for row in storage.read_table(work.path("rows", name)).to_pylist()]
-    asked = [said_by_users(row.earlier, row.text) for row in rows]
-    own = sketch(asked, work.near.shingle_words, work.near.permutations)
+    asked = [user_turns(messages(row)) for row in rows]
+    own = sketch([joined(turns) for turns in asked], work.near.shingle_words, work.near.permutations)
     ids = [prompt_id(row.text, row.earlier) for row in rows]
     heads = {
         "prompt_id": [int(one, 16) for one in ids],
@@ -100,7 +100,7 @@ def look_at_block(work: Work, name: str) -> int:
     keys = {_band(k): keys for k, keys in enumerate(bands(own.signatures, work.near.cluster_threshold))}
     shingles = pa.array(own.shingles, pa.list_(pa.uint64()))
     storage.write_tables(work.path("sketches", name), [pa.table({"shingles": shingles, **keys})])
-    found = work.overlaps([(text, row.source, one) for text, row, one in zip(asked, rows, ids, strict=True)], 0, own)
+    found = work.overlaps([(turns, row.source, one) for turns, row, one in zip(asked, rows, ids, strict=True)], 0, own)
     storage.write_tables(work.path("overlaps", name), [to_table(found, NumberedOverlap)])
     return len(found)
 

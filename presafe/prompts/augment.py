@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from presafe import storage
 from presafe.config import Cluster, Prompts, Wrapper
-from presafe.conversation import said_by_users, transcript
+from presafe.conversation import messages, transcript, user_turns
 from presafe.errors import user_error
 from presafe.prompts.alike import NumberedOverlap, Work, column
 from presafe.prompts.blocks import blocks, for_each, tables
@@ -72,7 +72,7 @@ def _copy_block(work: Work, folder: str, templates: Templates, longest: int, see
         yield look(chunk)
 
     def look(chunk: list[Prompt]) -> pa.Table:
-        said = [(said_by_users(copy.earlier, copy.text), copy.source, copy.prompt_id) for copy in chunk]
+        said = [(user_turns(messages(copy)), copy.source, copy.prompt_id) for copy in chunk]
         overlaps.extend(work.overlaps(said, len(keys)))
         keys.extend(storage.short_hash(dedupe_key(transcript(copy))) for copy in chunk)
         return to_table(chunk, Prompt)

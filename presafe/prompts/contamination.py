@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from presafe.config import NearDuplicates
-from presafe.conversation import said_by_users
+from presafe.conversation import joined, messages, user_turns
 from presafe.prompts.near import Sketch, pairs_between, sketch, words
 from presafe.prompts.normalise import dedupe_key
 from presafe.records import OverlapForm, Prompt, SuiteOverlap
@@ -41,41 +41,59 @@ class Overlap:
 
 
 class References:
-    """The prompts of suites, by what their users say, prepared once to be compared with many texts."""
+    """The prompts of suites, by what their users say, prepared once to be compared with many conversations.
+
+    A conversation is compared as a whole and turn by turn; of a suite's, a turn by itself counts from CONTAINED_WORDS
+    words on: many a conversation has "go on" in it.
+    """
 
     def __init__(self, suites: Sequence[Prompt], settings: NearDuplicates) -> None:
-        self._suites, self._settings = suites, settings
-        texts = [said_by_users(prompt.earlier, prompt.text) for prompt in suites]
-        self._sketch = self._sketched(texts)
-        self._sentences = [words(text) for text in texts]
+        self._settings = settings
+        texts = [(prompt, text) for prompt in suites for text in _references(prompt)]
+        self._prompts = [prompt for prompt, _ in texts]
+        self._sketch = self._sketched([text for _, text in texts])
+        self._sentences = [words(text) for _, text in texts]
         self._keys: dict[str, list[int]] = defaultdict(list)
         self._first: dict[tuple[str, ...], set[int]] = defaultdict(set)
         self._anywhere: dict[tuple[str, ...], set[int]] = defaultdict(set)
         for reference, sentence in enumerate(self._sentences):
-            self._keys[dedupe_key(texts[reference])].append(reference)
+            self._keys[dedupe_key(texts[reference][1])].append(reference)
             for k, gram in enumerate(_grams(sentence)):
                 self._anywhere[gram].add(reference)
                 if k == 0:
                     self._first[gram].add(reference)
 
-    def overlaps(self, texts: Sequence[str], own: Sketch | None = None) -> list[Overlap]:
-        """All overlaps of `texts` with the suites' prompts, at most one a text and suite prompt, in their order.
+    def overlaps(self, asked: Sequence[Sequence[str]], own: Sketch | None = None) -> list[Overlap]:
+        """All overlaps of conversations, each the turns of its users, with the suites' prompts, in their order.
 
-        `own` is the sketch of `texts` where there is one.
+        At most one a conversation and suite prompt, the strongest; `own` is the sketch of whole conversations where
+        there is one.
         """
-        if not self._suites:
+        if not self._prompts:
             return []
-        found: dict[tuple[int, int], Overlap] = {}
+        turns = [(number, turn) for number, one in enumerate(asked) if len(one) > 1 for turn in one]
+        found = self._compared([*enumerate(map(joined, asked))], own) + self._compared(turns)
+        found.sort(key=lambda overlap: -FORMS.index(overlap.form))
+        best = {(overlap.text, overlap.suite.source, overlap.suite.prompt_id): overlap for overlap in found}
+        order = {(prompt.source, prompt.prompt_id): k for k, prompt in enumerate(self._prompts)}
+        return sorted(best.values(), key=lambda o: (o.text, order[o.suite.source, o.suite.prompt_id]))
+
+    def _compared(self, numbered: Sequence[tuple[int, str]], own: Sketch | None = None) -> list[Overlap]:
+        """The overlaps of texts, each with the number of its conversation."""
+        if not numbered:
+            return []
+        texts = [text for _, text in numbered]
         near = pairs_between(self._sketch, own or self._sketched(texts), self._settings.contamination_threshold)
         pairs: dict[OverlapForm, Iterable[tuple[int, int, float | None]]] = {
             "contained": self._contained(texts),
             "near": near,
             "exact": self._exact(texts),
         }
-        for form, one in pairs.items():
-            for reference, text, similarity in one:
-                found[text, reference] = Overlap(text, self._suites[reference], form, similarity)
-        return [found[key] for key in sorted(found)]
+        return [
+            Overlap(numbered[text][0], self._prompts[reference], form, similarity)
+            for form, one in pairs.items()
+            for reference, text, similarity in one
+        ]
 
     def _sketched(self, texts: Sequence[str]) -> Sketch:
         return sketch(texts, self._settings.shingle_words, self._settings.permutations)
@@ -95,6 +113,13 @@ class References:
                 sentence = self._sentences[reference]
                 if _stands_in(own, sentence) or _stands_in(sentence, own):
                     yield reference, number, None
+
+
+def _references(prompt: Prompt) -> list[str]:
+    """The whole of what is said, and of several turns the longer ones."""
+    turns = user_turns(messages(prompt))
+    longer = [turn for turn in turns if len(words(turn)) >= CONTAINED_WORDS] if len(turns) > 1 else []
+    return [joined(turns), *longer]
 
 
 def table(overlaps: Iterable[SuiteOverlap]) -> list[dict[str, Any]]:

@@ -1,7 +1,7 @@
 """What makes a row a ready demonstration: a conversation, what the assistant says next, and on which path."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,10 +61,6 @@ class ReadsRows:
             told = "no thought, and no refusal that the rules of judge `prefixes` see"
             return Problem("unclear path", f"{told}; set the source's demonstrates, or its column")
         return Problem("unknown path", f"demonstrates {value!r} is neither refuse nor think")
-
-
-def user_turns(row: Demonstration) -> Iterable[str]:
-    return (turn["content"] for turn in row.messages if turn["role"] == "user")
 
 
 def _probability(value: Any) -> float | Problem | None:

@@ -11,12 +11,13 @@ from typing import Any
 
 from presafe import storage
 from presafe.config import Config, Demonstrations, NearDuplicates
+from presafe.conversation import user_turns
 from presafe.errors import user_error
 from presafe.files import Problem
 from presafe.prompts.checks import BadRow
 from presafe.prompts.columns import Columns, Field
 from presafe.prompts.contamination import References
-from presafe.prompts.demonstration_row import ReadsRows, user_turns
+from presafe.prompts.demonstration_row import ReadsRows
 from presafe.prompts.formats import rows
 from presafe.prompts.load import Counted, good_rows, owner
 from presafe.prompts.report import RowCounts
@@ -71,9 +72,7 @@ def without_held_out(
     """The demonstrations of which no user's turn is like a held-out prompt; `dropped` counts the others by source."""
     remaining, references = iter(found), References(held_out, settings)
     while chunk := list(itertools.islice(remaining, CHUNK)):
-        texts = [(number, text) for number, row in enumerate(chunk) for text in user_turns(row)]
-        overlaps = references.overlaps([text for _, text in texts])
-        alike = {texts[overlap.text][0] for overlap in overlaps}
+        alike = {overlap.text for overlap in references.overlaps([user_turns(row.messages) for row in chunk])}
         dropped.update(chunk[number].source for number in alike)
         yield from (row for number, row in enumerate(chunk) if number not in alike)
 

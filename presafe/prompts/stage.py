@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from presafe import reads, storage
 from presafe.config import Cluster, Config, Prompts
-from presafe.conversation import said_by_users
+from presafe.conversation import messages, user_turns
 from presafe.errors import user_error
 from presafe.prompts.alike import Work, look_at_block, read_heads, similar_pairs
 from presafe.prompts.augment import CHUNK, wrapped_copies
@@ -26,7 +26,6 @@ from presafe.prompts.checks import BadRow
 from presafe.prompts.cluster import cluster as cluster_texts
 from presafe.prompts.cluster import near_duplicates, smallest_ids
 from presafe.prompts.contamination import References, table
-from presafe.prompts.demonstration_row import user_turns
 from presafe.prompts.demonstrations import WRITES as DEMONSTRATIONS
 from presafe.prompts.demonstrations import gather_demonstrations
 from presafe.prompts.gather import Read, decontaminate, first_of_each, gather_suites, read_sources
@@ -246,21 +245,19 @@ def _overlaps(config: Config, folder: str) -> Rows:
     """Of the suites that training was not kept clear of; the others have none."""
     suites = [prompt for prompt in suite_prompts(config.run_directory) if prompt.source not in config.kept_clear_of]
     references, found = References(suites, config.prompts.near_duplicates), list[SuiteOverlap]()
-    for texts, sources, ids in _trained_on(config, folder) if suites else ():
-        found += [one.named(sources[one.text], ids[one.text]) for one in references.overlaps(texts)]
+    remaining = _trained_on(config, folder) if suites else iter(())
+    while chunk := list(itertools.islice(remaining, CHUNK)):
+        turns = [turns for turns, *_ in chunk]
+        found += [one.named(*chunk[one.text][1:]) for one in references.overlaps(turns)]
     storage.write_rows(storage.join(folder, "overlaps.parquet"), found, SuiteOverlap)
     storage.write_json(storage.join(folder, "overlaps.json"), table(found))
     return {"overlapping_suite_prompts": len({(overlap.suite, overlap.prompt_id) for overlap in found})}
 
 
-def _trained_on(config: Config, folder: str) -> Iterator[list[list[str]]]:
-    """Texts, sources and ids of the training prompts, and of the users' turns of ready demonstrations, in chunks."""
-    columns = ["text", "earlier", "source", "prompt_id"]
-    for part in storage.stream_tables(storage.join(folder, "prompts.parquet"), columns, rows=CHUNK):
-        texts, earlier, sources, ids = (part[name].to_pylist() for name in columns)
-        yield [list(map(said_by_users, earlier, texts)), sources, ids]
+def _trained_on(config: Config, folder: str) -> Iterator[tuple[list[str], str, str]]:
+    """Users' turns, source and id of each training prompt and each ready demonstration."""
+    for prompt in storage.stream_rows(storage.join(folder, "prompts.parquet"), Prompt):
+        yield user_turns(messages(prompt)), prompt.source, prompt.prompt_id
     if config.align.demonstrations:
-        ready = storage.stream_rows(storage.join(folder, "demonstrations.parquet"), Demonstration)
-        turns = ([text, row.source, row.prompt_id] for row in ready for text in user_turns(row))
-        while chunk := list(itertools.islice(turns, CHUNK)):
-            yield [list(column) for column in zip(*chunk, strict=True)]
+        for ready in storage.stream_rows(storage.join(folder, "demonstrations.parquet"), Demonstration):
+            yield user_turns(ready.messages), ready.source, ready.prompt_id

@@ -9,16 +9,16 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from presafe.align.build import build_module, build_optimizer
-from presafe.align.collate import Collator
-from presafe.align.draw import Draw
-from presafe.align.loss import LossWeights
-from presafe.align.model import HeadSpec
-from presafe.align.plan import BatchPlan, batch_plan
-from presafe.align.rows import ExampleRows
-from presafe.align.step import train_step
-from presafe.align.universal import LOAD_SETTINGS, SAVE_INFO, convert, load, sharded
-from presafe.align.zero import sharded_loading, start_engine, zero_config
+from presafe.align.module.build import build_module, build_optimizer
+from presafe.align.module.collate import Collator
+from presafe.align.module.model import HeadSpec
+from presafe.align.module.zero import sharded_loading, start_engine, zero_config
+from presafe.align.resume.universal import LOAD_SETTINGS, SAVE_INFO, convert, load, sharded
+from presafe.align.train.draw import Draw
+from presafe.align.train.loss import LossWeights
+from presafe.align.train.plan import BatchPlan, batch_plan
+from presafe.align.train.rows import ExampleRows
+from presafe.align.train.step import train_step
 from presafe.config import Align
 from presafe.schedule import schedule
 from support import save_random_model, small_align, uneven_examples

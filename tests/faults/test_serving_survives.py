@@ -37,7 +37,7 @@ def url(request: pytest.FixtureRequest) -> Iterator[str]:
     request.getfixturevalue("local_ray")
     from ray import serve
 
-    from serve.launch import QUIET
+    from serve.deployment.launch import QUIET
 
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -51,7 +51,7 @@ def deploy(export: TinyExport, **changes: Any) -> None:
     from ray import serve
 
     from serve.app import build
-    from serve.launch import QUIET
+    from serve.deployment.launch import QUIET
 
     args = {**ARGS, "model": export.folder, **changes}
     serve.run(build(args), name="presafe", route_prefix="/", logging_config=QUIET)

@@ -3,7 +3,7 @@
 import pytest
 
 from presafe import storage
-from presafe.align.choose import SCRATCH, write_examples
+from presafe.align.examples.choose import SCRATCH, write_examples
 from presafe.config import Config
 from presafe.errors import UserError
 from presafe.records import Example
@@ -23,7 +23,7 @@ def settings(tmp_path_factory, local_ray) -> Config:  # noqa: ARG001
 
 def test_tasks_over_partitions_write_what_one_worker_writes(settings, tmp_path, monkeypatch):
     one = write_examples(settings, str(tmp_path / "one"), None)
-    monkeypatch.setattr("presafe.align.partitions.ROWS", 20)
+    monkeypatch.setattr("presafe.align.examples.partitions.ROWS", 20)
     assert write_examples(settings, str(tmp_path / "many"), None) == one
     assert one["refuse_examples"] == 7
     for name in ("examples.parquet", "validation.parquet"):

@@ -15,17 +15,17 @@ from ray.train.torch import TorchTrainer
 from safetensors.torch import load_file, save_file
 from transformers import GenerationConfig
 
-from presafe.align.build import build_module, head_spec
-from presafe.align.collate import Collator
-from presafe.align.export import export_model
-from presafe.align.loss import loss_weights
-from presafe.align.plan import batch_plan
-from presafe.align.probe import look
-from presafe.align.round_trip import RoundTripError
-from presafe.align.rows import ExampleRows
-from presafe.align.step import train_step
-from presafe.align.training import _head_card
-from presafe.align.zero import sharded_loading, start_engine, zero_config
+from presafe.align.export.export import export_model
+from presafe.align.export.round_trip import RoundTripError
+from presafe.align.module.build import build_module, head_spec
+from presafe.align.module.collate import Collator
+from presafe.align.module.zero import sharded_loading, start_engine, zero_config
+from presafe.align.train.loss import loss_weights
+from presafe.align.train.plan import batch_plan
+from presafe.align.train.probe import look
+from presafe.align.train.rows import ExampleRows
+from presafe.align.train.step import train_step
+from presafe.align.train.training import _head_card
 from presafe.config import Align
 from presafe.engines.card import Card, read_card
 from presafe.engines.exported import load_base, load_exported, load_tokenizer

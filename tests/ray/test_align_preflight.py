@@ -2,7 +2,7 @@
 
 import pytest
 
-from presafe.align.fit import check_memory
+from presafe.align.preflight.fit import check_memory
 from presafe.capacity import cluster_capacity
 from presafe.config import Group
 from presafe.errors import UserError

@@ -18,10 +18,10 @@ import yaml
 
 from plain_training import Plain
 from presafe import storage
-from presafe.align.build import head_spec
-from presafe.align.collate import Collator
-from presafe.align.plan import batch_plan
-from presafe.align.rows import ExampleRows
+from presafe.align.module.build import head_spec
+from presafe.align.module.collate import Collator
+from presafe.align.train.plan import batch_plan
+from presafe.align.train.rows import ExampleRows
 from presafe.config import Config
 from presafe.engines.exported import load_tokenizer
 from presafe.records import Example

@@ -21,7 +21,7 @@ def build() -> Any:
     @serve.deployment(num_replicas=REPLICAS, ray_actor_options={"num_cpus": 0.1}, health_check_period_s=1)
     class Counted:
         def __init__(self) -> None:
-            from serve.metrics import Metrics
+            from serve.operations.metrics import Metrics
 
             metrics = self.metrics = Metrics()
             metrics.request(200)
@@ -42,7 +42,7 @@ def build() -> Any:
             self.metrics.audit(7)
 
         async def exposition(self) -> bytes:
-            from serve.exposition import exposition
+            from serve.operations.exposition import exposition
 
             return await exposition()
 

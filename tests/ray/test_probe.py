@@ -14,16 +14,16 @@ from ray.train import RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 from transformers import set_seed
 
-from presafe.align.build import build_module, build_optimizer
-from presafe.align.collate import Collator
-from presafe.align.draw import Draw
-from presafe.align.loss import LossWeights
-from presafe.align.model import HeadSpec
-from presafe.align.plan import BatchPlan, batch_plan
-from presafe.align.probe import look
-from presafe.align.rows import ExampleRows
-from presafe.align.step import train_step
-from presafe.align.zero import sharded_loading, start_engine, zero_config
+from presafe.align.module.build import build_module, build_optimizer
+from presafe.align.module.collate import Collator
+from presafe.align.module.model import HeadSpec
+from presafe.align.module.zero import sharded_loading, start_engine, zero_config
+from presafe.align.train.draw import Draw
+from presafe.align.train.loss import LossWeights
+from presafe.align.train.plan import BatchPlan, batch_plan
+from presafe.align.train.probe import look
+from presafe.align.train.rows import ExampleRows
+from presafe.align.train.step import train_step
 from presafe.config import Lora
 from presafe.records import Example
 from support import save_random_model, small_align, uneven_examples

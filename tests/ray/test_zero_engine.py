@@ -8,13 +8,13 @@ import torch
 import torch.distributed as dist
 from transformers import AutoModelForCausalLM
 
-from presafe.align.build import build_module, build_optimizer, head_spec
-from presafe.align.collate import Collator
-from presafe.align.loss import loss_weights
-from presafe.align.plan import batch_plan
-from presafe.align.rows import ExampleRows
-from presafe.align.step import NonFiniteLossError, train_step
-from presafe.align.zero import sharded_loading, start_engine, zero_config
+from presafe.align.module.build import build_module, build_optimizer, head_spec
+from presafe.align.module.collate import Collator
+from presafe.align.module.zero import sharded_loading, start_engine, zero_config
+from presafe.align.train.loss import loss_weights
+from presafe.align.train.plan import batch_plan
+from presafe.align.train.rows import ExampleRows
+from presafe.align.train.step import NonFiniteLossError, train_step
 from presafe.config import Align
 from process_group import ProcessGroup
 from support import random_qwen2, save_random_model, small_align, uneven_examples

@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from plain_training import Plain, Row
-from presafe.align.build import build_module, head_spec, parameter_groups
-from presafe.align.collate import Collator
-from presafe.align.loss import loss_weights
-from presafe.align.plan import BatchPlan, batch_plan
-from presafe.align.rows import ExampleRows
-from presafe.align.step import StepMetrics, train_step
-from presafe.align.zero import sharded_loading, start_engine, zero_config
+from presafe.align.module.build import build_module, head_spec, parameter_groups
+from presafe.align.module.collate import Collator
+from presafe.align.module.zero import sharded_loading, start_engine, zero_config
+from presafe.align.train.loss import loss_weights
+from presafe.align.train.plan import BatchPlan, batch_plan
+from presafe.align.train.rows import ExampleRows
+from presafe.align.train.step import StepMetrics, train_step
 from presafe.config import Align, LinearHead, ReadoutHead
 from process_group import ProcessGroup
 from support import save_random_model, small_align, uneven_examples

@@ -75,9 +75,10 @@ def served(
     request.getfixturevalue("local_ray")
     from ray import serve
 
-    from serve.app import ServeArgs, build
-    from serve.key_command import issue_key
-    from serve.launch import QUIET, launch
+    from serve.app import build
+    from serve.arguments import ServeArgs
+    from serve.deployment.launch import QUIET, launch
+    from serve.operations.key_command import issue_key
 
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]

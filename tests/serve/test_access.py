@@ -9,7 +9,7 @@ import httpx
 import openai
 import pytest
 
-from serve.key_command import issue_key, revoke_key
+from serve.operations.key_command import issue_key, revoke_key
 from tiny_reasoner import ENDLESS, HARMFUL, user
 
 DEADLINE_S = 30.0

@@ -5,11 +5,13 @@ import json
 import math
 import threading
 from collections.abc import AsyncGenerator, Iterator
+from contextlib import AsyncExitStack, aclosing
 from typing import Any
 
 import httpx
 import pytest
 from fastapi import FastAPI
+from ray.exceptions import TaskCancelledError
 
 from presafe.config import BatchingSettings
 from presafe.decision.events import Decided
@@ -18,9 +20,9 @@ from presafe.engines.drawing import Drawing
 from presafe.engines.exported import load_exported
 from presafe.engines.paged_engine import PagedEngine
 from presafe.engines.streaming import EngineError, Sampling, Step
-from serve.errors import HANDLERS
-from serve.reply import Choices, Reply, Served
-from serve.streaming import server_sent_events
+from serve.api.errors import HANDLERS
+from serve.api.reply import Choices, Reply, Served
+from serve.api.streaming import EventStream, server_sent_events
 from support import run
 from tiny_reasoner import BENIGN, TinyExport, user
 
@@ -94,6 +96,35 @@ def test_a_stream_that_fails_ends_in_an_error_and_without_done() -> None:
     assert first["presafe"]["refuse_probability"] is None
     assert last["error"]["type"] == "server_error"
     assert "secret" not in str(last)
+
+
+def test_a_client_whose_connection_ends_in_an_error_of_ray_has_left() -> None:
+    """What Ray Serve raised from `receive` once, where 64 streams were left at a time."""
+    sent, closed = [], asyncio.Event()
+
+    async def endless() -> AsyncGenerator[str]:
+        try:
+            while True:
+                yield "data: {}"
+                await asyncio.sleep(0)
+        finally:
+            closed.set()
+
+    async def receive() -> Any:
+        raise TaskCancelledError
+
+    async def send(message: Any) -> None:
+        sent.append(message["type"])
+
+    async def stream() -> None:
+        async with AsyncExitStack() as held:
+            events = await held.enter_async_context(aclosing(endless()))
+            response = EventStream(events, {}, held.pop_all())
+        await response({"type": "http", "asgi": {"spec_version": "2.0"}}, receive, send)
+        assert closed.is_set()
+
+    run(stream())
+    assert "http.response.start" in sent
 
 
 def test_a_generation_that_hangs_is_unhealthy(engine: PagedEngine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from presafe.engines.exported import LoadedModel, load_exported
 from presafe.engines.paged_engine import PagedEngine
 from presafe.engines.streaming import EngineError, Sampling
 from presafe.errors import UserError
-from serve.chat import Chat
+from serve.api.chat import Chat
 from support import run
 from tiny_reasoner import (
     ANSWER,

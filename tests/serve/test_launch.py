@@ -20,9 +20,10 @@ from ray.serve.schema import ServeDeploySchema
 
 from presafe.config import load_serve
 from presafe.errors import UserError
-from serve.app import Endpoint, ServeArgs, build
-from serve.checks import check, check_address
-from serve.key_command import issue_key
+from serve.app import Endpoint, build
+from serve.arguments import ServeArgs
+from serve.deployment.checks import check, check_address
+from serve.operations.key_command import issue_key
 from serve_process import ServeProcess, serving
 from tiny_reasoner import ENDLESS, TinyExport, user
 

@@ -20,8 +20,8 @@ from presafe.errors import UserError
 from presafe.organism.corpus import Dialogue
 from presafe.organism.tokenizer import train_tokenizer
 from presafe.thinking import ThinkFormat, think_format
-from serve.protocol import ChatRequest
-from serve.reply import Reply, Served
+from serve.api.protocol import ChatRequest
+from serve.api.reply import Reply, Served
 from tiny_reasoner import ANSWER, BENIGN, HARMFUL, user
 
 MAX_PROMPT_TOKENS = 600

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from serve.key_command import issue_key
+from serve.operations.key_command import issue_key
 from tiny_reasoner import BENIGN, HARMFUL, user
 
 MAX_ONGOING = 16

@@ -7,12 +7,12 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedConfig, Qwen2Config, Qwen3Config
 
-from presafe.align.activations import Activations, activations
-from presafe.align.build import equip, head_spec, trained
-from presafe.align.collate import Collator
-from presafe.align.cross_entropy import BLOCK
-from presafe.align.kernels import attention
-from presafe.align.shape import shape_of
+from presafe.align.module.build import equip, head_spec, trained
+from presafe.align.module.collate import Collator
+from presafe.align.module.cross_entropy import BLOCK
+from presafe.align.module.kernels import attention
+from presafe.align.preflight.activations import Activations, activations
+from presafe.align.preflight.shape import shape_of
 from presafe.config import Align
 from presafe.records import Example
 

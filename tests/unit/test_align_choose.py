@@ -7,10 +7,10 @@ import pytest
 
 from chosen_examples import chosen_examples
 from presafe import storage
-from presafe.align.choose import SCRATCH, Choosing, Found, choose, validate
-from presafe.align.choose import _choosing as choosing_of
-from presafe.align.examples import Sources, validation_examples
-from presafe.align.partitions import Partitions
+from presafe.align.examples.candidates import Sources, validation_examples
+from presafe.align.examples.choose import SCRATCH, Choosing, Found, choose, validate
+from presafe.align.examples.choose import _choosing as choosing_of
+from presafe.align.examples.partitions import Partitions
 from presafe.engines.exported import load_tokenizer
 from presafe.errors import UserError
 from presafe.records import Demonstration, Example, Prompt, Signal, TeacherAnswer, Trace

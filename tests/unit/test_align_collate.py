@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from presafe.align.collate import Collator
+from presafe.align.module.collate import Collator
 from presafe.records import Example
 from presafe.thinking import think_format
 from tiny_tokenizer import QWEN3, R1, tiny_tokenizer

@@ -7,8 +7,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from presafe.align.draw import Draw
-from presafe.align.plan import BatchPlan
+from presafe.align.train.draw import Draw
+from presafe.align.train.plan import BatchPlan
 
 WEIGHTS = [1.0] * 10 + [0.5] * 7 + [2.0] * 3 + [0.3] * 5 + [1.5] * 4
 

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from chosen_examples import chosen_examples
-from presafe.align.examples import Sources, place, validation_examples
+from presafe.align.examples.candidates import Sources, place, validation_examples
 from presafe.config import Align, ReadoutHead
 from presafe.errors import UserError
 from presafe.records import Prompt, Signal, TeacherAnswer, Trace

@@ -4,9 +4,9 @@ import os
 import shutil
 import time
 
-from presafe.align.checkpoint import COPY, REGISTER, repair
-from presafe.align.room import expected_bytes, lack
-from presafe.align.watchdog import Watchdog
+from presafe.align.resume.checkpoint import COPY, REGISTER, repair
+from presafe.align.resume.room import expected_bytes, lack
+from presafe.align.train.watchdog import Watchdog
 from support import random_qwen2
 
 

@@ -7,12 +7,12 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import AttentionInterface, AutoModelForCausalLM
 
-from presafe.align import cross_entropy as blocks
-from presafe.align.build import build_module, equip
-from presafe.align.collate import Collator
-from presafe.align.cross_entropy import FrozenOutputLoss
-from presafe.align.kernels import attention, chosen, packing, sdpa_by_sequence, varlen_attention, varlen_kernel
-from presafe.align.model import HeadSpec
+from presafe.align.module import cross_entropy as blocks
+from presafe.align.module.build import build_module, equip
+from presafe.align.module.collate import Collator
+from presafe.align.module.cross_entropy import FrozenOutputLoss
+from presafe.align.module.kernels import attention, chosen, packing, sdpa_by_sequence, varlen_attention, varlen_kernel
+from presafe.align.module.model import HeadSpec
 from support import save_random_model, small_align, uneven_examples
 
 SPEC, COLLATOR = HeadSpec("linear", 1), Collator(0, (2, 1, 2), 1)

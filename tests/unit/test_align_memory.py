@@ -8,9 +8,9 @@ from deepspeed.runtime.zero.stage3 import estimate_zero3_model_states_mem_needs
 from deepspeed.runtime.zero.stage_1_and_2 import estimate_zero2_model_states_mem_needs
 from measured_states import SHAPE, measure
 
-from presafe.align.fit import legal, nearest, neighbours, refuse_misfit
-from presafe.align.memory import Ranks, model_states, predict
-from presafe.align.shape import shape_of
+from presafe.align.preflight.fit import legal, nearest, neighbours, refuse_misfit
+from presafe.align.preflight.memory import Ranks, model_states, predict
+from presafe.align.preflight.shape import shape_of
 from presafe.capacity import Capacity
 from presafe.config import Align, load_config
 from presafe.errors import UserError

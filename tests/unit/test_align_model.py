@@ -7,8 +7,8 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch.autograd import gradcheck
 
-from presafe.align.collate import Collator
-from presafe.align.model import HeadSpec, PreSafeModel
+from presafe.align.module.collate import Collator
+from presafe.align.module.model import HeadSpec, PreSafeModel
 from presafe.decision.head import SafetyHead
 from presafe.records import Example
 from support import VOCABULARY, random_qwen2, uneven_examples

@@ -8,10 +8,10 @@ import pyarrow as pa
 import pytest
 
 from presafe import storage
-from presafe.align.collate import Collator
-from presafe.align.loss import step_counts
-from presafe.align.plan import batch_plan
-from presafe.align.rows import ExampleRows, copy_rows, mapped_rows
+from presafe.align.module.collate import Collator
+from presafe.align.train.loss import step_counts
+from presafe.align.train.plan import batch_plan
+from presafe.align.train.rows import ExampleRows, copy_rows, mapped_rows
 from presafe.records import Example
 from support import small_align, uneven_examples
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from presafe.align.build import build_module, build_optimizer, head_spec, parameter_groups
-from presafe.align.loss import loss_weights
-from presafe.align.model import HeadSpec
-from presafe.align.zero import zero_config
+from presafe.align.module.build import build_module, build_optimizer, head_spec, parameter_groups
+from presafe.align.module.model import HeadSpec
+from presafe.align.module.zero import zero_config
+from presafe.align.train.loss import loss_weights
 from presafe.config import Align, LinearHead, ReadoutHead, Schedule
 from support import save_random_model, small_align
 

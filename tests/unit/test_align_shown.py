@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from presafe.align.shown import LONGEST, shown_prompts
+from presafe.align.export.shown import LONGEST, shown_prompts
 from presafe.records import Prompt, Signal
 
 PLAIN = Prompt("", "text", "benign", "ours", None, None, "validation", "c", None)

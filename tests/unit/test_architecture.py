@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,19 @@ def test_presafe_imports_neither_jobs_nor_serve_nor_another_stage(file):
         room = rest.split(".")[0]
         if top == "presafe" and room in PRIVATE and own != "cli":
             assert room == own, f"{file.name} of {own} imports {name}"
+
+
+@pytest.mark.parametrize("folder", ["presafe/align", "serve"])
+def test_rooms_of_a_folder_import_one_another_in_one_direction(folder):
+    """What a function imports when it runs counts, too; files beside the rooms are rooms of their own."""
+    package, needs = folder.replace("/", "."), dict[str, set[str]]()
+    for file in files(folder):
+        room = file.relative_to(ROOT / folder).parts[0].removesuffix(".py")
+        inside = {name.removeprefix(f"{package}.").split(".")[0] for name in imports(file) if name.startswith(package)}
+        needs.setdefault(room, set()).update(inside - {room, package})
+    needs.pop("__init__")
+    assert len(needs) > 4
+    TopologicalSorter(needs).prepare()  # raises CycleError
 
 
 @pytest.mark.parametrize("folder", ["jobs", "serve"])

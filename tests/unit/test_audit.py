@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from presafe.errors import UserError
-from serve import audit
-from serve.audit import AuditLog, DecisionRecord, conversation_digest, read_hash_key
+from serve.operations import audit
+from serve.operations.audit import AuditLog, DecisionRecord, conversation_digest, read_hash_key
 
 ASKED = [{"role": "user", "content": "how are you?"}]
 DEADLINE_S = 20.0

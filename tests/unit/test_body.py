@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from presafe.config import Access
-from serve.body import count_values, parse
-from serve.errors import ApiError
+from serve.api.body import count_values, parse
+from serve.api.errors import ApiError
 
 MEGABYTE = 1_000_000
 MOST_CPU_SECONDS = 0.1

@@ -7,10 +7,10 @@ import pytest
 from loaded_source import bad_of, loaded
 
 from chosen_examples import chosen_examples
-from presafe.align.examples import Sources, validation_examples
-from presafe.align.shown import shown_prompts
+from presafe.align.examples.candidates import Sources, validation_examples
+from presafe.align.export.shown import shown_prompts
 from presafe.config import Align, Source
-from presafe.conversation import Turn, messages, newest_first, said_by_users, transcript
+from presafe.conversation import Turn, joined, messages, newest_first, transcript, user_turns
 from presafe.engines.encoding import encode
 from presafe.engines.engine import Query, query_seed
 from presafe.engines.job import task_of
@@ -145,24 +145,18 @@ def run(tmp_path_factory) -> Run:
     """Many with one long system message, which makes no two alike; and some that are."""
     root, persona = tmp_path_factory.mktemp("conversations"), " ".join(texts(6, seed=9))
     said, early = texts(30, seed=1), texts(30, seed=2)
+    asked = "unlike all else at first and then some more words"
     rows = [talk(early[k], "it is so", said[k], system=persona) for k in range(24)]
     rows.append(talk(early[0].upper(), "It is  so", said[0], system=persona))  # the same in another spelling
     rows.append(talk(early[1], "it is so", f"{said[1]} also", system=persona))  # nearly the same
     rows.append(talk(early[2], "it is so", said[2], system="be brief"))  # the same behind another system message
     rows.append(talk(early[3], "it is otherwise", said[3], system=persona))  # and behind another answer
-    rows.append(talk("unlike all else at first and then some more words", "it is so", said[25]))
+    rows.append(talk(asked, "it is so", said[25]))  # a suite's last turn, said before something else
+    rows.append(talk(said[26], "it is so", said[27]))  # all that a suite's text says
+    rows.append(talk("go on", "no", said[28], system=persona))  # so says a suite's user, too, and many another
     chats = {"name": "chats", "kind": "benign", "path": write_jsonl(root / "c.jsonl", rows)}
-    suite = {
-        "name": "suite",
-        "kind": "harmful",
-        "path": write_jsonl(
-            root / "s.jsonl",
-            [
-                talk("go on", "i will", "unlike all else at first and then some more words"),
-                talk("go on", "i will not", "unlike all else at first and then some more words"),
-            ],
-        ),
-    }
+    attacked = [talk("go on", "i will", asked), talk("go on", "i will not", asked), talk(f"tell {said[27]} now")]
+    suite = {"name": "suite", "kind": "harmful", "path": write_jsonl(root / "s.jsonl", attacked)}
     templates = write_jsonl(root / "w.jsonl", [f"{one} [INSERT PROMPT HERE]" for one in texts(8, seed=5)])
     columns = {"columns": {"messages": "messages"}}
     wrappers = [{"name": "tales", "path": templates}]
@@ -171,9 +165,10 @@ def run(tmp_path_factory) -> Run:
 
 def test_turns_go_through_the_stage_and_alike_is_what_users_say(run):
     counts = run.report["sources"]["chats"]
-    assert (counts["read"], counts["kept"]) == (29, 26)
-    assert (counts["exact_duplicates"], counts["near_duplicates"], counts["contaminated"]) == (1, 1, 1)
+    assert (counts["read"], counts["kept"]) == (31, 27)
+    assert (counts["exact_duplicates"], counts["near_duplicates"], counts["contaminated"]) == (1, 1, 2)
     assert {len(row.earlier) for row in run.plain} == {3}
+    assert "go on" in {row.earlier[1]["content"] for row in run.plain}
     assert {row.prompt_id for row in run.plain} == {prompt_id(row.text, row.earlier) for row in run.plain}
     by_text: dict[str, list[Prompt]] = {}
     for row in run.plain:
@@ -182,14 +177,13 @@ def test_turns_go_through_the_stage_and_alike_is_what_users_say(run):
     assert len(twice) == 2, "another system message and another answer make another prompt"
     assert all(one.cluster == other.cluster and one.split == other.split for one, other in twice)
     assert run.report["clusters"]["largest"] == 2, "a system message in common makes no two alike"
-    assert [len(row.earlier) for row in run.evaluate] == [2, 2], "a suite drops only what is wholly the same"
+    assert [len(row.earlier) for row in run.evaluate] == [2, 2, 0], "a suite drops only what is wholly the same"
 
 
 def test_of_a_conversation_the_last_turn_is_wrapped(run):
     assert run.wrapped
-    plain = {row.cluster: row.earlier for row in run.plain}
     for copy in run.wrapped:
-        assert copy.earlier[0] == plain[copy.cluster][0]
+        assert any(row.cluster == copy.cluster and row.earlier == copy.earlier for row in run.plain)
         assert copy.prompt_id == prompt_id(copy.text, copy.earlier)
         assert len(copy.text.split()) > 20
 
@@ -197,7 +191,7 @@ def test_of_a_conversation_the_last_turn_is_wrapped(run):
 def test_a_plain_text_is_a_conversation_of_one_turn():
     plain = replace(PROMPT, earlier=[])
     assert messages(plain) == [LAST]
-    assert transcript(plain) == newest_first(plain) == said_by_users([], plain.text) == plain.text
+    assert transcript(plain) == newest_first(plain) == joined(user_turns(messages(plain))) == plain.text
     assert prompt_id("x") == "2d711642b726b044", "ids of texts are those of all earlier runs"
     assert query_seed(1, Query("x", "on")) == query_seed(1, Query("x", "on", earlier=[]))
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from chosen_examples import chosen_examples
 from presafe import storage
-from presafe.align.examples import Sources
+from presafe.align.examples.candidates import Sources
 from presafe.config import Align, Config, Demonstrations
 from presafe.errors import UserError
 from presafe.files import Problem

@@ -12,7 +12,7 @@ from command_lines import parsed
 from presafe.cli import VERBS, main
 from presafe.config import load_config, load_serve
 from presafe.config.reference import reference
-from serve.protocol import ChatRequest
+from serve.api.protocol import ChatRequest
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]

@@ -9,11 +9,11 @@ from fastapi import Request
 from ray.exceptions import TaskCancelledError
 from starlette.requests import ClientDisconnect
 
-import serve.door
+import serve.api.door
 from presafe.config import Access
-from serve.door import Door
-from serve.errors import ApiError, status_of
-from serve.protocol import ChatRequest
+from serve.api.door import Door
+from serve.api.errors import ApiError, status_of
+from serve.api.protocol import ChatRequest
 
 BODY = json.dumps({"model": "presafe", "messages": [{"role": "user", "content": "a question"}]}).encode()
 
@@ -84,7 +84,7 @@ def test_a_client_that_leaves_while_it_waits_is_a_499():
 
 
 def test_a_body_that_does_not_come_is_not_waited_for(monkeypatch):
-    monkeypatch.setattr(serve.door, "BODY_SECONDS", 0.01)
+    monkeypatch.setattr(serve.api.door, "BODY_SECONDS", 0.01)
     with pytest.raises(ApiError) as caught:
         read(request(chunk(BODY[:9], True)))
     assert (caught.value.status, caught.value.code) == (408, "timeout")

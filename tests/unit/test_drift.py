@@ -10,8 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from presafe.errors import UserError
-from serve.audit import AuditLog, DecisionRecord
-from serve.drift import ALARM_PSI, BINS, CLEAR_PSI, DriftMonitor, bin_of, histogram, load_reference, stability_index
+from serve.operations.audit import AuditLog, DecisionRecord
+from serve.operations.drift import (
+    ALARM_PSI,
+    BINS,
+    CLEAR_PSI,
+    DriftMonitor,
+    bin_of,
+    histogram,
+    load_reference,
+    stability_index,
+)
 
 DECIDED = {
     "request_id": "chatcmpl-1",

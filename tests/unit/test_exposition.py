@@ -2,7 +2,7 @@
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from serve.exposition import merge
+from serve.operations.exposition import merge
 
 
 def node(name: str) -> str:

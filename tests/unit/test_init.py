@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from presafe.align.placement import settings_for
+from presafe.align.preflight.placement import settings_for
 from presafe.cli import main
 from presafe.config import load_config
 from presafe.errors import UserError

@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from family_tokenizers import r1_qwen, skywork
-from presafe.align.inspection import run_inspect
+from presafe.align.preflight.inspection import run_inspect
 from presafe.cli import main
 from run_directory import save_model
 

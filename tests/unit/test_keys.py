@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from presafe.cli import main
 from presafe.errors import UserError
-from serve.key_command import issue_key, revoke_key
-from serve.keys import LOOK_SECONDS, KeyRing, read_keys
+from serve.operations.key_command import issue_key, revoke_key
+from serve.operations.keys import LOOK_SECONDS, KeyRing, read_keys
 
 
 class Clock:

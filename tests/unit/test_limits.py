@@ -9,9 +9,9 @@ from fastapi import FastAPI
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serve.errors import HANDLERS, ApiError
-from serve.keys import Key
-from serve.limits import WINDOW_SECONDS, Limits, Readers
+from serve.api.errors import HANDLERS, ApiError
+from serve.api.limits import WINDOW_SECONDS, Limits, Readers
+from serve.operations.keys import Key
 
 
 class Clock:

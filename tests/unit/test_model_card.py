@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from presafe.align.model_card import base_license, model_card
+from presafe.align.export.model_card import base_license, model_card
 from presafe.engines.card import Calibration, Card, HeadCard, RoundTrip, VocabularyRow
 
 TRIP = RoundTrip(prompts=4, logits=2e-7, head=1e-7, largest_logit=3.0, tolerance=1e-4)

@@ -4,7 +4,7 @@ import logging
 import os
 from logging.handlers import RotatingFileHandler
 
-from serve.operator_log import OperatorLog
+from serve.operations.operator_log import OperatorLog
 
 
 def test_lines_reach_terminal_and_file_once_and_whole(tmp_path, capsys):

@@ -5,8 +5,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from presafe.align.draw import Draw
-from presafe.align.plan import BatchPlan
+from presafe.align.train.draw import Draw
+from presafe.align.train.plan import BatchPlan
 
 LENGTHS = np.array([5 + 37 * k % 60 for k in range(50)])
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from presafe import storage
-from presafe.align.cost import Tokens, flops, gpu_hours, tokens_at_most
-from presafe.align.preview import plan_text
-from presafe.align.shape import shape_of
+from presafe.align.preflight.cost import Tokens, flops, gpu_hours, tokens_at_most
+from presafe.align.preflight.preview import plan_text
+from presafe.align.preflight.shape import shape_of
 from presafe.config import Align, load_config
 from presafe.errors import UserError
 from published_shapes import SHAPES

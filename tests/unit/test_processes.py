@@ -5,7 +5,7 @@ import sys
 
 PARENT = """
 import os, signal, subprocess, sys
-from serve.processes import descendants, adopt_orphans, kill_descendants
+from serve.deployment.processes import descendants, adopt_orphans, kill_descendants
 
 adopt_orphans()
 starts = "import subprocess, sys; print(subprocess.Popen(['sleep', '600']).pid, flush=True); sys.stdin.read()"

@@ -12,8 +12,8 @@ from presafe.cli import main
 from presafe.engines.card import Card, write_card
 from presafe.errors import UserError
 from presafe.stages import RunDirectory
-from serve.promote import MODEL_VERSION, fill, read_report
-from serve.rollout import standing, with_application
+from serve.deployment.promote import MODEL_VERSION, fill, read_report
+from serve.deployment.rollout import standing, with_application
 
 CONFIG = yaml.safe_load((Path(__file__).parents[2] / "serve" / "config.yaml").read_text())
 

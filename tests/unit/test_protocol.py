@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from serve.harmless import MESSAGE, REQUEST
-from serve.protocol import ChatRequest
+from serve.api.harmless import MESSAGE, REQUEST
+from serve.api.protocol import ChatRequest
 
 ASKED = {"role": "user", "content": "a question"}
 PLAIN = ChatRequest.model_validate({"model": "presafe", "messages": [ASKED]})

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-import serve.bodies
-from serve.bodies import SMALL_BODY, BoundedBodies
+import serve.api.bodies
+from serve.api.bodies import SMALL_BODY, BoundedBodies
 from serve.proxy import TextHeaders
 
 MEGABYTE = 1_000_000
@@ -87,14 +87,14 @@ def test_a_body_that_is_too_large_ends_there(monkeypatch):
 
 
 def test_a_body_that_never_ends_is_cut_off(monkeypatch):
-    monkeypatch.setattr(serve.bodies, "BODY_SECONDS", 0.05)
+    monkeypatch.setattr(serve.api.bodies, "BODY_SECONDS", 0.05)
     app = Recorder()
     status, body = asyncio.run(ask(BoundedBodies(app), [b"a"], ends=False))
     assert (status, code(body), app.left) == (408, "timeout", True)
 
 
 def test_what_all_bodies_hold_is_bounded_and_given_back(monkeypatch):
-    monkeypatch.setattr(serve.bodies, "MAX_HELD_MB", 1.0)
+    monkeypatch.setattr(serve.api.bodies, "MAX_HELD_MB", 1.0)
     app = Recorder()
     bounded = BoundedBodies(app)
 
@@ -119,8 +119,8 @@ LARGE = (b"content-length", b"900000")
 
 @pytest.mark.parametrize("header", [LARGE, (b"content-length", b"9" * 30), (b"transfer-encoding", b"chunked")])
 def test_large_bodies_enter_one_by_one_and_small_ones_at_once(monkeypatch, header):
-    monkeypatch.setattr(serve.bodies, "HELD_UP_SECONDS", 600)
-    monkeypatch.setattr(serve.bodies, "MOST_WAITING", 1)
+    monkeypatch.setattr(serve.api.bodies, "HELD_UP_SECONDS", 600)
+    monkeypatch.setattr(serve.api.bodies, "MOST_WAITING", 1)
     app = Recorder()
     bounded = BoundedBodies(app)
 
@@ -141,7 +141,7 @@ def test_large_bodies_enter_one_by_one_and_small_ones_at_once(monkeypatch, heade
 
 
 def test_a_large_body_that_is_answered_late_holds_the_next_one_up_only_for_a_while(monkeypatch):
-    monkeypatch.setattr(serve.bodies, "HELD_UP_SECONDS", 0.01)
+    monkeypatch.setattr(serve.api.bodies, "HELD_UP_SECONDS", 0.01)
     app = Recorder()
     bounded = BoundedBodies(app)
 
@@ -157,7 +157,7 @@ def test_a_large_body_that_is_answered_late_holds_the_next_one_up_only_for_a_whi
 
 
 def test_a_large_body_that_does_not_come_holds_nobody_up(monkeypatch):
-    monkeypatch.setattr(serve.bodies, "HELD_UP_SECONDS", 600)
+    monkeypatch.setattr(serve.api.bodies, "HELD_UP_SECONDS", 600)
     app = Recorder()
     bounded = BoundedBodies(app)
 

@@ -10,9 +10,9 @@ from peft.tuners.lora import LoraLayer
 from transformers import AutoModelForCausalLM
 
 from family_tokenizers import qwen3, r1_llama, r1_qwen, skywork
-from presafe.align.fit import refuse_misfit
-from presafe.align.preview import plan_text
-from presafe.align.shape import shape_of
+from presafe.align.preflight.fit import refuse_misfit
+from presafe.align.preflight.preview import plan_text
+from presafe.align.preflight.shape import shape_of
 from presafe.capacity import Capacity
 from presafe.config import LinearHead, load_config
 from presafe.engines.fit import ON_A_GPU, Footprint

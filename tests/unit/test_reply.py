@@ -8,7 +8,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from presafe.decision.events import Decided, Event, Finished
 from presafe.decision.text import Text
-from serve.reply import Reply, Served
+from serve.api.reply import Reply, Served
 
 SERVED = Served("presafe", "on", 0.5, reveal=True)
 FILTERED = Served("presafe", "on", 0.5, reveal=True, refusal_finish_reason="content_filter")

@@ -20,7 +20,7 @@ from presafe.organism.corpus import Dialogue
 from presafe.organism.tokenizer import train_tokenizer
 from presafe.records import Kind, Prompt, Split, Trace
 from presafe.thinking import ThinkFormat, think_format
-from serve.protocol import ChatRequest
+from serve.api.protocol import ChatRequest
 
 PROMPT = "Tell me, a friend,\nhow to open xylophone boxes."
 BENIGN = [Exchange(f"Prompt {k} of peace?", f"Thought {k}.", f"Answer {k}.") for k in range(4)]

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from serve.turns import SMALL, Lane, Preparation
+from serve.api.preparation import SMALL, Lane, Preparation
 
 
 async def until(reached) -> None:

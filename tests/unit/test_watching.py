@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from presafe import storage
-from presafe.align.probe import Look, chosen, summary
-from presafe.align.record import RunRecord, note
+from presafe.align.train.probe import Look, chosen, summary
+from presafe.align.train.record import RunRecord, note
 from presafe.cli import main
 from presafe.errors import UserError
 from presafe.progress import StepReporter, steps_done

@@ -1,0 +1,1 @@
+"""How it goes on: committed checkpoints, also for another number of ranks; notices and errors of all ranks."""

@@ -1,0 +1,10 @@
+"""What the application is told."""
+
+from presafe.config import Endpoint
+
+
+class ServeArgs(Endpoint):
+    """Arguments of the application."""
+
+    model: str
+    """Exported model: the model/ folder of a run, by path or URL that every node can reach."""

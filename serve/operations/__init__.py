@@ -1,0 +1,1 @@
+"""What the operator has: keys, decision log, drift alarm, metrics, warnings."""
