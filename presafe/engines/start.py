@@ -31,6 +31,7 @@ from presafe.engines.vllm_model import (
     exported_without_head,
     import_vllm,
     lora_rank,
+    model_with_row,
     plain_model,
 )
 from presafe.errors import user_error
@@ -43,7 +44,8 @@ class ModelSpec:
     """Which model an actor loads: `base`, or the export in `exported`; `head` adds that export's safety head.
 
     `base` is a folder or hub name of a model, or a PEFT adapter's folder, and `think` what the config says of its think
-    format; an export has that in its card. An endpoint has its own model and needs none of this.
+    format; an export has that in its card. `row` says that `base` has the head as a row of its vocabulary already
+    (presafe/engines/base_row.py). An endpoint has its own model and needs none of this.
     """
 
     base: str
@@ -51,6 +53,7 @@ class ModelSpec:
     exported: str | None = None
     head: str | None = None
     think: Think | None = None
+    row: bool = False
 
 
 def start_engine(
@@ -146,6 +149,8 @@ def _load(spec: ModelSpec, *, on_gpu: bool) -> LoadedModel:
 
 def vllm_model(spec: ModelSpec) -> VllmModel:
     """What vLLM loads. Raises UserError where an export lacks the weights that show its head."""
+    if spec.row:
+        return model_with_row(spec.base, read_card(spec.base))
     if spec.exported is None:
         plain = plain_model(spec.base, spec.dtype, spec.think)
         return plain if spec.head is None else replace(plain, reader=_reader_of_base(spec.head, plain))
@@ -157,7 +162,7 @@ def vllm_model(spec: ModelSpec) -> VllmModel:
 
 
 def _reader_of_base(exported: str, base: VllmModel) -> DecisionReader:
-    """A readout head reads any model; a linear one is a row of its vocabulary, which a base has none of."""
+    """A readout head reads any model; another one, of a layer that vLLM's logits do not show, is not read."""
     if read_card(exported).head.kind != "readout":
         return base.reader
     return replace(base.reader, token=think_format(load_tokenizer(base.tokenizer), base.think).decision_token)

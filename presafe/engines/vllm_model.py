@@ -38,7 +38,7 @@ def plain_model(folder: str, dtype: str, think: Think | None = None) -> VllmMode
 def exported_model(folder: str, card: Card, think: ThinkFormat) -> VllmModel:
     """An export with its head. Raises UserError where it lacks the weights that vLLM needs."""
     if card.head.kind == "linear" and card.head.layer == -1:
-        return _with_gate_row(storage.join(folder, "merged-gate"), card)
+        return model_with_row(storage.join(folder, "merged-gate"), card)
     token = think.decision_token if card.head.kind == "readout" else None
     reader = DecisionReader(None, 0.0, token, ())
     for name in ("full", "merged"):
@@ -59,7 +59,8 @@ def exported_without_head(folder: str, card: Card) -> VllmModel:
     return VllmModel(base, f"{exported}/adapter", card.base_model, card.dtype, card.think)
 
 
-def _with_gate_row(folder: str, card: Card) -> VllmModel:
+def model_with_row(folder: str, card: Card) -> VllmModel:
+    """Weights in `folder` with a linear head as a row of the vocabulary, which the card beside them tells."""
     row = read_card(folder).vocabulary_row if storage.exists(folder) else None
     if row is None:
         raise user_error(

@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 
 from presafe import reads, storage
 from presafe.config import Config
+from presafe.engines.base_row import with_row
 from presafe.engines.card import read_card
 from presafe.engines.fit import check_engine_memory
 from presafe.engines.job import GENERATIONS, Generation, Job, Task, run_generation, task_of
@@ -186,22 +187,19 @@ def _judged(
 def _generate(config: Config, model: str, folder: str) -> str:
     """The base reads the export's head, too: what the head says of latents that were never aligned is a control."""
     settings, exported = config.evaluate, config.run_directory.folder("model")
-    job = Job(
-        model=ModelSpec(
-            model_folder(config),
-            config.model.dtype,
-            exported=exported if model == "aligned" else None,
-            head=exported,
-            think=config.model.think,
-        ),
-        engine=settings.engine,
-        decoding=dict.fromkeys(settings.cot, settings.decoding),
-        workers=settings.workers,
-        rows_per_block=settings.rows_per_block,
-        seed=config.run.seed,
-        decision=settings.decision,
-    )
-    return run_generation(_tasks(config), folder, job, f"evaluate {model}")
+    own = exported if model == "aligned" else None
+    spec = ModelSpec(model_folder(config), config.model.dtype, own, exported, config.model.think)
+    with with_row(spec, settings.engine, storage.join(folder, "with_row")) as readable:
+        job = Job(
+            model=readable,
+            engine=settings.engine,
+            decoding=dict.fromkeys(settings.cot, settings.decoding),
+            workers=settings.workers,
+            rows_per_block=settings.rows_per_block,
+            seed=config.run.seed,
+            decision=settings.decision,
+        )
+        return run_generation(_tasks(config), folder, job, f"evaluate {model}")
 
 
 def _tasks(config: Config) -> Iterator[Task]:

@@ -19,7 +19,10 @@ from run_directory import config, finish_earlier_stages, save_model
 
 SETTINGS = {"signal_batch_size": 2, "max_refuse_examples": 7, "max_think_examples": 9, "micro_batch_tokens": 300}
 RECORDS = {"prompts": Prompt, "answers": TeacherAnswer, "traces": Trace, "signals": Signal}
-READY = [Demonstration(f"{k:016x}", "own", ["user"], ["add"], "", f"i cannot {k}", "refuse", None) for k in range(20)]
+READY = [
+    Demonstration(f"{k:016x}", "own", [{"role": "user", "content": "add"}], "", f"i cannot {k}", "refuse", None)
+    for k in range(20)
+]
 
 
 @pytest.fixture(scope="module")

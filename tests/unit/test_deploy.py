@@ -16,7 +16,7 @@ RULES, DASHBOARD = ROOT / "deploy" / "prometheus-rules.yaml", ROOT / "deploy" / 
 def exposed_names() -> set[str]:
     """Names as Prometheus sees them, of the metrics that serve/operations/metrics.py makes."""
     names = set()
-    for node in ast.walk(ast.parse((ROOT / "serve" / "metrics.py").read_text())):
+    for node in ast.walk(ast.parse((ROOT / "serve" / "operations" / "metrics.py").read_text())):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             match node.func.id, node.args:
                 case (("Counter" | "Gauge"), [ast.Constant(name), *_]):

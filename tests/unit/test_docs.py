@@ -147,12 +147,12 @@ def test_every_test_of_the_security_file_holds_a_row():
 def test_the_serving_page_names_every_field_error_and_metric():
     for field in ChatRequest.model_fields:
         assert f"`{field}`" in SERVING, field
-    code = "\n".join(file.read_text() for file in (ROOT / "serve").glob("*.py"))
+    code = "\n".join(file.read_text() for file in (ROOT / "serve").rglob("*.py"))
     errors = set(re.findall(r'\bcode(?:=| = .*, )"(\w+)"', code))
     assert len(errors) > 5
     for error in errors:
         assert f"`{error}`" in SERVING, error
-    for metric in re.findall(r'"presafe_(\w+)"', (ROOT / "serve" / "metrics.py").read_text()):
+    for metric in re.findall(r'"presafe_(\w+)"', (ROOT / "serve" / "operations" / "metrics.py").read_text()):
         assert re.search(rf"`{metric}[`{{]", SERVING), metric
 
 

@@ -228,7 +228,7 @@ def writer(stage: str, part: Part, ran: set[str]):
 
 
 PROMPTS = [Prompt(f"p{k}", f"t{k}", "harmful", "mine", None, None, "align", f"p{k}", None) for k in range(3)]
-READY = [Demonstration("r0", "ready", ["user"], ["t"], "", "no", "refuse", None)]
+READY = [Demonstration("r0", "ready", [{"role": "user", "content": "t"}], "", "no", "refuse", None)]
 GENERATED = [Generation("p0-off-0", "p0", "t0", "off", 0, "", "no", "stop", 1, None, None)]
 RECORD = EvalRecord("plain", "e", "none", "base", "on", "off", 0, "", "", "no", True, 0.5, "refuse", "j", 1, False)
 RECORDS = [replace(RECORD, sample=k) for k in range(3)]

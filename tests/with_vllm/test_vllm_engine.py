@@ -5,26 +5,40 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import torch
 
 pytest.importorskip("vllm")
 
-from presafe.config import Decoding, HttpSettings, Pool, PrefixSettings, TransformersSettings, VllmSettings
+from presafe.config import (
+    Decoding,
+    HttpSettings,
+    PagedSettings,
+    Pool,
+    PrefixSettings,
+    TransformersSettings,
+    VllmSettings,
+)
+from presafe.decision.head import save_head
+from presafe.engines.base_row import with_row
+from presafe.engines.card import Card, write_card
 from presafe.engines.engine import Query
 from presafe.engines.exported import load_base
 from presafe.engines.http_engine import HttpEngine
 from presafe.engines.job import Job, Task, read_generations, run_generation
 from presafe.engines.served_engine import ServedEngine
-from presafe.engines.start import ModelSpec, start_vllm
+from presafe.engines.start import ModelSpec, start_paged, start_vllm
 from presafe.engines.transformers_engine import TransformersEngine
 from presafe.errors import UserError
 from presafe.judges.prefixes import prefix_judge
 from presafe.organism.corpus import draw_dialogues
 
-GREEDY = Decoding(temperature=0, max_new_tokens=60)
+GREEDY, SHORT = (Decoding(temperature=0, max_new_tokens=limit) for limit in (60, 20))
 SAMPLED = Decoding(temperature=1, top_p=0.9, max_new_tokens=20)
 MAX_PROMPT_TOKENS = 100
 START_S = 200
@@ -47,8 +61,10 @@ def transformers(folder: str) -> Any:
 
 
 @pytest.fixture(scope="module")
-def engine(folders: Any) -> ServedEngine:
-    return started(folders.base)
+def engine(folders: Any) -> Iterator[ServedEngine]:
+    made = started(folders.base)
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="module")
@@ -153,9 +169,48 @@ def test_a_completion_always_fits_behind_its_prompt(engine, folders):
 
 
 def test_an_adapter_completes_as_if_merged(folders, full):
-    found = started(folders.adapter).generate(QUERIES, GREEDY, 0)
+    engine = started(folders.adapter)
+    found = engine.generate(QUERIES, GREEDY, 0)
+    engine.close()
     assert found == transformers(folders.adapter).generate(QUERIES, GREEDY, 0)
     assert found != full
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_a_base_is_read_by_a_linear_head_off_a_copy_that_is_gone_behind_it(folders, tmp_path):
+    head, spec = with_linear_head(folders.base, tmp_path), ModelSpec(folders.base, "float32")
+    paged = start_paged(PagedSettings(), replace(spec, head=head), on_gpu=False, max_new_tokens=20)
+    queries = [Query(prompt, "on", decision="greedy") for prompt in PROMPTS]
+    expected = paged.generate(queries, SHORT, 0)
+    paged.close()
+    with with_row(replace(spec, head=head), settings(), str(tmp_path / "row")) as readable:
+        engine = start_vllm(settings(), readable, 20)
+        found = engine.generate(queries, SHORT, 0)
+        engine.close()
+    assert [one.path for one in found] == [one.path for one in expected]
+    assert [one.refuse_probability for one in found] == pytest.approx(
+        [one.refuse_probability for one in expected], abs=1e-4
+    )
+    assert len({round(one.refuse_probability or 0, 3) for one in found}) > len(PROMPTS) / 2
+    assert not (tmp_path / "row").exists()
+
+
+def with_linear_head(base: str, folder: Path) -> str:
+    """An export's card and head, of random weights that tell prompts apart."""
+    hidden = load_base(base, "float32").model.config.hidden_size
+    exported = folder / "head"
+    exported.mkdir()
+    torch.manual_seed(0)
+    save_head({"weight": torch.randn(1, hidden), "bias": torch.zeros(1)}, str(exported / "safety_head.safetensors"))
+    told: dict[str, Any] = {
+        "threshold": 0.5,
+        "max_over_refusal": 0.1,
+        "refusal": "no",
+        "config_hash": "h",
+        "metrics": {},
+    }
+    write_card(str(exported), Card(base_model=base, dtype="float32", think_format={}, **told))
+    return str(exported)
 
 
 @pytest.mark.usefixtures("local_ray")
