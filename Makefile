@@ -18,7 +18,7 @@ VLLM_PIP = $(VLLM_BIN)/python -m pip install --quiet --disable-pip-version-check
 CLIENTS_BIN = .venv-clients/bin
 NODE_CLIENTS = tests/clients/node
 
-.PHONY: demo test test-faults test-browser test-vllm test-clients test-all lint format bench bench-teacher bench-signals bench-align bench-serve bench-attacks bench-vllm bench-serve-vllm gpu clean
+.PHONY: demo test test-faults test-browser test-vllm test-clients test-all lint format bench bench-teacher bench-signals bench-align bench-serve bench-attacks bench-vllm bench-engines bench-serve-vllm gpu clean
 
 demo: .venv/runtime
 	$(BIN)/presafe run --config configs/demo.yaml run.name=$(RUN) run.seed=$(SEED)
@@ -66,6 +66,9 @@ bench: .venv/dev
 
 bench-vllm: .venv-vllm/ready
 	OMP_NUM_THREADS=1 $(VLLM_BIN)/python -m benchmarks.vllm_engine
+
+bench-engines: .venv-vllm/ready
+	OMP_NUM_THREADS=1 $(VLLM_BIN)/python -m benchmarks.evaluate_engines $(RUNS)
 
 bench-serve-vllm: .venv-vllm/ready
 	OMP_NUM_THREADS=1 $(VLLM_BIN)/python -m benchmarks.serve_vllm $(ONLY)

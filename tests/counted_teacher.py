@@ -14,11 +14,23 @@ from presafe.records import Prompt
 from run_directory import save_model
 
 
-def write_run(root: Path, url: str, *, rows: int, block: int, actors: int = 1, address: str | None = None) -> Path:
-    """A model, a config in `root`, and the output of its stage `prompts`; the prompts are p0, p1, ..."""
+def write_run(
+    root: Path,
+    url: str,
+    *,
+    rows: int,
+    block: int,
+    actors: int = 1,
+    address: str | None = None,
+    runs: str | None = None,
+) -> Path:
+    """A model, a config in `root`, and the output of its stage `prompts`; the prompts are p0, p1, ...
+
+    The run directory is in `runs`, by default `root` itself.
+    """
     save_model(root)
     settings = {
-        "run": {"name": "run", "storage": str(root)},
+        "run": {"name": "run", "storage": runs or str(root)},
         "cluster": {"address": address},
         "model": {"path": str(root / "base"), "dtype": "float32"},
         "suites": [{"name": "e", "function": "m:f"}],

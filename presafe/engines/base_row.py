@@ -21,7 +21,7 @@ def with_row(spec: ModelSpec, engine: object, folder: str) -> Iterator[ModelSpec
     """The spec of a job on a base, of whose weights a copy with the head as a row is in `folder` for as long, where its
     engine needs one. A task on a node of the cluster writes it, with one copy of the weights in its memory.
     """
-    if not (isinstance(engine, VllmSettings) and spec.exported is None and spec.head and _is_row(spec.head)):
+    if not (isinstance(engine, VllmSettings) and spec.exported is None and needs_row(spec)):
         yield spec
         return
     try:
@@ -45,7 +45,9 @@ def write_base_with_row(spec: ModelSpec, folder: str) -> None:
         write_card(local, card.model_copy(update={"vocabulary_row": row, "think": spec.think}))
 
 
-def _is_row(exported: str) -> bool:
-    """Whether its head can be a row: a linear one on the last layer."""
-    head = read_card(exported).head
+def needs_row(spec: ModelSpec) -> bool:
+    """Whether its head is read off a row of the vocabulary: a linear one on the last layer."""
+    if spec.head is None:
+        return False
+    head = read_card(spec.head).head
     return head.kind == "linear" and head.layer == -1
