@@ -6,6 +6,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import psutil
 import torch
@@ -92,14 +93,18 @@ def _bare_over_job(engine: Engine, queries: list[Query], job: Job) -> float:
 
 
 def scaling() -> list[Metric]:
-    """Rows a second of 2, 4 and 8 actors over as many times those of one; the engine waits a fixed time a batch."""
+    """Rows a second of 2, 4 and 8 actors over as many times those of one; the engine waits a fixed time a batch.
+
+    And the cores that all processes take while they wait: the job's own work, whatever the engine's.
+    """
     _start_cluster()
-    metrics = []
-    rates = {n: [_rate(n) for _ in range(PAIRS)] for n in (1, 2, 4, 8)}
-    one = statistics.median(rates[1])
-    for n in (2, 4, 8):
-        efficiency = [rate / n / one for rate in rates[n]]
+    found = {n: [_rate(n) for _ in range(PAIRS)] for n in (1, 2, 4, 8)}
+    one, metrics = statistics.median(rate for rate, _ in found[1]), []
+    for n, pairs in found.items():
+        efficiency = [rate / n / one for rate, _ in pairs]
         metrics.append(median_of(f"scaling_efficiency_{n}", efficiency, ">= 0.9" if n == 8 else "-", "one actor"))
+        cores = median_of(f"cores_of_the_job_{n}", [cores for _, cores in pairs], "-", "an engine that waits")
+        metrics.append(replace(cores, unit="cores"))
     return metrics
 
 
@@ -121,14 +126,14 @@ def _start_cluster() -> None:
     connect(Cluster(address="local", local_cpus=12))
 
 
-def _rate(actors: int) -> float:
-    """Rows a second between the first and the last block written."""
+def _rate(actors: int) -> tuple[float, float]:
+    """Rows a second between the first and the last block written, and cores."""
     rows = 20 * WAITING_BATCH * actors
     with tempfile.TemporaryDirectory() as folder:
         watch = _Watch(f"{folder}/generations")
         job = _job("none", Pool(num_workers=actors), WAITING_BATCH)
         run_generation(tasks(rows), folder, job, f"{actors} actor(s)", waiting)
-        return watch.rows_a_second()
+        return watch.rows_a_second(), watch.cores()
 
 
 def _job(model: str, workers: Pool, block: int) -> Job:
@@ -159,6 +164,10 @@ class _Watch:
     def rows_a_second(self) -> float:
         first, last = self._between()
         return (last[1] - first[1]) / (last[0] - first[0])
+
+    def cores(self) -> float:
+        first, last = self._between()
+        return (last[2] - first[2]) / (last[0] - first[0])
 
     def peak_driver_bytes(self) -> int:
         self._end()
