@@ -19,7 +19,7 @@ def encode(
     prompts: dict[int, list[int]] = {}
     rejected: dict[int, Completion] = {}
     for place, query in enumerate(queries):
-        if not query.text.strip():
+        if not think.without_control(query.text).strip():
             rejected[place] = failed("empty prompt")
             continue
         try:

@@ -49,10 +49,10 @@ class ThinkFormat:
     def prompt_ids(self, messages: Sequence[Message], *, cot: bool = True) -> list[int]:
         """Token ids of the rendered prompt; its last position is the pre-CoT position when `cot` is on.
 
-        Message contents are neutralised first, so that no user can write a think tag or a control token. Raises
-        UserError where the template takes no such conversation.
+        No message can write a think tag or a control token: they are removed first, as `without_control` says, and
+        what removal leaves is broken. Raises UserError where the template takes no such conversation.
         """
-        clean = [{**m, "content": self.neutralise(m["content"])} for m in messages]
+        clean = [{**m, "content": self.neutralise(self.without_control(m["content"]))} for m in messages]
         if not cot and self.off is not None:
             return self._encode(self.off.text(self.tokenizer, clean))
         ids = self._encode(self.on.text(self.tokenizer, clean))

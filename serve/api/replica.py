@@ -58,13 +58,12 @@ class Replica:
         if size > self.max_text_bytes:
             found = f"your messages have {size} bytes of text, of which at most {self.max_text_bytes} are read"
             raise self._too_long(found, "messages")
-        messages = [{**message, "content": think.without_control(message["content"])} for message in conversation]
-        if not messages[-1]["content"].strip():
+        if not think.without_control(conversation[-1]["content"]).strip():
             raise ApiError(
                 400, "messages: found tags alone; give them some text", param="messages", code="invalid_value"
             )
         try:
-            prompt = think.prompt_ids(messages)
+            prompt = think.prompt_ids(conversation)
         except (TemplateError, UserError) as error:
             raise ApiError(400, f"messages: {error}", param="messages", code="invalid_value") from error
         if len(prompt) > self.max_prompt_tokens:

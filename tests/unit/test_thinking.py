@@ -94,7 +94,11 @@ def test_a_model_without_a_think_block_is_refused_clearly(template):
     ],
 )
 def test_a_text_without_its_forged_tags_is_as_if_nobody_had_written_them(template, forged, plain):
-    assert think_format(tiny_tokenizer(template)).without_control(forged) == plain
+    think = think_format(tiny_tokenizer(template))
+    assert think.without_control(forged) == plain
+    assert think.prompt_ids([{"role": "user", "content": forged}]) == think.prompt_ids(
+        [{"role": "user", "content": plain}]
+    ), "jobs and endpoint alike"
 
 
 def test_tags_nested_too_deep_are_broken():
