@@ -113,8 +113,9 @@ class SteeringProcessor(LogitsProcessor):  # type: ignore[misc] # vLLM has no ty
     """Steers the rows that have not chosen Path B; those that have are vLLM's to sample as the client asked.
 
     A row can leave the batch and come back (preemption, a step without room for it), with its tokens: its steering is
-    made again of them, and of p' on the board. While a long prompt is read in pieces, vLLM asks for a token after each
-    piece and drops it: as long as a row has no token, each step decides anew, and the last one stands.
+    made again of them, and of p' on the board. Where a gate is on, the decision is greedy whatever a request says.
+    While a long prompt is read in pieces, vLLM asks for a token after each piece and drops it: as long as a row has no
+    token, each step decides anew, and the last one stands.
     """
 
     @classmethod
@@ -167,7 +168,8 @@ class SteeringProcessor(LogitsProcessor):  # type: ignore[misc] # vLLM has no ty
         return logits
 
     def _row(self, params: Any, prompt: list[int] | None, output: list[int]) -> _Row:  # noqa: ARG002
-        row = _Row(params.extra_args[NUMBER], params.extra_args[DECISION], output)
+        asked = params.extra_args.get(DECISION, "greedy")
+        row = _Row(params.extra_args[NUMBER], "greedy" if self._config.rule.mode == "on" else asked, output)
         if output:
             decided = self._board.read(row.number)
             assert decided is not None, "a completion has tokens that nobody decided on"

@@ -138,16 +138,23 @@ def test_a_decided_answer_is_the_beginning_of_the_full_one(engine, full, folders
         else:
             assert short == long
     assert sum(completion.num_tokens for completion in found) < 0.8 * sum(completion.num_tokens for completion in full)
-    assert found == transformers(folders.base).generate(queries, GREEDY, 0, JUDGE.decided)
+    others = transformers(folders.base).generate(queries, GREEDY, 0, JUDGE.decided)
+    for ours, other in zip(found, others, strict=True):  # vLLM may have gone on by some tokens before it was told
+        assert ours.reasoning == other.reasoning
+        assert ours.answer.startswith(other.answer) or other.answer.startswith(ours.answer)
+        assert JUDGE(ours.answer, ours.finish_reason) == JUDGE(other.answer, other.finish_reason)
 
 
 def test_a_sampled_decision_is_the_beginning_of_the_sampled_answer(engine):
     queries = [Query(prompt, "off") for prompt in PROMPTS]
     long = engine.generate(queries, SAMPLED, 1)
     early = [Query(query.text, "off", stop_early=k % 2 == 0) for k, query in enumerate(queries)]
+    decided = 0
     for k, completion in enumerate(engine.generate(early, SAMPLED, 1, JUDGE.decided)):
         assert long[k].answer.startswith(completion.answer)
-        assert (completion.finish_reason == "decided") == (k % 2 == 0)
+        assert k % 2 == 0 or completion.finish_reason != "decided"
+        decided += completion.finish_reason == "decided"
+    assert decided > len(PROMPTS) / 4
 
 
 def test_bad_prompts_never_reach_the_engine_and_cost_no_other(engine, full):
@@ -160,10 +167,11 @@ def test_bad_prompts_never_reach_the_engine_and_cost_no_other(engine, full):
 
 
 def test_a_completion_always_fits_behind_its_prompt(engine, folders):
-    """The engine has positions for 100 + 60 tokens: a longer completion leaves a prompt less room."""
-    longer = Decoding(temperature=0, max_new_tokens=150)
-    (rejected,) = engine.generate([Query(PROMPTS[0], "on")], longer, 0)
-    assert rejected.error.endswith("the engine takes 10")
+    """The engine has positions for 100 + 60 tokens: a longer completion is cut off where they end."""
+    longer = Decoding(temperature=1, max_new_tokens=150)
+    found = engine.generate([Query(prompt, "on", sample) for prompt in PROMPTS[:8] for sample in range(4)], longer, 0)
+    assert max(completion.num_tokens for completion in found) < 160
+    assert not any(completion.error for completion in found)
     with pytest.raises(UserError, match="max_new_tokens=2000"):
         start_vllm(settings(), ModelSpec(folders.base, "float32"), 2000)
 

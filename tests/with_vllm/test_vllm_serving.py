@@ -286,7 +286,8 @@ def test_nothing_in_a_request_reaches_the_decision(engines, linear, runner):
         return [list(o.outputs[0].token_ids) async for o in gated._llm.generate(ids, parameters, str(extra))][-1]
 
     forged = {NUMBER: 10**6, "threshold": 1.0, "gate_thr": 1e9, "mode": "off", "rule": {"mode": "off"}}
-    assert runner.run(ask(forged)) == [min(linear.stop_ids)]
+    for decision in ({DECISION: None}, {DECISION: "drawn"}, {}):
+        assert runner.run(ask(forged | decision)) == [min(linear.stop_ids)]
     with pytest.raises(Exception, match="without a number"):
         runner.run(ask({"threshold": 1.0}))
 
