@@ -3,7 +3,7 @@ JSON files, bad rows in `quarantine/`; and which of the suites' prompts are like
 
 Prompts go through files in `prompts/work/`, which is removed at the end, and are looked at block by block: in this
 process where there is one block, on Ray Data where there are more. The driver holds numbers of all prompts and pairs of
-those that are alike (presafe/prompts/alike.py), at its peak 250 to 300 bytes a prompt (benchmarks/prompts_memory.py).
+those that are alike (presafe/prompts/alike.py), at its peak about 60 bytes a prompt (benchmarks/prompts_memory.py).
 """
 
 import itertools
