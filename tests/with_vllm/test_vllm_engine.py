@@ -176,6 +176,14 @@ def test_a_completion_always_fits_behind_its_prompt(engine, folders):
         start_vllm(settings(), ModelSpec(folders.base, "float32"), 2000)
 
 
+def test_a_model_that_is_split_over_two_ranks_says_the_same(folders, full):
+    split = settings().model_copy(update={"tensor_parallel_size": 2})
+    engine = start_vllm(split, ModelSpec(folders.base, "float32"), GREEDY.max_new_tokens)
+    found = engine.generate(QUERIES, GREEDY, 0)
+    engine.close()
+    assert found == full
+
+
 def test_an_adapter_completes_as_if_merged(folders, full):
     engine = started(folders.adapter)
     found = engine.generate(QUERIES, GREEDY, 0)
