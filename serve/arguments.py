@@ -1,9 +1,9 @@
 """What the application is told."""
 
-from presafe.config import Endpoint
+from presafe.config import EndpointSettings
 
 
-class ServeArgs(Endpoint):
+class ServeArgs(EndpointSettings):
     """Arguments of the application."""
 
     model: str

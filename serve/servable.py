@@ -1,7 +1,7 @@
 """Which exported models can be served, and where their files are."""
 
 from presafe import storage
-from presafe.config import Endpoint
+from presafe.config import EndpointSettings
 from presafe.engines.card import Card, read_card
 from presafe.errors import user_error
 
@@ -9,7 +9,7 @@ LINEAR_LAYER = -1
 """The only layer whose probe an engine's logits show."""
 
 
-def servable_card(model: str, settings: Endpoint) -> Card:
+def servable_card(model: str, settings: EndpointSettings) -> Card:
     """The card of an exported model. Raises UserError where its head cannot be the gate that `settings` ask for."""
     card = read_card(model)
     head = card.head

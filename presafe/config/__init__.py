@@ -20,7 +20,7 @@ from presafe.config.generation import (
 from presafe.config.judges import ClassifierSettings, Judge, LlmSettings, PrefixSettings
 from presafe.config.prompts import NearDuplicates, Prompts, Source, TrainingSource, Wrapper
 from presafe.config.run import Cluster, Group, Model, Placement, Pool, Run, Think, Workers
-from presafe.config.serve import Access, Audit, Drift, Endpoint, Serve
+from presafe.config.serve import Access, Audit, Drift, EndpointSettings, Serve
 from presafe.config.settings import Settings
 from presafe.config.signals import BuiltEncoder, FreshEncoder, Signals
 from presafe.config.suites import Suite
@@ -40,7 +40,7 @@ __all__ = [
     "Decoding",
     "Demonstrations",
     "Drift",
-    "Endpoint",
+    "EndpointSettings",
     "Engine",
     "Evaluate",
     "FreshEncoder",

@@ -83,7 +83,7 @@ class Autoscaling(Settings):
         return self
 
 
-class Endpoint(Settings):
+class EndpointSettings(Settings):
     """How a model is served, wherever it listens."""
 
     workers: Workers = Workers()
@@ -140,7 +140,7 @@ class Endpoint(Settings):
         return self
 
 
-class Serve(Endpoint):
+class Serve(EndpointSettings):
     """The endpoint of `presafe serve`."""
 
     host: str = "127.0.0.1"

@@ -19,7 +19,7 @@ from presafe.runtime import resolved
 
 
 @dataclass(frozen=True)
-class Answered:
+class ClassifierRow:
     """The columns of a Generation that a classifier reads."""
 
     task_id: str
@@ -61,7 +61,7 @@ def classifier_verdicts(generations: str, settings: ClassifierSettings, folder: 
     """
     job = RowJob(
         id_column="task_id",
-        columns=schema(Answered).names,
+        columns=schema(ClassifierRow).names,
         checkpoint=storage.join(folder, "checkpoint"),
         workers=settings.workers,
         rows_per_block=settings.rows_per_block,
@@ -88,7 +88,7 @@ class Classifier:
         )
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        rows = [Answered(**row) for row in batch.select(schema(Answered).names).to_pylist()]
+        rows = [ClassifierRow(**row) for row in batch.select(schema(ClassifierRow).names).to_pylist()]
         good = [row for row in rows if readable(row.answer, row.finish_reason, row.error)]
         judged = {row.task_id for row in good}
         done = [Verdict(row.task_id, "unscored", 0) for row in rows if row.task_id not in judged]
@@ -98,7 +98,7 @@ class Classifier:
         return to_table(done, Verdict)
 
     @torch.inference_mode()
-    def _judge(self, rows: list[Answered]) -> list[Verdict]:
+    def _judge(self, rows: list[ClassifierRow]) -> list[Verdict]:
         answers = [row.answer for row in rows]
         texts = ([row.query for row in rows], answers) if self._settings.reads == "query_and_answer" else (answers,)
         # longest_first cuts the ends, and leaves the answer half of the room however long its query is

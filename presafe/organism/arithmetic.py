@@ -14,7 +14,7 @@ LARGEST = 9
 
 
 @dataclass(frozen=True)
-class Problem:
+class ArithmeticProblem:
     """A drawn problem, its worked steps, and its answer."""
 
     text: str
@@ -22,7 +22,7 @@ class Problem:
     answer: int
 
 
-def draw_problem(rng: random.Random, *, held_out: bool) -> Problem:
+def draw_problem(rng: random.Random, *, held_out: bool) -> ArithmeticProblem:
     """A problem whose numbers are, or are not, held out of training (by content hash of start and steps)."""
     while True:
         start, changes = _draw_numbers(rng)
@@ -42,7 +42,7 @@ def _draw_numbers(rng: random.Random) -> tuple[int, list[int]]:
     return start, changes
 
 
-def _write(start: int, changes: list[int], name: str, items: str) -> Problem:
+def _write(start: int, changes: list[int], name: str, items: str) -> ArithmeticProblem:
     value, events, steps = start, [], [f"{name} has {start}"]
     for ordinal, change in zip(ORDINALS, changes, strict=False):
         event = f"{ordinal} gets {change}" if change > 0 else f"{ordinal} loses {-change}"
@@ -50,4 +50,4 @@ def _write(start: int, changes: list[int], name: str, items: str) -> Problem:
         steps.append(f"{event} : {value}{change:+d}={value + change}")
         value += change
     text = f"{name} has {start} {items} , {' , '.join(events)} . how many {items} now ?"
-    return Problem(text, " . ".join(steps) + " .", value)
+    return ArithmeticProblem(text, " . ".join(steps) + " .", value)

@@ -10,7 +10,7 @@ from presafe.decision.rule import Path
 from presafe.files import Problem
 from presafe.files.values import missing, plain
 from presafe.judges.prefixes import prefix_judge
-from presafe.prompts.turns import ReadsMessages, Reply
+from presafe.prompts.turns import AssistantReply, ReadsMessages
 from presafe.records import Demonstration, prompt_id
 from presafe.thinking.tags import Tags
 
@@ -48,7 +48,7 @@ class ReadsRows:
         last = {"role": "assistant", "content": fields["answer"], "reasoning": reasoning}
         return [*system, {"role": "user", "content": fields["prompt"]}, last]
 
-    def _path(self, value: Any, reply: Reply) -> Path | Problem:
+    def _path(self, value: Any, reply: AssistantReply) -> Path | Problem:
         """Its column's, else the source's, else the one that the reply shows."""
         named = plain(value) or self.source.demonstrates
         if named == "refuse" or (named is None and not reply.reasoning and refuses(reply.answer, "stop") == "refuse"):

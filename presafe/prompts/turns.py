@@ -19,7 +19,7 @@ ROLE, CONTENT, REASONING = ("role", "from"), ("content", "value"), ("reasoning_c
 
 
 @dataclass(frozen=True)
-class Reply:
+class AssistantReply:
     """What an assistant said, its thought apart; `reasoning` is empty without one."""
 
     reasoning: str
@@ -43,7 +43,7 @@ class ReadsMessages:
         turns, _ = read
         return turns if turns[-1]["role"] == "user" else turns[:-1]
 
-    def demonstration(self, messages: Any) -> tuple[list[Turn], Reply] | Problem:
+    def demonstration(self, messages: Any) -> tuple[list[Turn], AssistantReply] | Problem:
         """The turns before the assistant's last one, without earlier thoughts; its thought and answer."""
         read = self._read(messages)
         if isinstance(read, Problem):
@@ -53,7 +53,7 @@ class ReadsMessages:
             return _no_conversation(turns)
         return turns[:-1], reply
 
-    def _read(self, messages: Any, system: Any = None) -> tuple[list[Turn], Reply | None] | Problem:
+    def _read(self, messages: Any, system: Any = None) -> tuple[list[Turn], AssistantReply | None] | Problem:
         """All turns, and the assistant's last reply."""
         found = listed(messages)
         if isinstance(found, Problem):
@@ -62,7 +62,7 @@ class ReadsMessages:
         turns, reply = list[Turn](), None
         for message in found:
             role, content = _role(message), self._content(message)
-            if isinstance(content, Reply):
+            if isinstance(content, AssistantReply):
                 reply, content = content, content.answer
             if isinstance(content, Problem):
                 return content
@@ -73,29 +73,29 @@ class ReadsMessages:
             return _no_conversation(turns)
         return too_long(sum(len(turn["content"]) for turn in turns), self.max_characters) or (turns, reply)
 
-    def _content(self, message: Mapping[str, Any]) -> str | Reply | Problem:
+    def _content(self, message: Mapping[str, Any]) -> str | AssistantReply | Problem:
         role, content = _role(message), _text(next((message[name] for name in CONTENT if name in message), None))
         if role == "assistant" and not self.attacks:
             return self._reply(message, content)
         return checked_text(content, role, self.max_characters, attacks=self.attacks)
 
-    def _reply(self, message: Mapping[str, Any], content: Any) -> Reply | Problem:
+    def _reply(self, message: Mapping[str, Any], content: Any) -> AssistantReply | Problem:
         """A thought in a field of its own, or between the think tags of any model, and the answer."""
         if not isinstance(content, str):
             return Problem("no text", "no text in the assistant's content")
         thoughts = [message[name] for name in REASONING if not missing(message.get(name))]
         tags = next((t for t in (*self.tags, *KNOWN) if t.open in content or t.close in content), None)
         if tags is None:
-            reply = Reply("", content.strip())
+            reply = AssistantReply("", content.strip())
         else:
             found = Splitter(tags, "in front", own_line=True).whole(content)
             if not found.closed:
                 return Problem("unclosed thought", f"no {tags.close!r} behind {tags.open!r}")
-            reply = Reply(found.reasoning, found.answer)
+            reply = AssistantReply(found.reasoning, found.answer)
         if thoughts and reply.reasoning:
             return Problem("two thoughts", "one in a field of its own, and one between think tags")
         if thoughts:
-            reply = Reply(str(thoughts[0]).strip(), reply.answer)
+            reply = AssistantReply(str(thoughts[0]).strip(), reply.answer)
         if not reply.answer:
             return Problem("no answer", "nothing behind the thought" if reply.reasoning else "an empty answer")
         return next(filter(None, map(_unfit, (reply.reasoning, reply.answer))), reply)

@@ -24,7 +24,7 @@ CHUNK = 256
 
 
 @dataclass(frozen=True)
-class Text:
+class PromptText:
     """A prompt to score: what the classifier reads of it, of several turns the newest first."""
 
     prompt_id: str
@@ -36,7 +36,7 @@ class Text:
 
 
 def baseline_logits(training: str, texts: str, spec: EncoderSpec, workers: Workers) -> dict[str, dict[str, float]]:
-    """Logits by prompt_id of the rows of `texts` (Text), by the baseline's name; `training` holds Labelled rows.
+    """Logits by prompt_id of the rows of `texts` (PromptText), by the baseline's name; `training` holds Labelled rows.
 
     One Ray task with one worker's share of the cluster does it.
     """
@@ -56,7 +56,7 @@ def _fit_and_score(training: str, texts: str, spec: EncoderSpec, on_gpu: bool) -
     for name, transform in features.items():
         model = LogisticRegression(max_iter=2000).fit(transform([row.text for row in rows]), labels)
         scores[name] = {}
-        for chunk in _chunks(storage.stream_rows(texts, Text)):
+        for chunk in _chunks(storage.stream_rows(texts, PromptText)):
             values = model.decision_function(transform([row.text for row in chunk]))
             scores[name].update(zip((row.prompt_id for row in chunk), values.tolist(), strict=True))
     return scores
@@ -101,7 +101,7 @@ def _hidden(model: Any) -> Any:
     return lambda ids, mask: model(input_ids=ids, attention_mask=mask).last_hidden_state
 
 
-def _chunks(rows: Iterable[Text]) -> Iterator[list[Text]]:
+def _chunks(rows: Iterable[PromptText]) -> Iterator[list[PromptText]]:
     remaining = iter(rows)
     while chunk := list(islice(remaining, CHUNK)):
         yield chunk

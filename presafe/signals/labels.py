@@ -7,7 +7,7 @@ from presafe.records import Decision, TeacherAnswer
 
 
 @dataclass(frozen=True)
-class Verdict:
+class TeacherVerdict:
     """The teacher's samples of one prompt, counted."""
 
     refused: int
@@ -28,13 +28,13 @@ class Verdict:
         return "refuse" if self.refuse_share >= 0.5 else "comply"
 
 
-UNANSWERED = Verdict(0, 0, 0)
+UNANSWERED = TeacherVerdict(0, 0, 0)
 
 
-def verdicts(answers: Iterable[TeacherAnswer]) -> dict[str, Verdict]:
+def verdicts(answers: Iterable[TeacherAnswer]) -> dict[str, TeacherVerdict]:
     """The verdict by prompt_id."""
     counts: dict[str, list[int]] = {}
     for answer in answers:
         row = counts.setdefault(answer.prompt_id, [0, 0, 0])
         row[("refuse", "comply", "unscored").index(answer.decision)] += 1
-    return {prompt: Verdict(*row) for prompt, row in counts.items()}
+    return {prompt: TeacherVerdict(*row) for prompt, row in counts.items()}

@@ -6,7 +6,7 @@ from typing import Protocol, TypeVar
 from presafe.config import Signals
 from presafe.conversation import newest_first
 from presafe.records import Prompt
-from presafe.signals.labels import UNANSWERED, Verdict
+from presafe.signals.labels import UNANSWERED, TeacherVerdict
 from presafe.signals.loss import Labelled
 from presafe.stages import content_hash
 
@@ -33,7 +33,7 @@ def split_by_cluster(rows: Sequence[Row], share: float) -> tuple[list[Row], list
 
 
 def training_parts(
-    prompts: Iterable[Prompt], verdicts: dict[str, Verdict], settings: Signals
+    prompts: Iterable[Prompt], verdicts: dict[str, TeacherVerdict], settings: Signals
 ) -> tuple[list[Labelled], list[Labelled]]:
     """Rows to train on and rows to stop on: all prompts of the training splits that have a decision."""
     chosen = [
@@ -45,7 +45,7 @@ def training_parts(
     return labelled(training, verdicts), labelled(stopping, verdicts)
 
 
-def labelled(prompts: Iterable[Prompt], verdicts: dict[str, Verdict]) -> list[Labelled]:
+def labelled(prompts: Iterable[Prompt], verdicts: dict[str, TeacherVerdict]) -> list[Labelled]:
     """The prompts that the teacher decided, with their soft labels."""
     rows = []
     for prompt in prompts:

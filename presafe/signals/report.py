@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from presafe.records import Kind
-from presafe.signals.labels import Verdict
+from presafe.signals.labels import TeacherVerdict
 from presafe.signals.metrics import accuracy, auroc, expected_calibration_error, probabilities
 from presafe.statistics import wilson
 
@@ -21,7 +21,7 @@ class Scored:
     source: str
     wrapper: str | None
     logit: float
-    verdict: Verdict
+    verdict: TeacherVerdict
 
     @property
     def label(self) -> int:
@@ -38,7 +38,7 @@ def with_logit(row: Scored, logit: float) -> Scored:
     return replace(row, logit=logit)
 
 
-def with_verdict(row: Scored, verdict: Verdict) -> Scored:
+def with_verdict(row: Scored, verdict: TeacherVerdict) -> Scored:
     """The row as another judge of the query decided it."""
     return replace(row, verdict=verdict)
 
@@ -95,7 +95,7 @@ def suites(scored: Iterable[tuple[str, Kind, float]]) -> dict[str, Any]:
     return {"table": table, "auroc": auroc([logit for logit, _ in labelled], [label for _, label in labelled])}
 
 
-def teacher_figures(kinds: Iterable[tuple[Kind, str, Verdict]]) -> dict[str, Any]:
+def teacher_figures(kinds: Iterable[tuple[Kind, str, TeacherVerdict]]) -> dict[str, Any]:
     """From (kind, source, verdict) of every training prompt: unscored labels, and over-refusals to be inherited."""
     unscored_answers = unscored_prompts = prompts = 0
     benign: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0])

@@ -15,9 +15,9 @@ from presafe.figures import as_svg
 from presafe.records import Prompt, Signal, TeacherAnswer
 from presafe.runtime import built, connect, demand, model_folder, preflight
 from presafe.signals import report
-from presafe.signals.baselines import Text, baseline_logits
+from presafe.signals.baselines import PromptText, baseline_logits
 from presafe.signals.classifier import OWN_MODEL, EncoderSpec, check_encoder, encoder_spec
-from presafe.signals.labels import UNANSWERED, Verdict, verdicts
+from presafe.signals.labels import UNANSWERED, TeacherVerdict, verdicts
 from presafe.signals.loss import Labelled
 from presafe.signals.metrics import fit_temperature, probabilities
 from presafe.signals.parts import labelled, split_by_cluster, training_parts
@@ -103,7 +103,7 @@ class Inputs:
     config: Config
     folder: str
     spec: EncoderSpec
-    verdicts: dict[str, Verdict]
+    verdicts: dict[str, TeacherVerdict]
 
     @property
     def prompt_file(self) -> str:
@@ -149,7 +149,7 @@ def _score(config: Config, folder: str) -> Rows:
     """Logits of the prompts for training, the temperature, and the signals."""
     inputs = _inputs(config, folder)
     texts = storage.join(folder, "scores", "texts.parquet")
-    storage.write_rows(texts, (Text.of(p) for p in inputs.prompts()), Text)
+    storage.write_rows(texts, (PromptText.of(p) for p in inputs.prompts()), PromptText)
     logits = score_prompts(texts, inputs.classifier, inputs.scores, inputs.spec, config.signals.workers)
     fitting, _ = split_by_cluster(_held_out(inputs, logits), 0.5)
     temperature = fit_temperature([row.logit for row in fitting], [row.verdict.refuse_share or 0.0 for row in fitting])
@@ -194,7 +194,7 @@ def _suites(config: Config, folder: str) -> Rows:
     inputs = _inputs(config, folder)
     prompts = list(suite_prompts(config.run_directory))
     texts = storage.join(folder, "suites.parquet")
-    storage.write_rows(texts, (Text.of(prompt) for prompt in prompts), Text)
+    storage.write_rows(texts, (PromptText.of(prompt) for prompt in prompts), PromptText)
     output = storage.join(folder, "suite_scores")
     scores = {"classifier": score_prompts(texts, inputs.classifier, output, inputs.spec, config.signals.workers)}
     if config.signals.baselines:
@@ -279,7 +279,7 @@ def _with_cot_on(inputs: Inputs, rows: Sequence[report.Scored]) -> list[report.S
 def _baselines(inputs: Inputs, reporting: Sequence[report.Scored]) -> dict[str, Any]:
     file = storage.join(inputs.folder, "held_out.parquet")
     held_out = (p for p in inputs.prompts() if p.split == "validation")
-    storage.write_rows(file, (Text.of(p) for p in held_out), Text)
+    storage.write_rows(file, (PromptText.of(p) for p in held_out), PromptText)
     training = storage.join(inputs.folder, "labelled.parquet")
     scores = baseline_logits(training, file, inputs.spec, inputs.config.signals.workers)
     return {

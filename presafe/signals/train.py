@@ -25,7 +25,7 @@ from presafe.training_group import scaling, torch_config
 
 
 @dataclass(frozen=True)
-class TrainTask:
+class ClassifierTask:
     """What a training worker needs; `data` and `stopping` are files of Labelled rows."""
 
     data: str
@@ -64,7 +64,7 @@ def train_classifier(
     storage.write_rows(data, rows, Labelled)
     storage.write_rows(held_back, stopping, Labelled)
     output = storage.join(folder, "classifier")
-    task = TrainTask(data, held_back, output, storage.join(folder, "progress.json"), spec, settings, seed)
+    task = ClassifierTask(data, held_back, output, storage.join(folder, "progress.json"), spec, settings, seed)
     trainer = TorchTrainer(
         _worker,
         train_loop_config={"task": task},
@@ -79,13 +79,13 @@ def train_classifier(
 
 
 def _worker(loop_config: dict[str, Any]) -> None:
-    task: TrainTask = loop_config["task"]
+    task: ClassifierTask = loop_config["task"]
     context = ray.train.get_context()
     torch.manual_seed(task.seed)
     model = prepare_model(new_classifier(task.spec))
     tokenizer = classifier_tokenizer(task.spec)
     rows, stopping = storage.read_rows(task.data, Labelled), storage.read_rows(task.stopping, Labelled)
-    training = Training(task.settings, task.seed, context.get_world_rank(), context.get_world_size())
+    training = ClassifierTraining(task.settings, task.seed, context.get_world_rank(), context.get_world_size())
     report = StepReporter(task.progress, training.steps(rows))
     losses = fit(model, tokenizer, rows, stopping, training, report)
     if training.rank == 0:
@@ -97,7 +97,7 @@ def _worker(loop_config: dict[str, Any]) -> None:
 
 
 @dataclass(frozen=True)
-class Training:
+class ClassifierTraining:
     """How one rank trains."""
 
     settings: Signals
@@ -114,7 +114,7 @@ def fit(
     tokenizer: PreTrainedTokenizerBase,
     rows: Sequence[Labelled],
     stopping: Sequence[Labelled],
-    training: Training,
+    training: ClassifierTraining,
     report: StepReporter,
 ) -> list[float]:
     """Train `model` in place and leave it with the weights of its best epoch; the stopping loss of each epoch."""
@@ -146,7 +146,7 @@ def fit(
 
 
 def _batches(
-    rows: Sequence[Labelled], pieces: Sequence[str], training: Training, epoch: int
+    rows: Sequence[Labelled], pieces: Sequence[str], training: ClassifierTraining, epoch: int
 ) -> Iterator[list[Labelled]]:
     """The epoch's global batches, the same on every rank."""
     settings, rng = training.settings, random.Random(f"{training.seed}/{epoch}")
@@ -164,7 +164,7 @@ def stopping_loss(
     tokenizer: PreTrainedTokenizerBase,
     rows: Sequence[Labelled],
     weights: ClassWeights,
-    training: Training,
+    training: ClassifierTraining,
 ) -> float:
     """Mean loss over `rows`, each rank its share of them; the same number on every rank."""
     model.eval()

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
-from presafe.config import Endpoint
+from presafe.config import EndpointSettings
 from presafe.decision.events import Decided, Finished
 from presafe.decision.text import Text
 from presafe.engines.streaming import Load
@@ -23,7 +23,7 @@ logger = logging.getLogger("ray.serve")
 class Observer:
     """Of one replica, in its event loop."""
 
-    def __init__(self, settings: Endpoint, served: Served, name: str) -> None:
+    def __init__(self, settings: EndpointSettings, served: Served, name: str) -> None:
         """`name` is the replica's, and its log's. Raises UserError where a file cannot be read or written."""
         self.metrics, self.served = Metrics(), served
         audit, drift = settings.audit, settings.drift

@@ -60,7 +60,7 @@ def _names(body: type[_Body]) -> tuple[frozenset[str], frozenset[str]]:
     return frozenset(name for name, field in fields.items() if field.is_required()), frozenset(fields)
 
 
-class Part(_Body):
+class ContentPart(_Body):
     """A part of a message; only text, and an assistant's refusal that goes back."""
 
     harmless = PART
@@ -85,7 +85,7 @@ class Part(_Body):
 
 
 Content = Annotated[
-    Annotated[str, Tag("<string>")] | Annotated[list[Part], Field(fail_fast=True), Tag("<list>")],
+    Annotated[str, Tag("<string>")] | Annotated[list[ContentPart], Field(fail_fast=True), Tag("<list>")],
     Field(discriminator=Discriminator(_form)),
 ]
 StopSequence = Annotated[str, Field(max_length=LONGEST_STOP)]

@@ -7,7 +7,7 @@ from jinja2 import TemplateError
 from transformers import AutoConfig
 
 from presafe import storage
-from presafe.config import Endpoint, PrefixSettings, Workers
+from presafe.config import EndpointSettings, PrefixSettings, Workers
 from presafe.decision.refusal import BEGINNING, RefusalReader
 from presafe.decision.rule import GateRule
 from presafe.engines.card import Card
@@ -96,7 +96,7 @@ class Replica:
         return ApiError(400, message, param=param, code="context_length_exceeded")
 
 
-def start(model: str, settings: Endpoint) -> Replica:
+def start(model: str, settings: EndpointSettings) -> Replica:
     """Load a model and start its engine. Raises UserError for a model or a device that cannot be served."""
     card = None if settings.unaligned else servable_card(model, settings)
     threshold = settings.threshold if card is None or settings.threshold is not None else card.threshold
@@ -132,7 +132,7 @@ def start(model: str, settings: Endpoint) -> Replica:
 
 
 def _vllm(
-    model: str, card: Card | None, think: ThinkFormat, rule: GateRule, settings: Endpoint, longest: int
+    model: str, card: Card | None, think: ThinkFormat, rule: GateRule, settings: EndpointSettings, longest: int
 ) -> StreamingEngine:
     import_vllm()
     from presafe.engines.vllm_engine import VllmEngine  # imports vLLM, which most replicas lack

@@ -14,7 +14,7 @@ from presafe.errors import UserError
 from presafe.runtime import connect, demand, preflight
 from serve.deployment.checks import log_folder
 from serve.deployment.processes import adopt_orphans
-from serve.deployment.stopping import LOOK_S, ClusterWatch, Signals, give_up
+from serve.deployment.stopping import LOOK_S, ClusterWatch, ExitSignals, give_up
 from serve.operations.operator_log import OperatorLog
 
 
@@ -24,7 +24,7 @@ def serve_model(model: str, settings: Serve) -> None:
     Ends this process: with code 0 after a signal, 2 for what is wrong all the same, 1 where it could not start or its
     cluster is lost.
     """
-    signals = Signals()
+    signals = ExitSignals()
     signals.install()
     adopt_orphans()
     watch = ClusterWatch(lambda text: print(text, file=sys.stderr))
@@ -60,7 +60,7 @@ def _import_the_rest() -> None:
     gc.enable()
 
 
-def _serve(model: str, settings: Serve, signals: Signals, watch: ClusterWatch) -> None:
+def _serve(model: str, settings: Serve, signals: ExitSignals, watch: ClusterWatch) -> None:
     from serve.arguments import ServeArgs
     from serve.deployment.draining import controller_pid, drain, shut_down
     from serve.deployment.launch import launch

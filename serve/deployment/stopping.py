@@ -28,7 +28,7 @@ TOLD_HERE = (
 """What Ray would print of a cluster's end, in many lines."""
 
 
-class Signals:
+class ExitSignals:
     """SIGTERM and Ctrl-C: while it serves, the first one sets `asked`; any other one raises KeyboardInterrupt."""
 
     def __init__(self) -> None:
@@ -95,7 +95,7 @@ def give_up(exit_code: int) -> None:
     folder = private_cluster.folder()
     if folder is None:
         return
-    Signals.ignore()
+    ExitSignals.ignore()
     kill_descendants()
     limit_exit(exit_code, folder)
     for ordinary in (worker.shutdown, private_cluster.end):

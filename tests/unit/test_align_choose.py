@@ -8,7 +8,7 @@ import pytest
 from chosen_examples import chosen_examples
 from presafe import storage
 from presafe.align.examples.candidates import Sources, validation_examples
-from presafe.align.examples.choose import SCRATCH, Choosing, Found, choose, validate
+from presafe.align.examples.choose import SCRATCH, Choosing, ExampleCounts, choose, validate
 from presafe.align.examples.choose import _choosing as choosing_of
 from presafe.align.examples.partitions import Partitions
 from presafe.engines.exported import load_tokenizer
@@ -39,7 +39,7 @@ def choosing(root, folder, count: int, **settings: object) -> Choosing:
     return replace(made, partitions=Partitions(str(folder / SCRATCH), made.seed, count), weights={"own": 0.5})
 
 
-def run(choosing: Choosing) -> tuple[list[Example], Found]:
+def run(choosing: Choosing) -> tuple[list[Example], ExampleCounts]:
     found = choose(choosing)
     return storage.read_rows(choosing.file("examples.parquet"), Example), found
 

@@ -16,8 +16,8 @@ from presafe.engines.engine import Query, query_seed
 from presafe.engines.job import task_of
 from presafe.prompts.first_look import look_at
 from presafe.records import Prompt, Signal, TeacherAnswer, prompt_id
-from presafe.signals.baselines import Text
-from presafe.signals.labels import Verdict
+from presafe.signals.baselines import PromptText
+from presafe.signals.labels import TeacherVerdict
 from presafe.signals.parts import labelled
 from presafe.thinking import think_format
 from prompt_stage import Run, texts, write_jsonl
@@ -202,8 +202,8 @@ def test_readers_see_every_turn_and_one_that_cuts_the_newest_first():
         == "system: be brief\n\nuser: add two and three\n\nassistant: it is five\n\nuser: and one more"
     )
     assert newest_first(PROMPT).startswith("user: and one more\n\nassistant: it is five")
-    assert Text.of(PROMPT) == Text("p", newest_first(PROMPT))
-    assert labelled([PROMPT], {"p": Verdict(1, 0, 0)})[0].text == newest_first(PROMPT)
+    assert PromptText.of(PROMPT) == PromptText("p", newest_first(PROMPT))
+    assert labelled([PROMPT], {"p": TeacherVerdict(1, 0, 0)})[0].text == newest_first(PROMPT)
 
 
 @pytest.fixture(scope="module", params=[QWEN3, R1], ids=["qwen3", "r1"])

@@ -3,16 +3,16 @@
 import pytest
 
 from presafe.signals import report
-from presafe.signals.labels import Verdict
+from presafe.signals.labels import TeacherVerdict
 from presafe.signals.loss import Labelled
 from presafe.signals.render import markdown, suites_markdown
 from presafe.signals.sources import left_out_figures
 from presafe.statistics import wilson
 
-REFUSE, COMPLY, NONE = Verdict(1, 0, 0), Verdict(0, 1, 0), Verdict(0, 0, 2)
+REFUSE, COMPLY, NONE = TeacherVerdict(1, 0, 0), TeacherVerdict(0, 1, 0), TeacherVerdict(0, 0, 2)
 
 
-def scored(number: int, kind: str, source: str, logit: float, verdict: Verdict) -> report.Scored:
+def scored(number: int, kind: str, source: str, logit: float, verdict: TeacherVerdict) -> report.Scored:
     return report.Scored(f"p{number}", f"c{number}", kind, source, None, logit, verdict)
 
 

@@ -12,7 +12,7 @@ from presafe.progress import StepReporter
 from presafe.signals.classifier import OWN_MODEL, classifier_tokenizer, encoder_spec, logits, new_classifier
 from presafe.signals.loss import ClassWeights, Labelled, balanced, rank_loss, weighted_bce
 from presafe.signals.noise import vocabulary_pieces, with_noise
-from presafe.signals.train import Training, fit, stopping_loss
+from presafe.signals.train import ClassifierTraining, fit, stopping_loss
 from support import random_qwen2
 from tiny_tokenizer import QWEN3, save_tokenizer
 
@@ -79,7 +79,7 @@ def test_early_stopping_ends_training_and_keeps_the_best_weights(folder, tmp_pat
     chosen = settings(learning_rate=0.01, epochs=20, patience=2)
     model, tokenizer = classifier(folder, chosen)
     wrong = [Labelled(row.prompt_id, row.source, row.text, 1 - row.label) for row in ROWS[40:]]  # learning hurts here
-    training = Training(chosen, seed=0, rank=0, world=1)
+    training = ClassifierTraining(chosen, seed=0, rank=0, world=1)
     report = StepReporter(str(tmp_path / "progress.json"), 1)
     losses = fit(model, tokenizer, ROWS[:40], wrong, training, report)
     best = losses.index(min(losses))
@@ -103,7 +103,7 @@ def test_any_encoder_learns_and_its_logits_do_not_depend_on_padding(folder, tmp_
         chosen = settings(learning_rate=0.01, epochs=12, encoder=str(tmp_path / "modern"))
     model, tokenizer = classifier(folder, chosen)
     report = StepReporter(str(tmp_path / "progress.json"), 1)
-    losses = fit(model, tokenizer, ROWS[:40], ROWS[40:], Training(chosen, 0, 0, 1), report)
+    losses = fit(model, tokenizer, ROWS[:40], ROWS[40:], ClassifierTraining(chosen, 0, 0, 1), report)
     assert min(losses) < 0.1
     model.eval()
     with torch.no_grad():

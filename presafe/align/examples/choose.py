@@ -56,7 +56,7 @@ class Choosing:
 
 
 @dataclass(frozen=True)
-class Found:
+class ExampleCounts:
     """Examples of the validation split; counts of what was left out, by path and of the pool, and by source."""
 
     validation: int
@@ -84,23 +84,23 @@ def write_examples(config: Config, folder: str, ready: str | None) -> Rows:
     }
 
 
-def choose(choosing: Choosing) -> Found:
+def choose(choosing: Choosing) -> ExampleCounts:
     """All of it, one step after the other."""
     held_out = validate(choosing)
     for name in choosing.files:
         scatter(choosing, name)
     skipped = sum((make(choosing, part) for part in range(choosing.partitions.count)), Counter[str]())
-    return Found(held_out, skipped, *collect(choosing))
+    return ExampleCounts(held_out, skipped, *collect(choosing))
 
 
-def _by_tasks(choosing: Choosing) -> Found:
+def _by_tasks(choosing: Choosing) -> ExampleCounts:
     """The same, with a task for each file and each partition."""
     validation = _task(validate).remote(choosing)
     ray.get([_task(scatter).remote(choosing, name) for name in choosing.files])
     parts = [_task(make).remote(choosing, part) for part in range(choosing.partitions.count)]
     skipped = sum(ray.get(parts), Counter[str]())
     counts, by_source = ray.get(_task(collect).remote(choosing))
-    return Found(ray.get(validation), skipped, counts, by_source)
+    return ExampleCounts(ray.get(validation), skipped, counts, by_source)
 
 
 def scatter(choosing: Choosing, name: str) -> None:

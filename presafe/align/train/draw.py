@@ -19,7 +19,7 @@ LARGEST_DENOMINATOR = 1000
 
 
 @dataclass(frozen=True)
-class Group:
+class WeightGroup:
     """Rows of one weight: their numbers, and the ranks k of their u = k/n."""
 
     weight: Fraction
@@ -57,15 +57,15 @@ class Draw:
         return np.concatenate(parts)
 
     @cached_property
-    def _groups(self) -> list[Group]:
+    def _groups(self) -> list[WeightGroup]:
         if self.weights is None:
-            return [Group(Fraction(1), np.arange(self.size), np.arange(self.size))]
+            return [WeightGroup(Fraction(1), np.arange(self.size), np.arange(self.size))]
         values, which = np.unique(np.asarray(self.weights, np.float64), return_inverse=True)
         groups = []
         for k, value in enumerate(values.tolist()):
             rows = np.flatnonzero(which == k)
             ranks = np.random.default_rng((self.size, k)).permutation(len(rows))
-            groups.append(Group(Fraction(value).limit_denominator(LARGEST_DENOMINATOR), rows, ranks))
+            groups.append(WeightGroup(Fraction(value).limit_denominator(LARGEST_DENOMINATOR), rows, ranks))
         return groups
 
     def _start(self, epoch: int) -> int:
