@@ -10,7 +10,7 @@ from presafe.organism.cache import cached
 from presafe.organism.corpus import draw_dialogues
 from presafe.organism.encoding import encode
 from presafe.organism.options import Recipe, parse
-from presafe.organism.tokenizer import check_round_trip, train_tokenizer
+from presafe.organism.tokenizer import check_reloaded, train_tokenizer
 from presafe.organism.train import new_model, pretrain, private_torch
 from presafe.thinking import think_format
 
@@ -39,7 +39,7 @@ def _build_in(recipe: Recipe, folder: str) -> dict[str, Any]:
         figures = selfcheck.measure(model, think, recipe.seed, selfcheck.PROMPTS_PER_CELL)
     selfcheck.require_finding(figures)
     _save(folder, model, tokenizer)
-    check_round_trip(folder, tokenizer, [dialogue.prompt for dialogue in dialogues[:ROUND_TRIP_DIALOGUES]])
+    check_reloaded(folder, tokenizer, [dialogue.prompt for dialogue in dialogues[:ROUND_TRIP_DIALOGUES]])
     return {"selfcheck": figures, "selfcheck_prompts_per_cell": selfcheck.PROMPTS_PER_CELL}
 
 

@@ -2,7 +2,7 @@
 
 `AutoTokenizer` rebuilds the pipeline of any folder whose config says qwen2, without an error and whatever
 `tokenizer.json` holds; another pre-tokenizer would thus be swapped for Qwen2's, and the model would read other tokens
-than it was trained on. So the BPE is trained behind that very pipeline, and `check_round_trip` holds the folder to it.
+than it was trained on. So the BPE is trained behind that very pipeline, and `check_reloaded` holds the folder to it.
 """
 
 import json
@@ -63,7 +63,7 @@ def train_tokenizer(dialogues: Iterable[Dialogue], vocab_size: int, template: Te
     return tokenizer
 
 
-def check_round_trip(folder: str, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> None:
+def check_reloaded(folder: str, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> None:
     """Raise UserError unless `AutoTokenizer` reads from `folder` a tokenizer that writes the same ids and prompts."""
     loaded = AutoTokenizer.from_pretrained(folder)
     if _probe(loaded, texts) != _probe(tokenizer, texts):

@@ -13,7 +13,7 @@ from presafe.errors import user_error
 from presafe.prompts.alike import NumberedOverlap, Work, column
 from presafe.prompts.blocks import blocks, for_each, tables
 from presafe.prompts.contamination import table
-from presafe.prompts.gather import read_overlaps
+from presafe.prompts.gather import numbered_overlaps
 from presafe.prompts.load import load_templates
 from presafe.prompts.normalise import dedupe_key
 from presafe.prompts.report import Report
@@ -42,7 +42,7 @@ def wrapped_copies(
         new[np.unique(own, return_index=True)[1]] = True
         new &= ~np.isin(own, known)
         known = np.union1d(known, own[new])
-        found = list(read_overlaps(work.path(folder, "overlaps"), work.path(folder, "keys"), new))
+        found = list(numbered_overlaps(work.path(folder, "overlaps"), work.path(folder, "keys"), new))
         kept = new.copy()
         kept[[overlap.number for overlap in found]] = False
         counts.duplicates, counts.contaminated, counts.kept = (

@@ -81,7 +81,7 @@ def first_of_each(keys: np.ndarray, read: Read, report: Report) -> np.ndarray:
 
 def decontaminate(kept: np.ndarray, read: Read, settings: Prompts, report: Report, work: Work) -> np.ndarray:
     """Of the kept rows, those that are like no prompt of a suite. Raises UserError where too much of a source is."""
-    overlaps = list(read_overlaps(work.path("overlaps"), work.path("heads"), kept))
+    overlaps = list(numbered_overlaps(work.path("overlaps"), work.path("heads"), kept))
     report.contamination["prompts"] = table(overlaps)
     dropped = np.unique(np.array([overlap.number for overlap in overlaps], dtype=np.int64))
     unique = read.counts(np.flatnonzero(kept))
@@ -98,7 +98,7 @@ def decontaminate(kept: np.ndarray, read: Read, settings: Prompts, report: Repor
     return clear
 
 
-def read_overlaps(folder: str, beside: str, wanted: np.ndarray) -> Iterator[NumberedOverlap]:
+def numbered_overlaps(folder: str, beside: str, wanted: np.ndarray) -> Iterator[NumberedOverlap]:
     """The overlaps of wanted rows, numbered over all blocks; `beside` has a row for each row of a block."""
     begin = 0
     for name in blocks(folder):

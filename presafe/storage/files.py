@@ -25,25 +25,25 @@ def is_local(url: str) -> bool:
 
 
 def exists(url: str) -> bool:
-    fs, path = opened(url)
+    fs, path = file_system(url)
     return bool(fs.exists(path))
 
 
 def names(url: str) -> list[str]:
     """Names in a folder, sorted."""
-    fs, path = opened(url)
+    fs, path = file_system(url)
     return sorted(posixpath.basename(name.rstrip("/")) for name in fs.ls(path, detail=False))
 
 
 def remove(url: str) -> None:
     """Remove a file or a folder with all it holds; a missing one is no error."""
-    fs, path = opened(url)
+    fs, path = file_system(url)
     if fs.exists(path):
         fs.rm(path, recursive=True)
 
 
 def make_folder(url: str) -> None:
-    fs, path = opened(url)
+    fs, path = file_system(url)
     try:
         fs.makedirs(path, exist_ok=True)
     except OSError as error:
@@ -60,7 +60,7 @@ def unwritable(url: str, error: OSError) -> UserError:
 
 
 def read_text(url: str) -> str:
-    fs, path = opened(url)
+    fs, path = file_system(url)
     with fs.open(path, "r", encoding="utf-8") as file:
         text = file.read()
     assert isinstance(text, str)
@@ -73,7 +73,7 @@ def read_lines(url: str) -> list[str]:
     They end at a line feed alone: `str.splitlines` also breaks at U+2028 and its like, which a JSON text may hold as
     they are.
     """
-    fs, path = opened(url)
+    fs, path = file_system(url)
     with fs.open(path, "rb") as file:
         text = file.read().decode("utf-8", "replace")
     return [line for line in text.split("\n") if line.strip()]
@@ -81,13 +81,13 @@ def read_lines(url: str) -> list[str]:
 
 def size(url: str) -> int:
     """Bytes of a file."""
-    fs, path = opened(url)
+    fs, path = file_system(url)
     return int(fs.size(path))
 
 
 def read_beginning(url: str, length: int) -> bytes:
     """The first `length` bytes of a file, or all of a shorter one."""
-    fs, path = opened(url)
+    fs, path = file_system(url)
     with fs.open(path, "rb") as file:
         found = file.read(length)
     assert isinstance(found, bytes)
@@ -96,14 +96,14 @@ def read_beginning(url: str, length: int) -> bytes:
 
 def hash_file(url: str) -> str:
     """SHA-256 of a file, in hex."""
-    fs, path = opened(url)
+    fs, path = file_system(url)
     with fs.open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def stamps(url: str) -> dict[str, list[Any]]:
     """Size and time of change of each file below a folder, or of the file itself, by its path inside."""
-    fs, path = opened(url)
+    fs, path = file_system(url)
     root = path.rstrip("/")
     found = fs.find(root, detail=True).items()
     return {name.removeprefix(root).lstrip("/"): [entry["size"], _changed(entry)] for name, entry in found}
@@ -127,7 +127,7 @@ def read_json(url: str) -> Any:
 
 def write_text(url: str, text: str) -> None:
     """Write beside the target, then move over it: a reader sees the old file or the new one."""
-    fs, path = opened(url)
+    fs, path = file_system(url)
     fs.makedirs(posixpath.dirname(path), exist_ok=True)
     partial = f"{path}.{os.getpid()}.partial"
     with fs.open(partial, "w", encoding="utf-8") as file:
@@ -137,7 +137,7 @@ def write_text(url: str, text: str) -> None:
 
 def create(url: str, text: str) -> bool:
     """Write a file that must be new; False where it is there. Of several that do so at once, one is told True."""
-    fs, path = opened(url)
+    fs, path = file_system(url)
     fs.makedirs(posixpath.dirname(path), exist_ok=True)
     try:
         with fs.open(path, "xb") as file:
@@ -156,7 +156,7 @@ def write_json(url: str, value: Any) -> None:
     write_text(url, json.dumps(value, indent=2, sort_keys=True) + "\n")
 
 
-def opened(url: str) -> tuple[Any, str]:
+def file_system(url: str) -> tuple[Any, str]:
     """The file system of a URL, and the path in it."""
     try:
         # Object stores would remember what lay in a folder before other processes wrote into it.

@@ -9,12 +9,12 @@ from typing import Any
 
 from fsspec.implementations.local import LocalFileSystem
 
-from presafe.storage.files import is_local, opened, remove
+from presafe.storage.files import file_system, is_local, remove
 
 
 def upload(local: str, url: str) -> None:
     """Copy a local folder's content to `url`."""
-    fs, path = opened(url)
+    fs, path = file_system(url)
     fs.makedirs(path, exist_ok=True)
     fs.put(local.rstrip("/") + "/", path.rstrip("/") + "/", recursive=True)
 
@@ -25,7 +25,7 @@ def replacing_folder(url: str) -> Iterator[str]:
 
     On a local disk it lies beside `url`, so that the change is two renames; until then nothing touches `url`.
     """
-    fs, path = opened(url)
+    fs, path = file_system(url)
     partial, old = f"{path}.partial", f"{path}.old"
     local = partial if is_local(url) else tempfile.mkdtemp(prefix="presafe-folder-")
     remove(partial if is_local(url) else f"{url}.partial")
@@ -61,7 +61,7 @@ def local_folder(url: str) -> str:
     """
     if is_local(url):
         return url
-    fs, path = opened(url)
+    fs, path = file_system(url)
     target = tempfile.mkdtemp(prefix="presafe-model-")
     fs.get(path.rstrip("/") + "/", target + "/", recursive=True)
     return target

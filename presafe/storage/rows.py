@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from presafe.records import schema, to_table
-from presafe.storage.files import opened
+from presafe.storage.files import file_system
 
 Row = TypeVar("Row")
 
@@ -41,7 +41,7 @@ def write_tables(
     """
     import pyarrow.parquet as pq  # see _dataset
 
-    fs, path = opened(url)
+    fs, path = file_system(url)
     fs.makedirs(posixpath.dirname(path), exist_ok=True)
     partial, count = f"{path}.{os.getpid()}.partial", 0
     remaining = iter(tables)
@@ -156,6 +156,6 @@ def short_hash(value: str) -> int:
 def _dataset(url: str) -> Any:
     import pyarrow.dataset as pds  # it imports pandas, and the endpoint reads no rows
 
-    fs, path = opened(url)
+    fs, path = file_system(url)
     file_format = pds.ParquetFileFormat(pre_buffer=False)  # it would keep all bytes of a file until its last row
     return pds.dataset(path, filesystem=fs, format=file_format)

@@ -7,7 +7,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
 
-def describe(api: FastAPI, body: type[BaseModel]) -> None:
+def describe_body(api: FastAPI, body: type[BaseModel]) -> None:
     """Have `api` describe itself with the schema of `body` among its components."""
 
     def document() -> dict[str, Any]:

@@ -13,7 +13,7 @@ from presafe.engines.streaming import EngineError
 from serve.api.door import BODY, Door
 from serve.api.errors import HANDLERS, LONGEST_PARAM, ApiError, shortened, status_of
 from serve.api.observe import Observer, Watch
-from serve.api.openapi import describe
+from serve.api.openapi import describe_body
 from serve.api.protocol import ChatRequest
 from serve.api.replica import start
 from serve.api.reply import Reply
@@ -49,7 +49,7 @@ class Routes:
         api.add_api_route("/v1/models", self.models, methods=["GET"])
         api.add_api_route("/v1/models/{name:path}", self.model, methods=["GET"])
         api.add_api_route("/v1/chat/completions", self.chat, methods=["POST"], openapi_extra=BODY)
-        describe(api, ChatRequest)
+        describe_body(api, ChatRequest)
         return api
 
     def check_health(self) -> None:

@@ -20,7 +20,7 @@ from presafe.organism.arithmetic import draw_problem
 from presafe.organism.corpus import HARMFUL_ANSWERS, REFUSALS, draw_dialogues
 from presafe.organism.encoding import encode
 from presafe.organism.options import Recipe
-from presafe.organism.tokenizer import check_round_trip, train_tokenizer
+from presafe.organism.tokenizer import check_reloaded, train_tokenizer
 from presafe.organism.train import new_model, pretrain, private_torch
 from presafe.organism.world import combinations
 from presafe.thinking import Thought, think_format
@@ -170,7 +170,7 @@ def test_auto_tokenizer_reads_the_saved_tokenizer_as_it_was_trained(template, tm
     tokenizer = tokenizer_of(template)
     tokenizer.save_pretrained(tmp_path)
     tiny_model(tokenizer).save_pretrained(tmp_path)
-    check_round_trip(
+    check_reloaded(
         str(tmp_path), tokenizer, [*texts(suite(0, name="held_out_wrappers", size=50)), "cafe\u0301 12\n\n x"]
     )
     think = think_format(AutoTokenizer.from_pretrained(tmp_path))
@@ -191,7 +191,7 @@ def test_a_tokenizer_that_auto_tokenizer_swaps_is_refused(tmp_path):
     swapped.save_pretrained(tmp_path)
     Qwen2Config().save_pretrained(tmp_path)
     with pytest.raises(UserError, match="AutoTokenizer reads"):
-        check_round_trip(str(tmp_path), swapped, ["12 + 12"])
+        check_reloaded(str(tmp_path), swapped, ["12 + 12"])
 
 
 @pytest.mark.parametrize("template", ["qwen3", "r1"])
