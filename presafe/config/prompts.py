@@ -94,6 +94,8 @@ class Source(Origin):
             raise ValueError("maps both text and messages; a row has the one or the other")
         if "messages" in self.extract:
             raise ValueError("extracts from messages, which are no text; map `text` to a place in them instead")
+        if stray := self.extract.keys() - set(self.fields):
+            raise ValueError(f"extracts {sorted(stray)}, which its rows do not have; map its column")
         if empty := [name for name, spec in self.columns.items() if not spec or not all(spec)]:
             raise ValueError(f"columns of {empty} name none")
         return self

@@ -119,6 +119,8 @@ def test_a_system_message_may_have_a_column_of_its_own(tmp_path):
         ({"columns": {"messages": "m", "text": "t"}}, "both text and messages"),
         ({"columns": {"messages": "m"}, "extract": {"messages": "x"}}, "no text"),
         ({"columns": {"turns": "m"}}, "known are text, messages, system, kind"),
+        ({"extract": {"system": "x"}}, "which its rows do not have"),
+        ({"columns": {"messages": "m"}, "extract": {"text": "x"}}, "which its rows do not have"),
     ],
 )
 def test_a_source_has_a_text_or_messages(source, said):
