@@ -9,11 +9,9 @@ from presafe import storage
 from presafe.config import VllmSettings
 from presafe.decision.gate_row import write_gate_row
 from presafe.engines.card import read_card, write_card
-from presafe.engines.exported import load_base, load_reader
+from presafe.engines.exported import load_base, load_reader, save_loaded
 from presafe.engines.start import ModelSpec
 from presafe.runtime import user_errors
-
-SHARD = "5GB"
 
 
 @contextmanager
@@ -40,8 +38,7 @@ def write_base_with_row(spec: ModelSpec, folder: str) -> None:
     assert head is not None
     row = write_gate_row(loaded.model, loaded.tokenizer, head, card.threshold)
     with storage.replacing_folder(folder) as local:
-        loaded.model.save_pretrained(local, max_shard_size=SHARD)
-        loaded.tokenizer.save_pretrained(local)
+        save_loaded(loaded, local)
         write_card(local, card.model_copy(update={"vocabulary_row": row, "think": spec.think}))
 
 

@@ -25,6 +25,9 @@ from presafe.engines.tokenizer_check import check_ids, check_round_trip, reads_b
 from presafe.errors import UserError, user_error
 from presafe.thinking import ThinkFormat, think_format
 
+SHARD = "5GB"
+"""Of a model's weights on disk."""
+
 
 @dataclass(frozen=True)
 class LoadedModel:
@@ -59,6 +62,12 @@ def load_base(folder: str, dtype: str, device: str = "cpu", think: Think | None 
     found = think_format(tokenizer, think)
     check_ids(found, model.get_input_embeddings().num_embeddings, folder)
     return LoadedModel(model.eval(), tokenizer, found, None, None)
+
+
+def save_loaded(loaded: LoadedModel, folder: str) -> None:
+    """Weights and tokenizer, as a plain model's folder."""
+    loaded.model.save_pretrained(folder, max_shard_size=SHARD)
+    loaded.tokenizer.save_pretrained(folder)
 
 
 def load_exported(folder: str, device: str = "cpu") -> LoadedModel:

@@ -19,11 +19,19 @@ from presafe.config import Align
 from presafe.decision.gate_row import write_gate_row
 from presafe.decision.head import save_head
 from presafe.engines.card import Card, RoundTrip, VocabularyRow, read_card, write_card
-from presafe.engines.exported import LoadedModel, load_base, load_exported, load_probe, load_reader, load_tokenizer
+from presafe.engines.exported import (
+    SHARD,
+    LoadedModel,
+    load_base,
+    load_exported,
+    load_probe,
+    load_reader,
+    load_tokenizer,
+    save_loaded,
+)
 from presafe.records import Example
 
 Weights = dict[str, torch.Tensor]
-SHARD = "5GB"
 
 
 def export_model(
@@ -96,7 +104,7 @@ def _check_and_merge(local: str, card: Card, seen: Reference, align: Align) -> d
     found: dict[str, RoundTrip] = {}
     found[card.weights] = check(loaded.model, loaded.reader, seen, f"{card.weights}/", card.dtype)
     if align.merge:
-        _save(loaded, f"{local}/merged")
+        save_loaded(loaded, f"{local}/merged")
         del loaded
         loaded = load_base(f"{local}/merged", card.dtype, think=card.think)
         reader = load_reader(local, loaded.format)
@@ -120,10 +128,5 @@ def _write_merged_gate(folder: str, loaded: LoadedModel, local: str, card: Card)
     head = load_probe(local, card.head)
     assert head is not None
     row = write_gate_row(loaded.model, loaded.tokenizer, head, card.threshold)
-    _save(loaded, folder)
+    save_loaded(loaded, folder)
     return row
-
-
-def _save(loaded: LoadedModel, folder: str) -> None:
-    loaded.model.save_pretrained(folder, max_shard_size=SHARD)
-    loaded.tokenizer.save_pretrained(folder)
