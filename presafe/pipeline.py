@@ -49,7 +49,7 @@ def run_pipeline(config: Config, *, redo: bool, force: bool) -> None:
 def describe(config: Config) -> str:
     """The resolved config as YAML, and what each stage will ask of the cluster."""
     lines = [yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), "# what the run asks of the cluster"]
-    for demand in import_module("presafe.runtime").demands(config):
+    for demand in import_module("presafe.cluster.demand").demands(config):
         placement, total = demand.placement, demand.total
         lines.append(
             f"# {demand.stage:9} {demand.num_workers} worker(s) of {placement.num_cpus:g} CPU and "

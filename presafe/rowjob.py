@@ -16,10 +16,12 @@ from ray.data import ActorPoolStrategy, DataContext
 from ray.data.checkpoint import CheckpointConfig
 
 from presafe import storage
+from presafe.cluster.demand import pool_size
+from presafe.cluster.options import actor_options
 from presafe.config import Pool
 from presafe.failed_rows import asked_no_more, take_back
 from presafe.progress import generated, progress
-from presafe.runtime import pool_size, user_errors
+from presafe.runtime import user_errors
 
 
 @dataclass(frozen=True)
@@ -76,8 +78,7 @@ def run_rows(inputs: str, output: str, job: RowJob, actor: type, *arguments: Any
             batch_size=None,
             batch_format="pyarrow",
             compute=ActorPoolStrategy(size=actors),
-            num_cpus=job.workers.num_cpus,
-            num_gpus=job.workers.num_gpus,
+            **actor_options(job.workers),
         )
         with progress(generated(output, job.running), wanted[0], job.title, "rows"), user_errors():
             dataset.write_parquet(output)

@@ -7,16 +7,14 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import ray
 from ray._private.ray_logging import stdout_deduplicator
-from ray._private.state import state as cluster_state
 from ray.exceptions import AuthenticationError, RayError, UserCodeException
 
 from presafe import private_cluster, storage
-from presafe.config import Cluster, Config, Group, Placement, Pool, Workers
+from presafe.config import Cluster, Config
 from presafe.errors import UserError, user_error
 
 TRAIN_ENV = {
@@ -59,37 +57,11 @@ WORKER_ENV = {
 }
 """Set in every actor and worker."""
 
+SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Ray sets it in the driver of a submitted job."""
+
 LOOPBACK_ENV = {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"} if sys.platform == "linux" else {}
 """In a private cluster also: gloo and NCCL listen on the machine's own address by default."""
-
-
-@dataclass(frozen=True)
-class Demand:
-    """What one stage asks of the cluster at once: `num_workers` times its placement."""
-
-    stage: str
-    num_workers: int
-    placement: Placement
-
-    @property
-    def total(self) -> dict[str, float]:
-        return {
-            "CPU": self.num_workers * self.placement.num_cpus,
-            "GPU": self.num_workers * self.placement.num_gpus,
-        }
-
-
-def demand(stage: str, workers: Workers | Group | Pool) -> Demand:
-    """What `stage` asks for at least: one actor of an `auto` pool, the fewest ranks of an elastic group."""
-    if isinstance(workers, Group):
-        return Demand(stage, workers.limits[0], workers)
-    return Demand(stage, 1 if workers.num_workers == "auto" else workers.num_workers, workers)
-
-
-def demands(config: Config) -> list[Demand]:
-    """What each stage of `config` will ask of the cluster."""
-    stages = ("teacher", "signals", "align", "evaluate", "serve")
-    return [demand(stage, getattr(config, stage).workers) for stage in stages]
 
 
 def connect(cluster: Cluster, *, metrics: bool = False, meanwhile: Callable[[], None] = lambda: None) -> None:
@@ -106,14 +78,15 @@ def connect(cluster: Cluster, *, metrics: bool = False, meanwhile: Callable[[], 
     address = cluster.address or os.environ.get("RAY_ADDRESS")
     for name, value in TRAIN_ENV.items():
         os.environ.setdefault(name, value)
+    variables = {name: _value(name, value) for name, value in cluster.variables.items()}
     if address and address != "local":
         meanwhile()
-        _join(address)
+        _join(address, variables)
         return
     for name, value in (LOCAL_ENV | (ENDPOINT_ENV if metrics else {})).items():
         os.environ.setdefault(name, value)
     # By inheritance: a runtime environment would have each worker wait for Ray's agent, which takes seconds to start.
-    os.environ |= WORKER_ENV | LOOPBACK_ENV
+    os.environ |= WORKER_ENV | LOOPBACK_ENV | variables
     stdout_deduplicator.skip_re = re.compile("PYTHON worker processes have been started")  # more than cores: intended
     private_cluster.start(
         num_cpus=cluster.local_cpus,
@@ -123,8 +96,20 @@ def connect(cluster: Cluster, *, metrics: bool = False, meanwhile: Callable[[], 
     )
 
 
-def _join(address: str) -> None:
-    runtime_env = {"env_vars": WORKER_ENV}
+def _value(name: str, value: str | None) -> str:
+    if value is None and name not in os.environ:
+        raise user_error(
+            found=f"cluster.variables.{name}=null and no {name} in the driver's environment",
+            needed="a value to pass on",
+            change=f"export {name} where the driver runs, or leave it out",
+        )
+    return os.environ[name] if value is None else value
+
+
+def _join(address: str, variables: dict[str, str]) -> None:
+    runtime_env: dict[str, Any] = {"env_vars": WORKER_ENV | variables}
+    if SUBMITTED not in os.environ:  # a submitted job brings its working directory along
+        runtime_env |= {"py_modules": [os.path.dirname(os.path.abspath(__file__))], "excludes": ["__pycache__"]}
     try:
         ray.init(address=address, runtime_env=runtime_env, logging_level=logging.WARNING, log_to_driver=False)
     except (ConnectionError, AuthenticationError) as error:  # a cluster does not say which
@@ -139,37 +124,12 @@ def _join(address: str) -> None:
 def check_storage(config: Config) -> None:
     """Raise UserError where a submitted job would write into Ray's temporary copy of the working directory."""
     url = config.run.storage
-    if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ and storage.is_local(url) and not os.path.isabs(url):
+    if SUBMITTED in os.environ and storage.is_local(url) and not os.path.isabs(url):
         raise user_error(
             found=f"run.storage={url!r} in a submitted Ray job, whose working directory is a temporary copy",
             needed="an absolute path on a disk that all nodes share, or a URL",
             change="pass run.storage=s3://BUCKET/runs, say",
         )
-
-
-def preflight(demand: Demand) -> None:
-    """Raise UserError where the connected cluster, grown to its limit, cannot give what a stage asks for."""
-    for resource, need in demand.total.items():
-        if need > (available := _capacity(resource)):
-            raise user_error(
-                found=f"a cluster that can give {available:g} {resource}(s)",
-                needed=f"{need:g} for stage {demand.stage!r} ({demand.num_workers} worker(s))",
-                change=f"lower {demand.stage}.workers or add nodes",
-            )
-
-
-def pool_size(pool: Pool) -> int:
-    """Actors of `pool`; of an `auto` one, as many as fit beside the CPU that Ray Data's own tasks need."""
-    if pool.num_workers != "auto":
-        return pool.num_workers
-    by_cpu = int((_capacity("CPU") - 1) // pool.num_cpus)
-    return max(1, min(by_cpu, int(_capacity("GPU") // pool.num_gpus)) if pool.num_gpus else by_cpu)
-
-
-def _capacity(resource: str) -> float:
-    """What the cluster has of `resource`, or would have once grown to its limit."""
-    limit = cluster_state.get_max_resources_from_cluster_config() or {}
-    return float(max(ray.cluster_resources().get(resource, 0.0), limit.get(resource, 0.0)))
 
 
 @contextmanager

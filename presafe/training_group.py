@@ -11,6 +11,7 @@ from ray.train.torch import TorchConfig
 from ray.train.torch.config import _set_torch_distributed_env_vars, _setup_torch_process_group, _TorchBackend
 
 from presafe import private_cluster
+from presafe.cluster.options import bundle, label_selector
 from presafe.config import Group, Workers
 
 DEFAULT_TIMEOUT_S = 1800
@@ -24,7 +25,8 @@ def scaling(workers: Workers | Group) -> ScalingConfig:
         elastic_resize_monitor_interval_s=RESIZE_INTERVAL_S,
         num_workers=workers.num_workers,
         use_gpu=workers.num_gpus > 0,
-        resources_per_worker={"CPU": workers.num_cpus, "GPU": workers.num_gpus},
+        resources_per_worker=bundle(workers),
+        label_selector=label_selector(workers) or None,
     )
 
 

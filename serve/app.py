@@ -9,6 +9,7 @@ from typing import Any
 from ray import serve
 
 from presafe import storage
+from presafe.cluster.options import actor_options
 from serve.arguments import ServeArgs
 from serve.servable import servable_card
 
@@ -34,7 +35,7 @@ def build(args: dict[str, Any]) -> serve.Application:
         autoscaling_config=None if autoscaling is None else autoscaling.model_dump(),
         max_ongoing_requests=settings.access.max_ongoing_requests + TURNED_AWAY,
         graceful_shutdown_timeout_s=settings.drain_s,
-        ray_actor_options={"num_cpus": workers.num_cpus, "num_gpus": workers.num_gpus},
+        ray_actor_options=actor_options(workers),
     ).bind(settings)
 
 

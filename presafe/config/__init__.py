@@ -19,13 +19,14 @@ from presafe.config.generation import (
 )
 from presafe.config.judges import ClassifierSettings, Judge, LlmSettings, PrefixSettings
 from presafe.config.prompts import NearDuplicates, Prompts, Source, TrainingSource, Wrapper
-from presafe.config.run import Cluster, Group, Model, Placement, Pool, Run, Think, Workers
+from presafe.config.run import Cluster, Model, Run, Think
 from presafe.config.serve import Access, Audit, Drift, EndpointSettings, Serve
 from presafe.config.settings import Settings
 from presafe.config.signals import BuiltEncoder, FreshEncoder, Signals
 from presafe.config.suites import Suite
 from presafe.config.teacher import Teacher
 from presafe.config.whole import STAGES, Config, load_config, load_serve
+from presafe.config.workers import Environment, Group, Placement, Pool, Workers
 
 __all__ = [
     "STAGES",
@@ -42,6 +43,7 @@ __all__ = [
     "Drift",
     "EndpointSettings",
     "Engine",
+    "Environment",
     "Evaluate",
     "FreshEncoder",
     "Gate",

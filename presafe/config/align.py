@@ -5,8 +5,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, Tag, model_validator
 
 from presafe.config.demonstrations import Demonstrations
-from presafe.config.run import Group
 from presafe.config.settings import HowItRuns, Settings, by_kind
+from presafe.config.workers import Group
 
 
 class Lora(Settings):

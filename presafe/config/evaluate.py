@@ -6,8 +6,8 @@ from pydantic import Field, Tag, model_validator
 
 from presafe.config.generation import Decoding, HttpSettings, PagedSettings, VllmSettings, check_gpus
 from presafe.config.judges import Judges, PrefixSettings
-from presafe.config.run import Pool
 from presafe.config.settings import HowItRuns, Settings, by_kind
+from presafe.config.workers import Pool
 from presafe.records import CotMode, DecisionMode
 
 ModelName = Literal["base", "aligned"]

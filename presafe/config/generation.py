@@ -4,8 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, Tag
 
-from presafe.config.run import Pool
 from presafe.config.settings import HowItRuns, Settings, by_kind
+from presafe.config.workers import Pool
 
 
 class Decoding(Settings):

@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, Tag, field_validator, model_validator
 
 from presafe.config.generation import Decoding, Engine, TransformersSettings
-from presafe.config.run import Pool
 from presafe.config.settings import HowItRuns, Settings, by_kind
+from presafe.config.workers import Pool
 from presafe.records import CotMode
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]

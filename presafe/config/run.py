@@ -1,63 +1,10 @@
 """Where a run is kept, where it runs, and the model it aligns."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from presafe.config.settings import HowItRuns, Settings
-
-
-class Placement(Settings):
-    """What one Ray worker gets."""
-
-    num_cpus: float = Field(1, gt=0)
-    """CPUs a worker."""
-    num_gpus: float = Field(0, ge=0)
-    """GPUs a worker; 0 runs on the CPU."""
-
-
-class Workers(Placement):
-    """Where a stage trains or serves: so many workers, each with so much."""
-
-    num_workers: int = Field(1, ge=1)
-    """Ranks of a Ray Train group, or replicas of the endpoint."""
-
-
-class Sized(Placement):
-    """Workers whose memory is checked before they start."""
-
-    gpu_memory_gb: float | None = Field(None, gt=0)
-    """Memory of one GPU, in GB of 1e9 bytes, for the preflight; without it, a GPU of the cluster is asked."""
-
-
-class Group(Sized):
-    """Where the alignment trains: one rank a worker."""
-
-    num_workers: Annotated[int, Field(ge=1)] | tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = 1
-    """Ranks of the Ray Train group; [MIN, MAX] trains on what is there and follows nodes that come and go."""
-    max_failures: int = Field(3, ge=0)
-    """Worker losses the run survives; preempted nodes do not count."""
-    timeout_minutes: float = Field(30, gt=0)
-    """A step that takes longer, or one collective operation, counts as hung: as a lost worker."""
-
-    @property
-    def limits(self) -> tuple[int, int]:
-        """Fewest and most ranks."""
-        return (self.num_workers, self.num_workers) if isinstance(self.num_workers, int) else self.num_workers
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        fewest, most = self.limits
-        if fewest > most:
-            raise ValueError(f"num_workers [{fewest}, {most}] needs [MIN, MAX]: exchange them")
-        return self
-
-
-class Pool(Sized):
-    """Where a stage generates: a pool of Ray Data actors, each with so much."""
-
-    num_workers: Annotated[int, Field(ge=1)] | Literal["auto"] = 1
-    """Actors; `auto` takes as many as the cluster, grown to its limit, has room for."""
 
 
 class Run(Settings):
@@ -82,6 +29,11 @@ class Cluster(Settings):
     """Logical CPUs of the private local cluster; they may exceed the real ones."""
     object_store_gb: float = Field(1.0, gt=0)
     """Object store of the private local cluster, in GB."""
+    variables: dict[str, str | None] = {}
+    """Environment variables of every worker (HF_HOME, proxies, a store's region); null passes the driver's own value
+    on. Whoever has the cluster's token can read them: secrets are better given to the nodes themselves."""
+    placement_minutes: float = Field(60, gt=0)
+    """How long a stage waits for nodes to come, busy ones to be free, and environments to be made."""
 
 
 class Think(Settings):

@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from presafe.config.generation import BatchingSettings, VllmServing
-from presafe.config.run import Workers
 from presafe.config.settings import Settings
+from presafe.config.workers import Workers
 from presafe.decision.rule import GateAction, ServingGate
 
 

@@ -4,8 +4,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from presafe.config.run import Workers
 from presafe.config.settings import HowItRuns, Settings
+from presafe.config.workers import Workers
 
 
 class FreshEncoder(Settings):

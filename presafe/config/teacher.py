@@ -6,8 +6,8 @@ from pydantic import Field, model_validator
 
 from presafe.config.generation import Decoding, Engine, TransformersSettings, check_gpus
 from presafe.config.judges import Judges, PrefixSettings
-from presafe.config.run import Pool
 from presafe.config.settings import HowItRuns, Settings
+from presafe.config.workers import Pool
 
 
 class Teacher(Settings):

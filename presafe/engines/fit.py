@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import torch
 from transformers import AutoModelForCausalLM
 
-from presafe.capacity import GB, Capacity, cluster_capacity
+from presafe.cluster.capacity import GB, Capacity, cluster_capacity
+from presafe.cluster.demand import pool_size
 from presafe.config import Decoding, Engine, HttpSettings, PagedSettings, Pool, TransformersSettings, VllmSettings
 from presafe.engines.exported import split_adapter
 from presafe.engines.model_config import read_config
 from presafe.errors import user_error
-from presafe.runtime import pool_size
 
 logger = logging.getLogger("presafe")
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from presafe import storage
+from presafe.cluster.demand import pool_size
 from presafe.config import Decoding, Pool
 from presafe.config import Engine as EngineSettings
 from presafe.conversation import Turn, transcript
@@ -20,7 +21,6 @@ from presafe.engines.start import ModelSpec, start_engine
 from presafe.progress import BlockReporter
 from presafe.records import CotMode, DecisionMode, FinishReason, Prompt, schema, to_table
 from presafe.rowjob import RowJob, run_rows
-from presafe.runtime import pool_size
 
 GENERATIONS = "generations"
 """Folder of a job's rows inside the job's folder."""

@@ -7,6 +7,8 @@ from functools import partial
 import pyarrow.compute as pc
 
 from presafe import reads, storage
+from presafe.cluster.check import check_cluster, packages_of
+from presafe.cluster.demand import demand
 from presafe.config import Config
 from presafe.engines.base_row import with_row
 from presafe.engines.card import read_card
@@ -22,7 +24,7 @@ from presafe.evaluate.verdicts import eval_records
 from presafe.judges.agreement import JudgeReport
 from presafe.judges.answers import check_judges, judge_answers
 from presafe.records import Decision, EvalRecord
-from presafe.runtime import connect, demand, model_folder, preflight
+from presafe.runtime import connect, model_folder
 from presafe.stages import Part, Rows, content_hash, run_stage
 from presafe.suites import suite_prompts
 
@@ -110,11 +112,11 @@ def read_measured(config: Config) -> Measured:
 
 def _generate_all(config: Config, folder: str) -> Rows:
     connect(config.cluster)
-    preflight(demand("evaluate", config.evaluate.workers))
     settings = config.evaluate
+    check_cluster(demand("evaluate", settings.workers), config.cluster, packages_of(settings.engine))
     base, dtype = model_folder(config), config.model.dtype
     check_engine_memory("evaluate.engine", settings.engine, settings.workers, base, dtype, settings.decoding)
-    check_judges(config.evaluate.judges)
+    check_judges(config.evaluate.judges, config.cluster)
     JudgeReport(config.evaluate.judges, config.evaluate.human_labels)  # the labels are read before hours of generation
     jobs = [_generate(config, model, storage.join(folder, model)) for model in settings.models]
     return {"answers": sum(storage.count_rows(job) for job in jobs)}

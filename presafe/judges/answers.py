@@ -4,14 +4,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from presafe import storage
-from presafe.config import ClassifierSettings, Judge, LlmSettings, PrefixSettings
+from presafe.cluster.check import LOCAL_MODELS, check_cluster, packages_of
+from presafe.cluster.demand import demand
+from presafe.config import ClassifierSettings, Cluster, Judge, LlmSettings, PrefixSettings
 from presafe.engines.job import Generation, read_generations
 from presafe.judges.classifier import check_classifier, classifier_verdicts
 from presafe.judges.llm import check_llm, llm_verdicts
 from presafe.judges.prefixes import prefix_judge
 from presafe.judges.verdicts import VerdictTable
 from presafe.records import Decision
-from presafe.runtime import demand, preflight
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class JudgedAnswer:
         return self.generation.finish_reason not in ("refused", "filtered")
 
 
-def check_judges(judges: Sequence[Judge]) -> None:
+def check_judges(judges: Sequence[Judge], cluster: Cluster) -> None:
     """Raise UserError where a judge's model, labels or room on the connected cluster are not as configured.
 
     A stage calls it before it generates, since judging comes after hours of that.
@@ -40,10 +41,12 @@ def check_judges(judges: Sequence[Judge]) -> None:
     for judge in judges:
         if isinstance(judge, PrefixSettings):
             continue
-        preflight(demand(f"judge {judge.name}", judge.workers))
+        asked = demand(f"judge {judge.name}", judge.workers)
         if isinstance(judge, ClassifierSettings):
+            check_cluster(asked, cluster, LOCAL_MODELS)
             check_classifier(judge)
         else:
+            check_cluster(asked, cluster, packages_of(judge.engine))
             check_llm(judge)
 
 

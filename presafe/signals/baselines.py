@@ -13,6 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from transformers import AutoModel
 
 from presafe import storage
+from presafe.cluster.options import actor_options
 from presafe.config import Workers
 from presafe.conversation import newest_first
 from presafe.records import Prompt
@@ -40,7 +41,7 @@ def baseline_logits(training: str, texts: str, spec: EncoderSpec, workers: Worke
 
     One Ray task with one worker's share of the cluster does it.
     """
-    task = ray.remote(num_cpus=workers.num_cpus, num_gpus=workers.num_gpus)(_fit_and_score)
+    task = ray.remote(_fit_and_score).options(**actor_options(workers))
     result: dict[str, dict[str, float]] = ray.get(task.remote(training, texts, spec, workers.num_gpus > 0))
     return result
 

@@ -9,6 +9,7 @@ from ray.data import ActorPoolStrategy
 from transformers import AutoModelForSequenceClassification
 
 from presafe import storage
+from presafe.cluster.options import actor_options
 from presafe.config import Workers
 from presafe.records import to_table
 from presafe.rowjob import quiet_data
@@ -39,8 +40,7 @@ def score_prompts(prompts: str, classifier: str, output: str, spec: EncoderSpec,
             batch_size=256,
             batch_format="pyarrow",
             compute=ActorPoolStrategy(size=workers.num_workers),
-            num_cpus=workers.num_cpus,
-            num_gpus=workers.num_gpus,
+            **actor_options(workers),
         )
     )
     dataset.write_parquet(output)

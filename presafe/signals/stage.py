@@ -9,11 +9,13 @@ from functools import partial
 from typing import Any
 
 from presafe import reads, storage
+from presafe.cluster.check import LOCAL_MODELS, check_cluster
+from presafe.cluster.demand import demand
 from presafe.config import BuiltEncoder, Config, FreshEncoder
 from presafe.errors import user_error
 from presafe.figures import as_svg
 from presafe.records import Prompt, Signal, TeacherAnswer
-from presafe.runtime import built, connect, demand, model_folder, preflight
+from presafe.runtime import built, connect, model_folder
 from presafe.signals import report
 from presafe.signals.baselines import PromptText, baseline_logits
 from presafe.signals.classifier import OWN_MODEL, EncoderSpec, check_encoder, encoder_spec
@@ -124,7 +126,7 @@ class Inputs:
 
 def _inputs(config: Config, folder: str) -> Inputs:
     connect(config.cluster)
-    preflight(demand("signals", config.signals.workers))
+    check_cluster(demand("signals", config.signals.workers), config.cluster, LOCAL_MODELS)
     answers = storage.join(config.run_directory.folder("teacher"), "answers.parquet")
     return Inputs(config, folder, chosen_encoder(config), verdicts(storage.stream_rows(answers, TeacherAnswer)))
 

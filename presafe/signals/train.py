@@ -15,6 +15,7 @@ from ray.train.torch import TorchTrainer, prepare_model
 from transformers import PreTrainedTokenizerBase
 
 from presafe import storage
+from presafe.cluster.options import runtime_env
 from presafe.config import Signals
 from presafe.progress import StepReporter, progress, steps_done
 from presafe.schedule import warmup_cosine
@@ -70,7 +71,9 @@ def train_classifier(
         train_loop_config={"task": task},
         scaling_config=scaling(settings.workers),
         torch_config=torch_config(),
-        run_config=RunConfig(name="training", storage_path=folder),
+        run_config=RunConfig(
+            name="training", storage_path=folder, worker_runtime_env=runtime_env(settings.workers.environment)
+        ),
     )
     steps = math.ceil(len(rows) / settings.batch_size) * settings.epochs
     with progress(steps_done(task.progress), steps, title, "steps", rated=False):

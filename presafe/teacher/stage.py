@@ -6,7 +6,9 @@ from functools import partial
 from typing import Literal
 
 from presafe import reads, storage
-from presafe.config import Config, PrefixSettings
+from presafe.cluster.check import check_cluster, packages_of
+from presafe.cluster.demand import demand
+from presafe.config import Config, PrefixSettings, Teacher
 from presafe.engines.exported import check_model
 from presafe.engines.fit import check_engine_memory
 from presafe.engines.job import GENERATIONS, Job, read_generations, run_generation
@@ -15,7 +17,7 @@ from presafe.judges.agreement import JudgeReport
 from presafe.judges.answers import JudgedAnswer, check_judges, judge_answers
 from presafe.judges.prefixes import prefix_judge
 from presafe.records import TeacherAnswer, Trace
-from presafe.runtime import connect, demand, model_folder, preflight, resolved
+from presafe.runtime import connect, model_folder, resolved
 from presafe.stages import Part, Rows, run_stage
 from presafe.teacher.ceilings import Answered, Failure, check_answers, check_failures
 from presafe.teacher.tasks import answer_tasks, cot_on_tasks, needs_cot_on, training_prompts
@@ -77,9 +79,13 @@ def parts(config: Config) -> list[Part]:
     ]
 
 
+def _packages(settings: Teacher) -> list[str]:
+    return packages_of(settings.engine, *([settings.trace_engine] if needs_cot_on(settings) else []))
+
+
 def _generate_all(config: Config, folder: str) -> Rows:
     connect(config.cluster)
-    preflight(demand("teacher", config.teacher.workers))
+    check_cluster(demand("teacher", config.teacher.workers), config.cluster, _packages(config.teacher))
     own = model_folder(config)
     check_model(own, config.model.think)
     teacher = _teacher_model(config, own)
@@ -89,7 +95,7 @@ def _generate_all(config: Config, folder: str) -> Rows:
     if needs_cot_on(settings):
         check_engine(settings.trace_engine, own)
         check_engine_memory("teacher.trace_engine", settings.trace_engine, settings.workers, own, dtype, settings.trace)
-    check_judges(config.teacher.judges)
+    check_judges(config.teacher.judges, config.cluster)
     JudgeReport(config.teacher.judges, config.teacher.human_labels)  # the labels are read before hours of generation
     jobs = {"answers": _generate(config, folder, "answers", teacher)}
     if needs_cot_on(config.teacher):
@@ -105,7 +111,7 @@ def _generate_all(config: Config, folder: str) -> Rows:
 def _judge(config: Config, folder: str) -> Rows:
     """The decisions on all answers, and those that the model takes on the validation split with CoT on."""
     connect(config.cluster)
-    check_judges(config.teacher.judges)
+    check_judges(config.teacher.judges, config.cluster)
     rows = _write_answers(config, folder)
     if needs_cot_on(config.teacher):
         validation = {p.prompt_id for p in training_prompts(config) if p.split == "validation"}

@@ -9,9 +9,11 @@ import traceback
 from ray._private import worker
 
 from presafe import private_cluster
+from presafe.cluster.demand import demand
+from presafe.cluster.placing import wait_for_room
 from presafe.config import Cluster, Serve
 from presafe.errors import UserError
-from presafe.runtime import connect, demand, preflight
+from presafe.runtime import connect
 from serve.deployment.checks import log_folder
 from serve.deployment.processes import adopt_orphans
 from serve.deployment.stopping import LOOK_S, ClusterWatch, ExitSignals, give_up
@@ -33,7 +35,7 @@ def serve_model(model: str, settings: Serve) -> None:
     try:
         connect(Cluster(), metrics=True, meanwhile=_import_the_rest)
         signals.install()  # Ray has put its own in their place
-        preflight(demand("serve", settings.workers))
+        wait_for_room(demand("serve", settings.workers), Cluster().placement_minutes)
         _serve(model, settings, signals, watch)
         exit_code = 0
     except KeyboardInterrupt:

@@ -3,7 +3,7 @@
 import pytest
 
 from presafe.align.preflight.fit import check_memory
-from presafe.capacity import cluster_capacity
+from presafe.cluster.capacity import cluster_capacity
 from presafe.config import Group
 from presafe.errors import UserError
 from run_directory import config

@@ -11,7 +11,7 @@ from measured_states import SHAPE, measure
 from presafe.align.preflight.fit import legal, nearest, neighbours, refuse_misfit
 from presafe.align.preflight.memory import Ranks, model_states, predict
 from presafe.align.preflight.shape import shape_of
-from presafe.capacity import Capacity
+from presafe.cluster.capacity import Capacity
 from presafe.config import Align, load_config
 from presafe.errors import UserError
 from published_shapes import SHAPES

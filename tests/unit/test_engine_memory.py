@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from presafe.capacity import Capacity
+from presafe.cluster.capacity import Capacity
 from presafe.config import PagedSettings, TransformersSettings, VllmSettings
 from presafe.engines.fit import ON_A_GPU, Footprint, footprint, refuse_misfit
 from presafe.errors import UserError

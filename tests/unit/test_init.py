@@ -6,11 +6,11 @@ import pytest
 
 from presafe.align.preflight.placement import settings_for
 from presafe.cli import main
+from presafe.cluster.demand import demands
 from presafe.config import load_config
 from presafe.errors import UserError
 from presafe.new_config import write_config
 from presafe.prompts.first_look import look_at
-from presafe.runtime import demands
 from run_directory import save_model
 
 

@@ -13,7 +13,7 @@ from family_tokenizers import qwen3, r1_llama, r1_qwen, skywork
 from presafe.align.preflight.fit import refuse_misfit
 from presafe.align.preflight.preview import plan_text
 from presafe.align.preflight.shape import shape_of
-from presafe.capacity import Capacity
+from presafe.cluster.capacity import Capacity
 from presafe.config import LinearHead, load_config
 from presafe.engines.fit import ON_A_GPU, Footprint
 from presafe.engines.fit import refuse_misfit as refuse_misfit_of_engine

@@ -7,7 +7,7 @@ from itertools import product
 
 from presafe.align.preflight.memory import Prediction, Ranks, predict
 from presafe.align.preflight.shape import Shape, read_shape
-from presafe.capacity import GB, Capacity, cluster_capacity
+from presafe.cluster.capacity import GB, Capacity, cluster_capacity
 from presafe.config import Align, Config
 from presafe.errors import user_error
 

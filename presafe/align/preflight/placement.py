@@ -6,7 +6,7 @@ import torch
 
 from presafe.align.preflight.fit import fits, neighbours, predicted, refuse_misfit
 from presafe.align.preflight.shape import read_shape
-from presafe.capacity import GB, Capacity
+from presafe.cluster.capacity import GB, Capacity
 from presafe.config import Align, Group, Lora
 from presafe.engines.exported import load_tokenizer
 from presafe.runtime import resolved

@@ -5,7 +5,7 @@ from presafe.align.preflight.cost import MODEL_FLOPS_UTILISATION, PEAK_FLOPS, fl
 from presafe.align.preflight.fit import OFFLOADS, STAGES, legal
 from presafe.align.preflight.memory import Prediction, Ranks, predict
 from presafe.align.preflight.shape import Shape, read_shape
-from presafe.capacity import GB
+from presafe.cluster.capacity import GB
 from presafe.config import Align, Config
 from presafe.runtime import model_folder
 

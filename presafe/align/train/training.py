@@ -16,13 +16,16 @@ from presafe.align.resume.checkpoint import KEPT, repair
 from presafe.align.resume.room import lack
 from presafe.align.train.loop import train_worker
 from presafe.align.train.task import TrainTask
+from presafe.cluster.check import LOCAL_MODELS, check_cluster
+from presafe.cluster.demand import demand
+from presafe.cluster.options import runtime_env
 from presafe.config import Align, Config, ReadoutHead
 from presafe.engines.card import Card, HeadCard, ShownPrompt, read_card
 from presafe.engines.exported import load_tokenizer
 from presafe.errors import UserError, user_error
 from presafe.progress import progress, steps_done
 from presafe.records import Prompt, Signal
-from presafe.runtime import connect, demand, model_folder, preflight, user_errors
+from presafe.runtime import connect, model_folder, user_errors
 from presafe.stages import Rows, content_hash, versions
 from presafe.thinking import ThinkFormat, think_format
 from presafe.tracking import check_tracker
@@ -58,7 +61,7 @@ class Training:
         config, workers = self._config, self._config.align.workers
         check_tracker(config.run.tracker)
         connect(config.cluster)
-        preflight(demand("align", workers))
+        check_cluster(demand("align", workers), config.cluster, (*LOCAL_MODELS, "peft", "deepspeed"))
         if (error := lack(folder, 0)) is not None:
             raise error
         base = model_folder(config)
@@ -89,6 +92,7 @@ class Training:
                 storage_path=folder,
                 failure_config=FailureConfig(max_failures=workers.max_failures, max_preemption_failures=-1),
                 checkpoint_config=CheckpointConfig(num_to_keep=KEPT),
+                worker_runtime_env=runtime_env(workers.environment),
             ),
         )
         bar = progress(steps_done(task.file("progress.json")), config.align.steps, "align", "steps", rated=False)

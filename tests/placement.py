@@ -1,0 +1,74 @@
+"""What a stage's check of the cluster says of several demands, in a process that joins the cluster at the address given.
+
+    python -m placement ADDRESS PYTHON
+
+Prints a JSON object: of each demand what the user is told, or null where the check passes. PYTHON is an interpreter of
+another environment with the same packages.
+"""
+
+import json
+import sys
+from typing import Any
+
+import ray
+
+from presafe.cluster.check import check_cluster
+from presafe.cluster.demand import demand, pool_size
+from presafe.cluster.options import actor_options
+from presafe.config import Cluster, Pool, Workers
+from presafe.errors import UserError
+from presafe.runtime import connect
+
+
+def told(packages: list[str], minutes: float = 10, **workers: Any) -> str | None:
+    """What the check says of workers of stage `teacher`."""
+    asked = demand("teacher", Workers(**workers))
+    try:
+        check_cluster(asked, Cluster(placement_minutes=minutes), packages)
+    except UserError as error:
+        return str(error)
+    return None
+
+
+def main(address: str, python: str) -> None:
+    connect(Cluster(address=address, variables={"GREETING": "hello", "HOME": None}))
+    other = {"python": python}
+    answers = {
+        "fits": told(["torch"], pool="a", num_workers=2),
+        "many": told([], pool="a", num_workers=3),
+        "elsewhere": told([], pool="c"),
+        "no such GPU": told([], pool="b", num_gpus=1, accelerator_type="H100"),
+        "memory": told([], pool="a", memory_gb=10**4),
+        "lacks": told(["torch", "no_such_package"], pool="a"),
+        "other python": told(["torch"], pool="b", environment=other),
+        "not there": told([], pool="b", environment={"python": "/nowhere/bin/python"}),
+        "without ray": told([], pool="b", environment={"python": "/usr/bin/env"}),
+        "auto": pool_size(Pool(num_workers="auto", pool="a")),
+    }
+    pool_b = actor_options(Workers(pool="b", environment=other))
+    answers["ran"] = ray.get(ray.remote(ran).options(**pool_b).remote())
+    holder = ray.remote(hold).options(num_cpus=2, label_selector={"presafe-pool": "a"}).remote()
+    answers["busy"] = told([], pool="a", num_workers=2, minutes=0.1)
+    ray.cancel(holder, force=True)
+    print(json.dumps(answers))
+
+
+def ran() -> list[str]:
+    """The labels and the Python of the worker, and its variables."""
+    import os
+
+    import presafe
+
+    pool = ray.get_runtime_context().get_node_labels()["presafe-pool"]
+    return [pool, sys.executable, os.environ["GREETING"], os.environ["HOME"], presafe.__file__]
+
+
+def hold() -> None:
+    """Take what there is until cancelled."""
+    import threading
+
+    threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
