@@ -63,7 +63,7 @@ def run_rows(inputs: str, output: str, job: RowJob, actor: type, *arguments: Any
     again = asked_no_more(inputs, output, job.id_column)
     take_back(output, job.checkpoint, job.id_column, again if job.again is None else again | job.again)
     wanted = storage.fingerprint(inputs, job.id_column)
-    actors = min(pool_size(job.workers), max(1, math.ceil(wanted[0] / job.rows_per_block)))
+    blocks = max(1, math.ceil(wanted[0] / job.rows_per_block))
     if job.running is not None:
         storage.remove(job.running)  # what actors told that are gone
     context = quiet_data()
@@ -77,7 +77,7 @@ def run_rows(inputs: str, output: str, job: RowJob, actor: type, *arguments: Any
             fn_constructor_args=arguments,
             batch_size=None,
             batch_format="pyarrow",
-            compute=ActorPoolStrategy(size=actors),
+            compute=_pool(job.workers, blocks),
             **actor_options(job.workers),
         )
         with progress(generated(output, job.running), wanted[0], job.title, "rows"), user_errors():
@@ -86,3 +86,11 @@ def run_rows(inputs: str, output: str, job: RowJob, actor: type, *arguments: Any
         context.checkpoint_config = None
     assert storage.fingerprint(output, job.id_column) == wanted, "a row is lost or doubled"
     return output
+
+
+def _pool(workers: Pool, blocks: int) -> ActorPoolStrategy:
+    """As many actors as are asked for, and no more than there are blocks; an `auto` pool grows with the nodes."""
+    actors = min(pool_size(workers), blocks)
+    if workers.num_workers == "auto":
+        return ActorPoolStrategy(min_size=1, max_size=blocks, initial_size=actors)
+    return ActorPoolStrategy(size=actors)

@@ -10,7 +10,7 @@ from ray import serve
 
 from presafe import storage
 from presafe.cluster.options import actor_options
-from serve.arguments import ServeArgs
+from serve.arguments import ServeArgs, application_args
 from serve.servable import servable_card
 
 TURNED_AWAY = 256
@@ -18,8 +18,11 @@ TURNED_AWAY = 256
 
 
 def build(args: dict[str, Any]) -> serve.Application:
-    """The application, of the fields of ServeArgs. Raises ValueError where they, or the model's card, are wrong."""
-    settings = ServeArgs.model_validate(args)
+    """The application, of the fields of ServeArgs, or of `run` and some of them.
+
+    Raises ValueError where they, or the model's card, are wrong.
+    """
+    settings = application_args(args)
     if settings.unaligned:
         from presafe.engines.exported import check_model
 

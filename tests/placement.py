@@ -1,4 +1,4 @@
-"""What a stage's check of the cluster says of several demands, in a process that joins the cluster at the address given.
+"""What a stage's check of the cluster says of several demands, in a process that joins it.
 
     python -m placement ADDRESS PYTHON
 

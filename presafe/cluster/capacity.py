@@ -61,6 +61,6 @@ def _gpu_memory(stage: str, said: float | None) -> float:
         raise user_error(
             found=f"a GPU of {device.total_memory / GB:.0f} GB ({device.name}) for stage {stage!r}",
             needed=f"the {said:g} GB that {stage}.workers.gpu_memory_gb says",
-            change=f"name a pool that has such GPUs ({stage}.workers.pool, or accelerator_type), or correct the setting",
+            change=f"name a pool that has such GPUs ({stage}.workers.pool or accelerator_type), or correct the setting",
         )
     return float(device.total_memory)

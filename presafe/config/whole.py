@@ -126,9 +126,9 @@ def read_yaml(path: str, examples: str) -> dict[str, Any]:
     return values
 
 
-def load_serve(overrides: list[str]) -> Serve:
-    """The section `serve` alone, from its defaults and overrides without a prefix (`port=8001`)."""
-    return validated(Serve, {}, overrides)
+def load_serve(overrides: list[str], section: dict[str, Any] | None = None) -> Serve:
+    """The section `serve` alone, from its defaults or a run's, and overrides without a prefix (`port=8001`)."""
+    return validated(Serve, section or {}, overrides)
 
 
 def validated(kind: type[Section], values: dict[str, Any], overrides: Sequence[str]) -> Section:

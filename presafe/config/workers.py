@@ -84,4 +84,4 @@ class Pool(Sized):
     """Where a stage generates: a pool of Ray Data actors, each with so much."""
 
     num_workers: Annotated[int, Field(ge=1)] | Literal["auto"] = 1
-    """Actors; `auto` takes as many as the cluster, grown to its limit, has room for."""
+    """Actors; `auto` takes as many as there is room for, and more when nodes come."""

@@ -10,6 +10,7 @@ import yaml
 from ray.serve.schema import ServeDeploySchema
 
 from presafe import storage
+from presafe.config import EndpointSettings
 from presafe.config.whole import read_yaml, validated
 from presafe.decision.rule import GateMode
 from presafe.engines.card import read_card
@@ -19,7 +20,7 @@ from presafe.evaluate.stage import EXPORTED
 from presafe.evaluate.table import as_text
 from presafe.reads import exported_weights
 from presafe.stages import RunDirectory, content_hash
-from serve.arguments import ServeArgs
+from serve.arguments import ServeArgs, serve_section
 from serve.deployment.policy import judge, load_policy, table
 from serve.deployment.rollout import Json, RolloutError, client, deploy, standing, wait_running, with_application
 
@@ -50,7 +51,8 @@ def run_promote(
     """
     wanted, directory = load_policy(policy), RunDirectory(storage.absolute(run))
     measurements = read_report(directory)
-    filled = fill(read_yaml(config or str(PACKAGED), "serve/config.yaml"), directory, wanted.gate, overrides)
+    file = with_section(read_yaml(config or str(PACKAGED), "serve/config.yaml"), run, packaged=config is None)
+    filled = fill(file, directory, wanted.gate, overrides)
     lines = judge(wanted, measurements)
     print(as_text(table(lines)) + "\n")
     failed = [line for line in lines if not line.passed]
@@ -80,6 +82,23 @@ def read_report(run: RunDirectory) -> list[Measurement]:
     if report["threshold"] != card.threshold:  # trained again with the same config
         raise _stale(run, f"threshold {report['threshold']}", f"threshold {card.threshold}")
     return [Measurement.model_validate(row) for row in report["measurements"]]
+
+
+def with_section(config: Json, run: str, *, packaged: bool) -> Json:
+    """The Serve config with what section `serve` of the run's config says: a file that the user gave counts more, the
+    packaged one less."""
+    section = validated(EndpointSettings, _endpoint(serve_section(run) or {}), ())
+    values = section.model_dump(mode="json")
+    said = section.model_dump(mode="json", exclude_defaults=True)
+    applications = [
+        {**one, "args": {**one.get("args", {}), **said} if packaged else {**values, **one.get("args", {})}}
+        for one in config.get("applications", [])
+    ]
+    return {**config, "applications": applications}
+
+
+def _endpoint(section: Json) -> Json:
+    return {name: value for name, value in section.items() if name in EndpointSettings.model_fields}
 
 
 def fill(config: Json, run: RunDirectory, gate: GateMode, overrides: Sequence[str]) -> Json:
