@@ -26,6 +26,7 @@ VERBS = {
     "grade": ("again", "grade, measure and report a run's answers anew"),
     "watch": ("watch", "draw the training curves of a run, as RUN/align/watch.html"),
     "promote": ("promote", "deploy a run's model if its report meets a policy"),
+    "doctor": ("doctor", "look for what is wrong with this machine or a cluster"),
     "key": ("key", "make, list and revoke API keys of the endpoint"),
 }
 """The file of each verb, whose function has the verb's name, and what it does."""
