@@ -1,0 +1,84 @@
+"""A teacher job makes the pool that it names grow and shrink: Ray's autoscaler, the node types of the real cluster.yaml.
+
+GPUs are declared resources, nodes are raylets of this machine. The teacher is an endpoint that holds its replies while
+the pool grows, so that there is work for as long as that takes.
+"""
+
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import ray
+import yaml
+from autoscaled_cluster import alive, autoscaled, node_types, until
+from counted_teacher import driver, write_run
+
+from holding_server import HoldingServer
+from presafe import storage
+from presafe.records import TeacherAnswer
+
+ROWS, BLOCK, NODES, IDLE_S = 240, 20, 3, 10
+CLUSTER = Path(__file__).parents[2] / "cluster.yaml"
+
+
+def pools() -> list[str]:
+    return [node["Labels"].get("presafe-pool", "") for node in alive()]
+
+
+def test_a_pool_grows_to_its_limit_and_shrinks_to_nothing_and_no_other_pool_is_touched(tmp_path):
+    types = {name: node for name, node in node_types(CLUSTER, NODES).items() if "on_demand" not in name}
+    with HoldingServer() as endpoint, autoscaled(types, IDLE_S, tmp_path) as address:
+        path = write_run(tmp_path / "run", endpoint.url, rows=ROWS, block=BLOCK, address=address)
+        pool(path, num_workers="auto", num_gpus=1, pool="teacher")
+        join(address)
+        endpoint.hold_at(1)
+        begin = time.monotonic()
+        running = driver(path)
+        seconds = {"first node": until(lambda: "teacher" in pools(), 120)}
+        until(endpoint.held.is_set, 120)
+        seconds["first row asked"] = time.monotonic() - begin
+        until(lambda: pools().count("teacher") == NODES, 180)
+        seconds["all nodes"] = time.monotonic() - begin
+        assert set(pools()) <= {"teacher", "cpu"}
+        endpoint.release()
+        assert running.wait(timeout=300) == 0
+        seconds["done"] = time.monotonic() - begin
+        seconds["shrunk after"] = until(lambda: "teacher" not in pools(), 60)
+        ray.shutdown()
+    print({name: round(value, 1) for name, value in seconds.items()})
+    rows = storage.read_rows(str(tmp_path / "run/run/teacher/answers.parquet"), TeacherAnswer)
+    assert len({row.prompt_id for row in rows}) == len(rows) == ROWS
+
+
+@pytest.mark.parametrize(("field", "value"), [("pool", "nowhere"), ("num_gpus", 64), ("accelerator_type", "H100")])
+def test_what_no_node_type_has_is_told_rather_than_waited_for(tmp_path, field, value):
+    types = {name: node for name, node in node_types(CLUSTER, NODES).items() if "on_demand" not in name}
+    with autoscaled(types, IDLE_S, tmp_path) as address:
+        path = write_run(tmp_path / "run", "http://127.0.0.1:9/v1", rows=ROWS, block=BLOCK, address=address)
+        pool(path, **{"num_workers": "auto", "num_gpus": 1, "pool": "teacher", field: value})
+        join(address)
+        ray.shutdown()
+        running = driver(path, stderr=subprocess.PIPE)
+        _, told = running.communicate(timeout=240)
+    assert running.returncode == 2
+    assert "presafe: found an autoscaler that has no nodes for 1 worker(s) of 1 CPU" in told
+
+
+def pool(path: Path, **workers: object) -> None:
+    content = yaml.safe_load(path.read_text())
+    content["teacher"]["workers"] = workers
+    path.write_text(yaml.safe_dump(content))
+
+
+def join(address: str) -> None:
+    """Once the head answers."""
+
+    def joined() -> bool:
+        try:
+            ray.init(address=address, log_to_driver=False)
+        except ConnectionError:
+            return False
+        return True
+
+    until(joined, 60)
