@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from typing import Any
 import psutil
 import yaml
 from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE_ID, FAKE_HEAD_NODE_TYPE
+from scripted_process import free_port
 
 from presafe.private_cluster import use_new_token
 from presafe.runtime import LOCAL_ENV
@@ -40,8 +40,7 @@ def autoscaled(types: dict[str, Any], idle_s: float, folder: Path) -> Iterator[s
     for name, value in LOCAL_ENV.items():
         os.environ.setdefault(name, value)
     use_new_token(str(folder))
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
+    port = free_port()
     address = f"127.0.0.1:{port}"
     head = {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0}
     config = {

@@ -1,4 +1,4 @@
-"""A teacher job makes the pool that it names grow and shrink: Ray's autoscaler, the node types of the real cluster.yaml.
+"""A teacher job makes the pool that it names grow and shrink: Ray's autoscaler, the node types of cluster.yaml.
 
 GPUs are declared resources, nodes are raylets of this machine. The teacher is an endpoint that holds its replies while
 the pool grows, so that there is work for as long as that takes.
