@@ -10,7 +10,7 @@ from typing import Any
 
 import ray.train
 import torch
-from ray.train import RunConfig
+from ray.train import FailureConfig, RunConfig
 from ray.train.torch import TorchTrainer, prepare_model
 from transformers import PreTrainedTokenizerBase
 
@@ -23,6 +23,9 @@ from presafe.signals.classifier import EncoderSpec, classifier_tokenizer, new_cl
 from presafe.signals.loss import ClassWeights, Labelled, balanced, rank_loss
 from presafe.signals.noise import vocabulary_pieces, with_noise
 from presafe.training_group import scaling, torch_config
+
+MAX_FAILURES = 3
+"""Workers that may be lost; the training, of minutes, starts again. Preempted nodes do not count."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,10 @@ def train_classifier(
         scaling_config=scaling(settings.workers),
         torch_config=torch_config(),
         run_config=RunConfig(
-            name="training", storage_path=folder, worker_runtime_env=runtime_env(settings.workers.environment)
+            name="training",
+            storage_path=folder,
+            failure_config=FailureConfig(max_failures=MAX_FAILURES, max_preemption_failures=-1),
+            worker_runtime_env=runtime_env(settings.workers.environment),
         ),
     )
     steps = math.ceil(len(rows) / settings.batch_size) * settings.epochs
