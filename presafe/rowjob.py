@@ -72,7 +72,7 @@ def run_rows(inputs: str, output: str, job: RowJob, actor: type, *arguments: Any
     )
     try:
         dataset = ray.data.read_parquet(inputs, columns=job.columns)
-        dataset = dataset.repartition(target_num_rows_per_block=job.rows_per_block).map_batches(
+        dataset = dataset.repartition(target_num_rows_per_block=job.rows_per_block, strict=True).map_batches(
             actor,
             fn_constructor_args=arguments,
             batch_size=None,

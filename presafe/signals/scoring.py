@@ -33,7 +33,7 @@ def score_prompts(prompts: str, classifier: str, output: str, spec: EncoderSpec,
     quiet_data()
     dataset = (
         ray.data.read_parquet(prompts, columns=["prompt_id", "text"])
-        .repartition(target_num_rows_per_block=1024)
+        .repartition(target_num_rows_per_block=1024, strict=True)
         .map_batches(
             Scorer,
             fn_constructor_args=(classifier, spec, workers.num_gpus > 0),
