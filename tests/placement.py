@@ -47,9 +47,9 @@ def main(address: str, python: str) -> None:
     }
     pool_b = actor_options(Workers(pool="b", environment=other))
     answers["ran"] = ray.get(ray.remote(ran).options(**pool_b).remote())
-    holder = ray.remote(hold).options(num_cpus=2, label_selector={"presafe-pool": "a"}).remote()
+    holder = ray.remote(Holder).options(num_cpus=2, label_selector={"presafe-pool": "a"}).remote()
+    ray.get(holder.holds.remote())
     answers["busy"] = told([], pool="a", num_workers=2, minutes=0.1)
-    ray.cancel(holder, force=True)
     print(json.dumps(answers))
 
 
@@ -63,11 +63,11 @@ def ran() -> list[str]:
     return [pool, sys.executable, os.environ["GREETING"], os.environ["HOME"], presafe.__file__]
 
 
-def hold() -> None:
-    """Take what there is until cancelled."""
-    import threading
+class Holder:
+    """Takes what it asks for as long as it lives."""
 
-    threading.Event().wait()
+    def holds(self) -> bool:
+        return True
 
 
 if __name__ == "__main__":

@@ -5,9 +5,10 @@ import time
 
 import ray
 from ray._raylet import GcsClient  # type: ignore[attr-defined]
-from ray.core.generated.autoscaler_pb2 import GetClusterStatusReply  # type: ignore[attr-defined]
+from ray.core.generated.autoscaler_pb2 import GetClusterStatusReply
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 
+from presafe import private_cluster
 from presafe.cluster.demand import Demand, room_there
 from presafe.cluster.options import bundle, label_selector
 from presafe.errors import user_error
@@ -24,15 +25,14 @@ REFUSED_LOOKS = 4
 
 def wait_for_room(demand: Demand, minutes: float) -> None:
     """Return once what a stage needs to begin could be placed. Raises UserError where that never can, or takes long."""
-    there = room_there(demand.placement)
-    grows = _autoscaled()
-    if there < demand.num_workers and not grows:
+    there, private = room_there(demand.placement), private_cluster.folder() is not None
+    if there < demand.num_workers and (private or not _autoscaled()):
         raise user_error(
             found=f"a cluster of {_nodes()}, with room for {there} worker(s) of {_wanted(demand)}",
             needed=f"{demand.num_workers} for stage {demand.stage!r}",
             change=f"lower {demand.stage}.workers or add nodes",
         )
-    if grows is None:
+    if private:
         return
     selector = label_selector(demand.placement)
     bundles = [bundle(demand.placement)] * demand.fewest
@@ -93,12 +93,11 @@ def _nodes() -> str:
     return f"{len(alive)} node(s), {total['CPU']:g} CPU and {total['GPU']:g} GPU"
 
 
-def _autoscaled() -> bool | None:
-    """Whether nodes may come by themselves; None where not even an autoscaler says how the cluster is."""
+def _autoscaled() -> bool:
+    """Whether nodes may come by themselves: an autoscaler started those that are there, and says how it is."""
     status = _status()
-    if not status.HasField("autoscaling_state"):
-        return None
-    return any(node.ray_node_type_name for node in status.cluster_resource_state.node_states)
+    typed = any(node.ray_node_type_name for node in status.cluster_resource_state.node_states)
+    return typed and bool(status.HasField("autoscaling_state"))
 
 
 def _refused(group: PlacementGroup) -> bool:

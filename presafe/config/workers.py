@@ -35,7 +35,7 @@ class Placement(Settings):
     """GPUs a worker; 0 runs on the CPU."""
     memory_gb: float | None = Field(None, gt=0)
     """Memory of the node, in GB of 1e9 bytes, that Ray keeps for a worker; without it none is reserved."""
-    pool: str | None = Field(None, pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$")
+    pool: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """Nodes whose label `presafe-pool` is this; without it, and on a private cluster, any node will do."""
     accelerator_type: str | None = None
     """Kind of GPU, as Ray names it: `A100`, `H100`, `L40S`."""

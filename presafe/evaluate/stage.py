@@ -125,7 +125,7 @@ def _generate_all(config: Config, folder: str) -> Rows:
 def _grade(config: Config, folder: str) -> Rows:
     settings = config.evaluate
     connect(config.cluster)
-    check_judges(settings.judges)
+    check_judges(settings.judges, config.cluster)
     reports = {model: JudgeReport(settings.judges, settings.human_labels) for model in settings.models}
     prompts, card = SuitePrompts(suite_prompts(config.run_directory)), read_card(config.run_directory.folder("model"))
     answers = {

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from presafe.config import ClassifierSettings, Decoding, LlmSettings, PrefixSettings, TransformersSettings
+from presafe.config import ClassifierSettings, Cluster, Decoding, LlmSettings, PrefixSettings, TransformersSettings
 from presafe.engines.job import Generation
 from presafe.errors import UserError
 from presafe.judges.answers import JudgedAnswer, check_judges, judge_answers
@@ -93,7 +93,7 @@ def test_a_guard_judges_beside_the_prefixes_and_a_re_run_redoes_only_what_it_did
         "empty": "unscored",
     }
     judges = [guard, PrefixSettings(refusal_prefixes=["no"])]
-    check_judges(judges)
+    check_judges(judges, Cluster())
     judged = list(judge_answers(generations, judges, str(tmp_path), 0))
     assert {one.generation.task_id: one.decisions["guard"] for one in judged} == expected
     assert all(list(one.decisions) == ["guard", "prefixes"] for one in judged)
@@ -117,7 +117,7 @@ def test_an_llm_judges_and_whatever_it_does_not_clearly_say_is_unscored(tmp_path
         generation("failed", "add two", "", "length", "prompt too long"),
     ]
     generations = write_generations(tmp_path, rows)
-    check_judges([llm])
+    check_judges([llm], Cluster())
     found = by_task(judge_answers(generations, [llm], str(tmp_path), 0))
     assert {key: decisions["llm"] for key, decisions in found.items()} == {
         "case 0": "comply",
@@ -156,7 +156,7 @@ def test_a_guard_that_does_not_fit_its_settings_is_found_before_the_job(guard, c
 def test_a_judge_without_room_on_the_cluster_is_found_before_the_job(kind, request):
     settings = request.getfixturevalue(kind)
     with pytest.raises(UserError, match=f"needed 1 for stage 'judge {settings.name}'"):
-        check_judges([type(settings).model_validate(settings.model_dump() | {"workers": {"num_gpus": 1}})])
+        check_judges([type(settings).model_validate(settings.model_dump() | {"workers": {"num_gpus": 1}})], Cluster())
 
 
 def test_the_order_and_the_size_of_batches_do_not_change_a_verdict(guard):

@@ -93,7 +93,7 @@ def test_every_command_of_presafe_can_be_given():
         if verb == "serve":
             load_serve([*given["settings"]])
         elif "overrides" in given:
-            config = ROOT / given.get("config", "")  # a run's own, for verbs that take a run
+            config = ROOT / (given.get("config") or "")  # a run's own, for verbs that take a run
             load_config(str(config if config.is_file() else ROOT / "configs" / "demo.yaml"), [*given["overrides"]])
     assert named == set(VERBS)
 
