@@ -1,9 +1,11 @@
 """Ray's own autoscaler on this machine, with the node types of a cluster file: nodes are raylets, GPUs are declared."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,8 +14,9 @@ from typing import Any
 
 import psutil
 import yaml
+from ray._private.services import get_node_ip_address
 from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE_ID, FAKE_HEAD_NODE_TYPE
-from scripted_process import free_port
+from scripted_process import free_port, listens
 
 from presafe.private_cluster import use_new_token
 from presafe.runtime import LOCAL_ENV
@@ -35,13 +38,14 @@ def node_types(cluster_file: Path, most: int) -> dict[str, Any]:
 
 
 @contextmanager
-def autoscaled(types: dict[str, Any], idle_s: float, folder: Path) -> Iterator[str]:
+def autoscaled(types: dict[str, Any], idle_s: float) -> Iterator[str]:
     """A head without CPUs whose autoscaler starts and ends nodes of `types`; the address of its GCS."""
+    folder = Path(tempfile.mkdtemp(prefix="head-"))  # a short path, as those of sockets are
     for name, value in LOCAL_ENV.items():
         os.environ.setdefault(name, value)
     use_new_token(str(folder))
     port = free_port()
-    address = f"127.0.0.1:{port}"
+    address = f"{get_node_ip_address()}:{port}"
     head = {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0}
     config = {
         "cluster_name": "autoscaled",
@@ -49,7 +53,8 @@ def autoscaled(types: dict[str, Any], idle_s: float, folder: Path) -> Iterator[s
         "upscaling_speed": 1.0,
         "idle_timeout_minutes": idle_s / 60,
         "provider": {
-            "type": "fake_multinode",
+            "type": "external",  # `fake_multinode` itself needs a file that the package does not have
+            "module": "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider",
             "use_node_id_as_ip": True,
             "disable_node_updaters": True,
             "disable_launch_config_check": True,
@@ -79,14 +84,17 @@ def autoscaled(types: dict[str, Any], idle_s: float, folder: Path) -> Iterator[s
         "RAY_NODE_TYPE_NAME": FAKE_HEAD_NODE_TYPE,
     }
     ray = str(Path(sys.executable).with_name("ray"))
-    command = [ray, "start", "--head", "--block", f"--port={port}", "--node-ip-address=127.0.0.1", "--num-cpus=0"]
+    command = [ray, "start", "--head", "--block", f"--port={port}", "--num-cpus=0"]
     command += [f"--autoscaling-config={file}", f"--object-store-memory={STORE}", "--include-dashboard=false"]
     with open(folder / "head.log", "w", encoding="utf-8") as log:
         started = subprocess.Popen([*command, f"--temp-dir={folder / 'r'}"], env=environment, stdout=log, stderr=log)
     try:
+        until(lambda: listens(port) or started.poll() is not None, 60)
+        assert started.poll() is None, (folder / "head.log").read_text()
         yield address
     finally:
         _end(started, str(folder))
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _end(head: "subprocess.Popen[bytes]", folder: str) -> None:

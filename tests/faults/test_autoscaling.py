@@ -28,10 +28,10 @@ def pools() -> list[str]:
 
 def test_a_pool_grows_to_its_limit_and_shrinks_to_nothing_and_no_other_pool_is_touched(tmp_path):
     types = {name: node for name, node in node_types(CLUSTER, NODES).items() if "on_demand" not in name}
-    with HoldingServer() as endpoint, autoscaled(types, IDLE_S, tmp_path) as address:
+    with HoldingServer() as endpoint, autoscaled(types, IDLE_S) as address:
         path = write_run(tmp_path / "run", endpoint.url, rows=ROWS, block=BLOCK, address=address)
         pool(path, num_workers="auto", num_gpus=1, pool="teacher")
-        join(address)
+        ray.init(address=address, log_to_driver=False)
         endpoint.hold_at(1)
         begin = time.monotonic()
         running = driver(path)
@@ -54,11 +54,9 @@ def test_a_pool_grows_to_its_limit_and_shrinks_to_nothing_and_no_other_pool_is_t
 @pytest.mark.parametrize(("field", "value"), [("pool", "nowhere"), ("num_gpus", 64), ("accelerator_type", "H100")])
 def test_what_no_node_type_has_is_told_rather_than_waited_for(tmp_path, field, value):
     types = {name: node for name, node in node_types(CLUSTER, NODES).items() if "on_demand" not in name}
-    with autoscaled(types, IDLE_S, tmp_path) as address:
+    with autoscaled(types, IDLE_S) as address:
         path = write_run(tmp_path / "run", "http://127.0.0.1:9/v1", rows=ROWS, block=BLOCK, address=address)
         pool(path, **{"num_workers": "auto", "num_gpus": 1, "pool": "teacher", field: value})
-        join(address)
-        ray.shutdown()
         running = driver(path, stderr=subprocess.PIPE)
         _, told = running.communicate(timeout=240)
     assert running.returncode == 2
@@ -69,16 +67,3 @@ def pool(path: Path, **workers: object) -> None:
     content = yaml.safe_load(path.read_text())
     content["teacher"]["workers"] = workers
     path.write_text(yaml.safe_dump(content))
-
-
-def join(address: str) -> None:
-    """Once the head answers."""
-
-    def joined() -> bool:
-        try:
-            ray.init(address=address, log_to_driver=False)
-        except ConnectionError:
-            return False
-        return True
-
-    until(joined, 60)
