@@ -75,7 +75,7 @@ def run_rows(inputs: str, output: str, job: RowJob, actor: type, *arguments: Any
         dataset = dataset.repartition(target_num_rows_per_block=job.rows_per_block, strict=True).map_batches(
             actor,
             fn_constructor_args=arguments,
-            batch_size=None,
+            batch_size=job.rows_per_block,  # a block; with GPUs Ray Data insists on a number
             batch_format="pyarrow",
             compute=_pool(job.workers, blocks),
             **actor_options(job.workers),
