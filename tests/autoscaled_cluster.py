@@ -16,7 +16,7 @@ import psutil
 import yaml
 from ray._private.services import get_node_ip_address
 from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE_ID, FAKE_HEAD_NODE_TYPE
-from scripted_process import free_port, listens
+from scripted_process import free_port
 
 from presafe.private_cluster import use_new_token
 from presafe.runtime import LOCAL_ENV
@@ -89,7 +89,7 @@ def autoscaled(types: dict[str, Any], idle_s: float) -> Iterator[str]:
     with open(folder / "head.log", "w", encoding="utf-8") as log:
         started = subprocess.Popen([*command, f"--temp-dir={folder / 'r'}"], env=environment, stdout=log, stderr=log)
     try:
-        until(lambda: listens(port) or started.poll() is not None, 60)
+        until(lambda: started.poll() is not None or "runtime started" in (folder / "head.log").read_text(), 120)
         assert started.poll() is None, (folder / "head.log").read_text()
         yield address
     finally:
