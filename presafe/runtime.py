@@ -181,7 +181,7 @@ def user_errors(*wrappers: type[Exception]) -> Iterator[None]:
     try:
         yield
     except (RayError, UserCodeException, *wrappers) as error:
-        if told := re.findall(rf"{UserError.__module__}\.UserError: (.+)", f"{error}\n{error.__cause__}"):
+        if told := re.findall(rf"{UserError.__module__}\.\w+: (.+)", f"{error}\n{error.__cause__}"):
             raise UserError(told[-1]) from error
         raise
 

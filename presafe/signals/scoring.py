@@ -30,8 +30,9 @@ def score_prompts(prompts: str, classifier: str, output: str, spec: EncoderSpec,
     """
     storage.remove(output)
     quiet_data()
+    files, path = storage.arrow_file_system(prompts)
     dataset = (
-        ray.data.read_parquet(prompts, columns=["prompt_id", "text"])
+        ray.data.read_parquet(path, filesystem=files, columns=["prompt_id", "text"])
         .repartition(target_num_rows_per_block=1024)
         .map_batches(
             Scorer,
@@ -43,7 +44,8 @@ def score_prompts(prompts: str, classifier: str, output: str, spec: EncoderSpec,
             num_gpus=workers.num_gpus,
         )
     )
-    dataset.write_parquet(output)
+    files, path = storage.arrow_file_system(output)
+    dataset.write_parquet(path, filesystem=files)
     return {row.prompt_id: row.logit for row in storage.stream_rows(output, Score)}
 
 

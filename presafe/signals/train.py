@@ -65,12 +65,13 @@ def train_classifier(
     storage.write_rows(held_back, stopping, Labelled)
     output = storage.join(folder, "classifier")
     task = ClassifierTask(data, held_back, output, storage.join(folder, "progress.json"), spec, settings, seed)
+    files, path = storage.arrow_file_system(folder)
     trainer = TorchTrainer(
         _worker,
         train_loop_config={"task": task},
         scaling_config=scaling(settings.workers),
         torch_config=torch_config(),
-        run_config=RunConfig(name="training", storage_path=folder),
+        run_config=RunConfig(name="training", storage_path=path, storage_filesystem=files),
     )
     steps = math.ceil(len(rows) / settings.batch_size) * settings.epochs
     with progress(steps_done(task.progress), steps, title, "steps", rated=False):
