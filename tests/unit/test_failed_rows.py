@@ -100,19 +100,12 @@ def test_rows_that_the_inputs_have_no_more_are_told_from_the_others(tmp_path):
     two_blocks(tmp_path)
     inputs = str(tmp_path / "inputs.parquet")
     pq.write_table(pa.table({"task_id": ["a-0", "b-1", "new"]}), inputs)
-    output, checkpoint = str(tmp_path / "output"), str(tmp_path / "checkpoint")
-    assert (
-        take_back(output, checkpoint, "task_id", asked_no_more(hashes(inputs, "task_id"), output, "task_id") | FAILED)
-        == 5
-    )
+    output, checkpoint, asked = str(tmp_path / "output"), str(tmp_path / "checkpoint"), hashes(inputs, "task_id")
+    assert take_back(output, checkpoint, "task_id", asked_no_more(asked, output, "task_id") | FAILED) == 5
     assert ids(tmp_path, "output") == ids(tmp_path, "checkpoint") == ["a-0", "b-1"]
-    assert take_back(output, checkpoint, "task_id", asked_no_more(hashes(inputs, "task_id"), output, "task_id")) == 0
-    assert (
-        take_back(
-            output, checkpoint, "task_id", asked_no_more(hashes(inputs, "task_id"), str(tmp_path / "none"), "task_id")
-        )
-        == 0
-    )
+    assert take_back(output, checkpoint, "task_id", asked_no_more(asked, output, "task_id")) == 0
+    none = str(tmp_path / "none")
+    assert take_back(output, checkpoint, "task_id", asked_no_more(asked, none, "task_id")) == 0
 
 
 def test_what_was_being_written_goes_and_the_rows_of_it_are_left_to_do(tmp_path):
