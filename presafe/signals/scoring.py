@@ -12,6 +12,7 @@ from presafe import storage
 from presafe.config import Workers
 from presafe.records import to_table
 from presafe.rowjob import quiet_data
+from presafe.runtime import user_errors
 from presafe.signals.classifier import EncoderSpec, classifier_tokenizer, logits
 
 
@@ -45,7 +46,8 @@ def score_prompts(prompts: str, classifier: str, output: str, spec: EncoderSpec,
         )
     )
     files, path = storage.arrow_file_system(output)
-    dataset.write_parquet(path, filesystem=files)
+    with user_errors():
+        dataset.write_parquet(path, filesystem=files)
     return {row.prompt_id: row.logit for row in storage.stream_rows(output, Score)}
 
 

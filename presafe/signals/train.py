@@ -10,13 +10,14 @@ from typing import Any
 
 import ray.train
 import torch
-from ray.train import RunConfig
+from ray.train import RunConfig, TrainingFailedError
 from ray.train.torch import TorchTrainer, prepare_model
 from transformers import PreTrainedTokenizerBase
 
 from presafe import storage
 from presafe.config import Signals
 from presafe.progress import StepReporter, progress, steps_done
+from presafe.runtime import user_errors
 from presafe.schedule import warmup_cosine
 from presafe.signals.classifier import EncoderSpec, classifier_tokenizer, new_classifier
 from presafe.signals.loss import ClassWeights, Labelled, balanced, rank_loss
@@ -74,7 +75,8 @@ def train_classifier(
         run_config=RunConfig(name="training", storage_path=path, storage_filesystem=files),
     )
     steps = math.ceil(len(rows) / settings.batch_size) * settings.epochs
-    with progress(steps_done(task.progress), steps, title, "steps", rated=False):
+    bar = progress(steps_done(task.progress), steps, title, "steps", rated=False)
+    with bar, user_errors(TrainingFailedError):
         trainer.fit()
     return Trained(output, storage.read_json(storage.join(output, "losses.json")))
 

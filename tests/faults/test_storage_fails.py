@@ -1,4 +1,4 @@
-"""An alignment in an object store that is gone for a while: trained, checkpointed and exported as if it had not been."""
+"""An alignment in an object store that is gone for a while: trained, checkpointed and exported all the same."""
 
 import json
 import os

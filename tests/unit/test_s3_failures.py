@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -13,7 +14,7 @@ import pytest
 from failing_proxy import FailingProxy, failing_proxy
 from s3_server import s3_server
 
-from presafe import storage
+from presafe import storage, writer
 from presafe.errors import StorageError, UserError
 from presafe.records import Trace
 from presafe.storage import s3
@@ -154,6 +155,28 @@ def test_what_the_store_refuses_is_one_sentence_at_once(proxy, told):
         with pytest.raises(UserError, match=r"^found no bucket of s3://misspelt/.*; needed .*; make it, or correct"):
             work()
     assert not told.lines, "none of it passes"
+
+
+def test_a_writer_keeps_its_place_while_the_store_is_gone(proxy, told, monkeypatch):
+    for name, value in (("BEAT_S", 0.05), ("SILENCE_S", 0.5), ("SETTLED_S", 0.05)):
+        monkeypatch.setattr(writer, name, value)
+    monkeypatch.setattr(s3, "PATIENCE_S", 0.1)
+    ended = threading.Event()
+    former = signal.signal(signal.SIGTERM, lambda *_: ended.set())
+    try:
+        with writer.sole_writer("s3://bucket/kept"):
+            proxy.close()
+            while sum("cannot be read" in line for line in told.lines) < 10:  # each after 0.1 s or more
+                told.event.clear()
+                assert told.event.wait(60)
+            proxy.open()
+            before = storage.read_json(f"s3://bucket/kept/{writer.FILE}")
+            while (now := storage.read_json(f"s3://bucket/kept/{writer.FILE}"))["beat"] == before["beat"]:
+                assert not ended.is_set()
+            assert now["writer"] == before["writer"]
+    finally:
+        signal.signal(signal.SIGTERM, former)
+    assert not ended.is_set()
 
 
 LOOK = "from presafe.cli import main; main(['status', 's3://bucket/run'])"
