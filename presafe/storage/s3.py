@@ -37,7 +37,7 @@ _last_failure = float("-inf")
 
 
 class S3(S3FileSystem):  # type: ignore[misc]
-    """s3fs, patient. It makes no buckets for the folders of a misspelt one, and a bucket's folders need no making."""
+    """s3fs, patient. Folders need no making here; s3fs would make the bucket of a misspelt URL instead."""
 
     async def _call_s3(self, method: str, *arguments: Any, **named: Any) -> Any:
         attempts = AsyncRetrying(
@@ -58,8 +58,7 @@ class S3(S3FileSystem):  # type: ignore[misc]
     call_s3 = sync_wrapper(_call_s3)
 
     async def _mkdir(self, path: str, acl: Any = False, create_parents: bool = True, **named: Any) -> None:
-        if not self.split_path(path)[1]:
-            await super()._mkdir(path, acl, create_parents, **named)
+        pass
 
     mkdir = sync_wrapper(_mkdir)
 
