@@ -61,7 +61,7 @@ class FailingProxy:
                 if piece.split(b" ", 1)[0] in METHODS:
                     self.requests.append(piece.split(b" HTTP", 1)[0].decode())
                     if self.answers:
-                        client.sendall(_answer(*self.answers.pop(0)))
+                        client.sendall(_answer(*self.answers.pop(0), head=piece.startswith(b"HEAD")))
                         break
                     direction, left = self.cuts.pop(0) if self.cuts else ("", 0)
                     up, down[0] = (left if direction == "up" else None), (left if direction == "down" else None)
@@ -88,8 +88,9 @@ class FailingProxy:
 METHODS = (b"GET", b"PUT", b"POST", b"HEAD", b"DELETE")
 
 
-def _answer(status: int, body: str) -> bytes:
-    return f"HTTP/1.1 {status} X\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n{body}".encode()
+def _answer(status: int, body: str, *, head: bool) -> bytes:
+    beginning = f"HTTP/1.1 {status} X\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    return (beginning if head else beginning + body).encode()
 
 
 def _end(connection: socket.socket) -> None:

@@ -49,7 +49,7 @@ def test_a_folder_is_uploaded_and_found_again_locally(root, tmp_path):
     ],
 )
 def test_a_filesystem_that_is_not_there_is_named(url, told, monkeypatch):
-    for package in ("gcsfs", "s3fs"):  # as if they were not installed
+    for package in ("gcsfs", "s3fs", "s3fs.core"):  # as if they were not installed
         monkeypatch.setitem(sys.modules, package, None)
     monkeypatch.delitem(sys.modules, "presafe.storage.s3", raising=False)
     with pytest.raises(UserError, match=f"found the storage {url}, .*; {told}"):
