@@ -8,11 +8,11 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-import fsspec
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from presafe import storage
+from presafe.storage.files import file_system
 
 Look = Callable[[], tuple[int, str]]
 """How much is done by now, and a few words to show beside it."""
@@ -64,7 +64,7 @@ def generated(folder: str, running: str | None = None) -> Look:
 
     The rows of a block count before its file is there where a BlockReporter of its actor writes to `running`.
     """
-    fs, path = fsspec.core.url_to_fs(folder)
+    fs, path = file_system(folder)
     begin = time.monotonic()
     tokens: dict[str, tuple[int, int]] = {}
     found_before = set(fs.glob(f"{path}/**/*.parquet"))
@@ -73,7 +73,6 @@ def generated(folder: str, running: str | None = None) -> Look:
 
     def look() -> tuple[int, str]:
         nonlocal most
-        fs.invalidate_cache(path)
         for file in fs.glob(f"{path}/**/*.parquet"):
             if file not in tokens:
                 try:

@@ -7,19 +7,23 @@ small files as a single block and saves nothing before the end.
 
 import logging
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow.compute as pc
 import ray
 from ray.data import ActorPoolStrategy, DataContext
 from ray.data.checkpoint import CheckpointConfig
+from ray.data.checkpoint.checkpoint_filter import CheckpointManager
 
 from presafe import storage
 from presafe.cluster.demand import pool_size
 from presafe.cluster.options import actor_options
 from presafe.config import Pool
-from presafe.failed_rows import asked_no_more, take_back
+from presafe.failed_rows import Hashes, asked_no_more, drop_pending, hashes, not_done, take_back
 from presafe.progress import generated, progress
 from presafe.runtime import user_errors
 
@@ -52,6 +56,13 @@ def quiet_data() -> DataContext:
     return context
 
 
+class _NothingToFilter(CheckpointManager):  # type: ignore[misc]
+    """What is done is left out of the input: Ray would send each of its blocks through the whole job, empty."""
+
+    def load_checkpoint(self, *_: Any) -> tuple[None, int]:
+        return None, 0
+
+
 def run_rows(inputs: str, output: str, job: RowJob, actor: type, *arguments: Any) -> str:
     """Run `actor(*arguments)` over the Parquet rows at `inputs`; returns `output`, the folder of its rows.
 
@@ -60,18 +71,49 @@ def run_rows(inputs: str, output: str, job: RowJob, actor: type, *arguments: Any
     where a row is lost or doubled, and UserError where an actor raised one: a wrong URL or key, say.
     """
     storage.make_folder(output)
-    again = asked_no_more(inputs, output, job.id_column)
+    drop_pending(output, job.checkpoint)
+    asked = hashes(inputs, job.id_column)
+    again = asked_no_more(asked, output, job.id_column)
     take_back(output, job.checkpoint, job.id_column, again if job.again is None else again | job.again)
-    wanted = storage.fingerprint(inputs, job.id_column)
-    blocks = max(1, math.ceil(wanted[0] / job.rows_per_block))
+    done = hashes(output, job.id_column)
     if job.running is not None:
         storage.remove(job.running)  # what actors told that are gone
+    if len(done) < len(asked) or not len(asked):
+        with _left(inputs, job, done) as rows:
+            _run(rows, len(asked), len(asked) - len(done), output, job, actor, arguments)
+        done = hashes(output, job.id_column)
+    assert np.array_equal(done, asked), "a row is lost or doubled"
+    return output
+
+
+@contextmanager
+def _left(inputs: str, job: RowJob, done: Hashes) -> Iterator[str]:
+    """A file of the rows that are left to do while the body runs; the inputs themselves, where those are all."""
+    if not len(done):
+        yield inputs
+        return
+    url = f"{job.checkpoint}.left.parquet"
+    storage.write_tables(url, not_done(inputs, job.columns, job.id_column, done), row_group=storage.CHUNK)
+    try:
+        yield url
+    finally:
+        storage.remove(url)
+
+
+def _run(inputs: str, total: int, left: int, output: str, job: RowJob, actor: type, arguments: tuple[Any, ...]) -> None:
+    blocks = max(1, math.ceil(left / job.rows_per_block))
     context = quiet_data()
+    files, path = storage.arrow_file_system(job.checkpoint)
     context.checkpoint_config = CheckpointConfig(
-        id_column=job.id_column, checkpoint_path=job.checkpoint, delete_checkpoint_on_success=False
+        id_column=job.id_column,
+        checkpoint_path=path,
+        override_filesystem=files,
+        delete_checkpoint_on_success=False,
+        checkpoint_manager_cls=_NothingToFilter,
     )
     try:
-        dataset = ray.data.read_parquet(inputs, columns=job.columns)
+        files, path = storage.arrow_file_system(inputs)
+        dataset = ray.data.read_parquet(path, filesystem=files, columns=job.columns)
         dataset = dataset.repartition(target_num_rows_per_block=job.rows_per_block, strict=True).map_batches(
             actor,
             fn_constructor_args=arguments,
@@ -80,12 +122,11 @@ def run_rows(inputs: str, output: str, job: RowJob, actor: type, *arguments: Any
             compute=_pool(job.workers, blocks),
             **actor_options(job.workers),
         )
-        with progress(generated(output, job.running), wanted[0], job.title, "rows"), user_errors():
-            dataset.write_parquet(output)
+        files, path = storage.arrow_file_system(output)
+        with progress(generated(output, job.running), total, job.title, "rows"), user_errors():
+            dataset.write_parquet(path, filesystem=files)
     finally:
         context.checkpoint_config = None
-    assert storage.fingerprint(output, job.id_column) == wanted, "a row is lost or doubled"
-    return output
 
 
 def _pool(workers: Pool, blocks: int) -> ActorPoolStrategy:

@@ -47,6 +47,9 @@ LOCAL_ENV = {
 }
 """Of a private local cluster: its processes inherit them from the driver. What the user exported wins."""
 
+FULL_DISK = "No space left on device|OutOfDiskError"
+"""How Python, Arrow and Ray tell of it."""
+
 ENDPOINT_ENV = {"RAY_preload_python_modules": "serve.deployment.ray_serve"}
 """Of a private cluster that serves."""
 
@@ -136,13 +139,20 @@ def check_storage(config: Config) -> None:
 def user_errors(*wrappers: type[Exception]) -> Iterator[None]:
     """Raise an actor's or worker's UserError as it was: Ray wraps it, or has only its text where it died of it.
 
-    `wrappers` are exceptions of a library above Ray's core that wrap it, too.
+    And one where a node's disk is full. `wrappers` are exceptions of a library above Ray's core that wrap them, too.
     """
     try:
         yield
     except (RayError, UserCodeException, *wrappers) as error:
-        if told := re.findall(rf"{UserError.__module__}\.UserError: (.+)", f"{error}\n{error.__cause__}"):
+        text = f"{error}\n{error.__cause__}"
+        if told := re.findall(rf"{UserError.__module__}\.\w+: (.+)", text):
             raise UserError(told[-1]) from error
+        if told := re.findall(rf"^.*(?:{FULL_DISK}).*$", text, flags=re.MULTILINE):
+            raise user_error(
+                found=f"a full disk on a node of the cluster ({told[-1].strip()})",
+                needed="room for what the stage writes, and for Ray's own files",
+                change="make room there and run the same command again: it goes on from where it was",
+            ) from error
         raise
 
 

@@ -1,7 +1,8 @@
 """One writer to a run directory at a time: who it is stands in `writer.json`, and a sign of life comes with it.
 
 A second one is refused; a dead one's place is taken. Nothing is compared with another machine's clock: a writer is dead
-where its process is gone on this machine, or where no sign of life came for `SILENCE_S` while somebody watched.
+where its process is gone on this machine, or where no sign of life came for `SILENCE_S` while somebody watched. A
+storage that does not answer is silent for all: only looks that it answered count, so that nobody is taken for dead.
 """
 
 import errno
@@ -44,14 +45,15 @@ def living(root: str) -> dict[str, Any] | None:
 
     Of one on another machine a sign of life is waited for, up to `SILENCE_S`.
     """
-    url, began = storage.join(root, FILE), time.monotonic()
+    url, silent = storage.join(root, FILE), 0.0
     first = found = _read(url)
     while found is not None and found == first:
         if found["machine"] == _machine():
             return None if _is_gone(found) else found
-        if time.monotonic() - began >= SILENCE_S:
+        if silent >= SILENCE_S:
             return None
         time.sleep(LOOK_S)
+        silent += LOOK_S
         found = _read(url)
     return found
 
@@ -92,21 +94,22 @@ class _Place:
 
     def take(self) -> None:
         """Raises UserError where it belongs to one that lives."""
-        watched, since = _read(self._url), time.monotonic()
+        watched, silent = _read(self._url), 0.0
         while not self._created():
             found = _read(self._url)
             if found is None:
                 continue
             if watched is None or found["writer"] != watched["writer"]:
-                watched, since = found, time.monotonic()
+                watched, silent = found, 0.0
             if found["beat"] != watched["beat"]:
                 raise _taken(self._url, found)
-            if _is_gone(found) or time.monotonic() - since >= SILENCE_S:
+            if _is_gone(found) or silent >= SILENCE_S:
                 logger.info("the writer of %s since %s is dead: its place is taken", self._url, found["since"])
                 if _read(self._url) == found:
                     storage.remove(self._url)
                 continue
             time.sleep(LOOK_S)
+            silent += LOOK_S
 
     def leave(self) -> None:
         if self._is_own():
@@ -117,17 +120,22 @@ class _Place:
         over = threading.Event()
 
         def beat() -> None:
-            told = time.monotonic()
+            refused = 0.0
             while not over.wait(BEAT_S):
                 try:
-                    if not self._is_own():
-                        told = float("-inf")
-                    else:
+                    if not (own := self._is_own()):
+                        refused = SILENCE_S
+                except Exception:  # noqa: BLE001 - a storage may fail for a while, in words of its own
+                    logger.warning("%s cannot be read: nobody takes this place meanwhile", self._url)
+                    continue
+                try:
+                    if own:
                         storage.write_text(self._url, self._text())
-                        told = time.monotonic()
-                except Exception:  # noqa: BLE001 - a storage may fail for a moment, in words of its own
+                        refused = 0.0
+                except Exception:  # noqa: BLE001
                     logger.warning("no sign of life could be written to %s", self._url)
-                if time.monotonic() - told >= SILENCE_S:
+                    refused += BEAT_S
+                if refused >= SILENCE_S:
                     logger.error("another writer took the place of this one in %s, or may: it ends", self._url)
                     os.kill(os.getpid(), signal.SIGTERM)  # Ctrl-C may be ignored, as behind nohup
                     return

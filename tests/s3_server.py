@@ -5,6 +5,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from s3fs import S3FileSystem
+
+from presafe.storage.s3 import S3
+
 SERVER = """
 import sys
 from moto.server import ThreadedMotoServer
@@ -24,6 +28,8 @@ def s3_server() -> Iterator[dict[str, str]]:
         assert server.stdin is not None
         assert server.stdout is not None
         url = next(line.strip() for line in server.stdout if line.startswith("http://"))
+        for client in (S3FileSystem, S3):
+            client.clear_instance_cache()  # those that know another server
         yield {
             "AWS_ENDPOINT_URL": url,
             "AWS_ACCESS_KEY_ID": "none",

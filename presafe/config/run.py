@@ -13,7 +13,7 @@ class Run(Settings):
     name: HowItRuns[str] = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """Folder of the run inside `storage`."""
     storage: HowItRuns[str] = "runs"
-    """Local folder, or s3:// (needs `presafe[s3]`) or gs:// URL that every node can reach."""
+    """Local folder, or s3:// (`presafe[s3]`) or gs:// (`presafe[gcs]`) URL that every node can reach."""
     seed: int = Field(0, ge=0)
     """Seed of sampling, splits, initialisation and batch order."""
     tracker: HowItRuns[Literal["none", "tensorboard", "mlflow", "wandb"]] = "none"

@@ -8,7 +8,7 @@ import ray
 from presafe import storage
 from presafe.config import VllmSettings
 from presafe.decision.gate_row import write_gate_row
-from presafe.engines.card import read_card, write_card
+from presafe.engines.card import MARKER, read_card, write_card
 from presafe.engines.exported import load_base, load_reader, save_loaded
 from presafe.engines.start import ModelSpec
 from presafe.runtime import user_errors
@@ -37,7 +37,7 @@ def write_base_with_row(spec: ModelSpec, folder: str) -> None:
     head = load_reader(spec.head, loaded.format).probe
     assert head is not None
     row = write_gate_row(loaded.model, loaded.tokenizer, head, card.threshold)
-    with storage.replacing_folder(folder) as local:
+    with storage.replacing_folder(folder, MARKER) as local:
         save_loaded(loaded, local)
         write_card(local, card.model_copy(update={"vocabulary_row": row, "think": spec.think}))
 

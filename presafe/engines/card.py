@@ -1,5 +1,10 @@
-"""The card of an exported model, `presafe.json`: all that a reader of its folder needs to know."""
+"""The card of an exported model, `presafe.json`: all that a reader of its folder needs to know.
 
+In an object store it is written last, and removed before anything else changes: a folder without it is no export.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError
@@ -7,6 +12,8 @@ from pydantic import Field, ValidationError
 from presafe import storage
 from presafe.config import Settings, Think
 from presafe.errors import user_error
+
+MARKER = "presafe.json"
 
 
 class HeadCard(Settings):
@@ -115,7 +122,7 @@ class Card(Settings):
 
 def read_card(folder: str) -> Card:
     """`presafe.json` of an exported model. Raises UserError where it is missing or of another shape."""
-    path = storage.join(storage.absolute(folder), "presafe.json")
+    path = storage.join(storage.absolute(folder), MARKER)
     if not storage.exists(path):
         raise user_error(
             found=f"no exported model in {folder}",
@@ -130,5 +137,18 @@ def read_card(folder: str) -> Card:
         ) from error
 
 
+@contextmanager
+def reading_export(folder: str) -> Iterator[Card]:
+    """Its card, for a body that reads what lies beside it. Raises UserError where it is no more the same behind it."""
+    card = read_card(folder)
+    yield card
+    if not storage.is_local(folder) and read_card(folder) != card:
+        raise user_error(
+            found=f"{folder}, where another model was exported while this one was loaded",
+            needed="one export at a time",
+            change="load it again",
+        )
+
+
 def write_card(folder: str, card: Card) -> None:
-    storage.write_text(storage.join(folder, "presafe.json"), card.model_dump_json(indent=2) + "\n")
+    storage.write_text(storage.join(folder, MARKER), card.model_dump_json(indent=2) + "\n")

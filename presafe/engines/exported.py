@@ -19,8 +19,8 @@ from presafe import storage
 from presafe.config import Think
 from presafe.decision.head import SafetyHead, load_head
 from presafe.decision.prefill import HeadReader
-from presafe.engines.card import Card, HeadCard, read_card
-from presafe.engines.model_files import check_texts, check_weights
+from presafe.engines.card import Card, HeadCard, read_card, reading_export
+from presafe.engines.model_files import check_texts, check_weights, local_texts, local_weights
 from presafe.engines.tokenizer_check import check_ids, check_round_trip, reads_back
 from presafe.errors import UserError, user_error
 from presafe.thinking import ThinkFormat, think_format
@@ -58,7 +58,7 @@ def load_base(folder: str, dtype: str, device: str = "cpu", think: Think | None 
     base, adapter = split_adapter(folder)
     model = _load_weights(base, dtype).to(device)
     if adapter is not None:
-        model = _merged(model, adapter)
+        model = _merged(model, storage.local_folder(adapter))
     found = think_format(tokenizer, think)
     check_ids(found, model.get_input_embeddings().num_embeddings, folder)
     return LoadedModel(model.eval(), tokenizer, found, None, None)
@@ -72,21 +72,21 @@ def save_loaded(loaded: LoadedModel, folder: str) -> None:
 
 def load_exported(folder: str, device: str = "cpu") -> LoadedModel:
     """An exported model: its base with the adapter merged in, or all its own weights; its head and its card."""
-    card, local = read_card(folder), storage.local_folder(storage.absolute(folder))
-    head = load_probe(local, card.head, device)
-    if card.weights == "full":
-        full = load_base(f"{local}/full", card.dtype, device, card.think)
-        return LoadedModel(full.model, full.tokenizer, full.format, head, card)
-    base = load_base(card.base_model, card.dtype, device, card.think)
-    merged = _merged(base.model, f"{local}/adapter")
-    return LoadedModel(merged.eval(), base.tokenizer, base.format, head, card)
+    with reading_export(folder) as card:
+        head = load_probe(storage.absolute(folder), card.head, device)
+        if card.weights == "full":
+            full = load_base(storage.join(folder, "full"), card.dtype, device, card.think)
+            return LoadedModel(full.model, full.tokenizer, full.format, head, card)
+        base = load_base(card.base_model, card.dtype, device, card.think)
+        merged = _merged(base.model, storage.local_folder(storage.join(folder, "adapter")))
+        return LoadedModel(merged.eval(), base.tokenizer, base.format, head, card)
 
 
 def load_probe(folder: str, head: HeadCard, device: str = "cpu") -> SafetyHead | None:
     """The head's weights in the folder of an exported model; a readout head has none."""
     if head.kind == "readout":
         return None
-    return load_head(f"{storage.local_folder(folder)}/safety_head.safetensors").to(device)
+    return load_head(storage.local_file(storage.join(folder, "safety_head.safetensors"))).to(device)
 
 
 def load_reader(folder: str, think: ThinkFormat, device: str = "cpu") -> HeadReader:
@@ -96,7 +96,7 @@ def load_reader(folder: str, think: ThinkFormat, device: str = "cpu") -> HeadRea
 
 
 def split_adapter(folder: str) -> tuple[str, str | None]:
-    """The base and the local adapter of a PEFT adapter's folder; a model's folder is its own base, without adapter."""
+    """The base and the adapter of a PEFT adapter's folder; a model's folder is its own base, without adapter."""
     path = storage.join(folder, "adapter_config.json")
     if not storage.exists(path):
         return folder, None
@@ -107,12 +107,12 @@ def split_adapter(folder: str) -> tuple[str, str | None]:
             needed="the model that the adapter belongs to",
             change="name its folder or hub name there",
         )
-    return str(base), storage.local_folder(folder)
+    return str(base), folder
 
 
 def stop_ids(folder: str) -> frozenset[int]:
     """The ids that end a completion of the model or adapter in `folder`, without loading its weights."""
-    base = storage.local_folder(split_adapter(folder)[0])
+    base = local_texts(split_adapter(folder)[0])
     try:
         generation = GenerationConfig.from_pretrained(base)
     except OSError:  # a model without a generation config: transformers takes the ids from the model's own
@@ -136,8 +136,9 @@ def check_model(folder: str, think: Think | None = None) -> ThinkFormat:
 
 def embedding_rows(base: str) -> int | None:
     """Token ids that the model's configuration has room for. Raises UserError where there is no configuration."""
+    local = local_texts(base)
     try:
-        config = AutoConfig.from_pretrained(storage.local_folder(base))
+        config = AutoConfig.from_pretrained(local)
     except (OSError, ValueError) as error:
         raise _unloadable(base, "configuration", error) from error
     rows: int | None = getattr(config.get_text_config(), "vocab_size", None)
@@ -146,7 +147,7 @@ def embedding_rows(base: str) -> int | None:
 
 def positions(folder: str) -> int:
     """Positions of the model in `folder`."""
-    config = AutoConfig.from_pretrained(storage.local_folder(folder)).get_text_config()
+    config = AutoConfig.from_pretrained(local_texts(folder)).get_text_config()
     return int(config.max_position_embeddings)
 
 
@@ -170,8 +171,9 @@ def load_tokenizer(folder: str) -> PreTrainedTokenizerBase:
 
 
 def _read_tokenizer(kind: Any, folder: str) -> PreTrainedTokenizerBase:
+    local = local_texts(folder)
     try:
-        tokenizer = kind.from_pretrained(storage.local_folder(folder), padding_side="left")
+        tokenizer = kind.from_pretrained(local, padding_side="left")
     except (OSError, ValueError) as error:
         raise _unloadable(folder, "tokenizer", error) from error
     assert isinstance(tokenizer, PreTrainedTokenizerBase)
@@ -179,8 +181,9 @@ def _read_tokenizer(kind: Any, folder: str) -> PreTrainedTokenizerBase:
 
 
 def _load_weights(folder: str, dtype: str) -> Any:
+    local = local_weights(folder)
     try:
-        return AutoModelForCausalLM.from_pretrained(storage.local_folder(folder), dtype=getattr(torch, dtype))
+        return AutoModelForCausalLM.from_pretrained(local, dtype=getattr(torch, dtype))
     except (OSError, ValueError) as error:
         raise _unloadable(folder, "model", error) from error
 

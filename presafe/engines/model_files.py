@@ -11,10 +11,21 @@ from presafe import storage
 from presafe.errors import UserError, user_error
 
 WEIGHTS = (".safetensors", ".bin")
+NOT_TEXTS = (*WEIGHTS, ".pt", ".pth", ".ckpt", ".gguf", ".h5", ".msgpack", ".onnx")
 POINTER = b"version https://git-lfs.github.com/spec/"
 LARGEST_HEADER = 100_000_000
 """Bytes; the limit of the format."""
 SHARD = re.compile(r"(.+)-\d+-of-(\d+)(\.safetensors|\.bin)$")
+
+
+def local_texts(folder: str) -> str:
+    """A local folder with configuration and tokenizer of the model in `folder`, a path, URL or hub name."""
+    return storage.local_folder(folder, _is_text)
+
+
+def local_weights(folder: str) -> str:
+    """The same with its weights, but none of those in folders inside it, which no loader reads."""
+    return storage.local_folder(folder, _is_loaded)
 
 
 def check_texts(folder: str) -> None:
@@ -58,6 +69,14 @@ def check_adapter(adapter: str) -> None:
             needed="a plain LoRA adapter, which is what vLLM takes",
             change="merge it into its base, or use the engine of kind `transformers`",
         )
+
+
+def _is_text(name: str) -> bool:
+    return not name.endswith(NOT_TEXTS)
+
+
+def _is_loaded(name: str) -> bool:
+    return _is_text(name) or "/" not in name
 
 
 def _names(folder: str) -> list[str]:

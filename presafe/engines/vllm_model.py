@@ -1,14 +1,14 @@
 """Which weights vLLM loads, and where the decision is among their logits."""
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
 from presafe import storage
 from presafe.config import Think
 from presafe.decision.reader import DecisionReader
-from presafe.engines.card import Card, read_card
+from presafe.engines.card import Card, read_card, reading_export
 from presafe.engines.exported import split_adapter
+from presafe.engines.model_files import local_weights
 from presafe.errors import user_error
 from presafe.thinking import ThinkFormat
 
@@ -32,7 +32,8 @@ class VllmModel:
 def plain_model(folder: str, dtype: str, think: Think | None = None) -> VllmModel:
     """A model, or a PEFT adapter on its base, without a head."""
     base, adapter = split_adapter(folder)
-    return VllmModel(storage.local_folder(base), adapter, folder, dtype, think)
+    local = None if adapter is None else storage.local_folder(adapter)
+    return VllmModel(local_weights(base), local, folder, dtype, think)
 
 
 def exported_model(folder: str, card: Card, think: ThinkFormat) -> VllmModel:
@@ -41,22 +42,24 @@ def exported_model(folder: str, card: Card, think: ThinkFormat) -> VllmModel:
         return model_with_row(storage.join(folder, "merged-gate"), card)
     token = think.decision_token if card.head.kind == "readout" else None
     reader = DecisionReader(None, 0.0, token, ())
-    for name in ("full", "merged"):
-        whole = storage.join(folder, name)
-        if storage.exists(whole):
-            local = storage.local_folder(whole)
-            return VllmModel(local, None, local, card.dtype, card.think, reader)
-    adapter = storage.local_folder(storage.join(folder, "adapter"))
-    return VllmModel(storage.local_folder(card.base_model), adapter, card.base_model, card.dtype, card.think, reader)
+    with reading_export(folder):
+        for name in ("full", "merged"):
+            whole = storage.join(folder, name)
+            if storage.exists(whole):
+                local = local_weights(whole)
+                return VllmModel(local, None, local, card.dtype, card.think, reader)
+        adapter = storage.local_folder(storage.join(folder, "adapter"))
+        return VllmModel(local_weights(card.base_model), adapter, card.base_model, card.dtype, card.think, reader)
 
 
 def exported_without_head(folder: str, card: Card) -> VllmModel:
     """An export's own text: an adapter on its card's base, or a model of its own."""
-    exported = storage.local_folder(storage.absolute(folder))
-    if card.weights == "full":
-        return VllmModel(f"{exported}/full", None, f"{exported}/full", card.dtype, card.think)
-    base = storage.local_folder(card.base_model)
-    return VllmModel(base, f"{exported}/adapter", card.base_model, card.dtype, card.think)
+    with reading_export(folder):
+        if card.weights == "full":
+            full = local_weights(storage.join(storage.absolute(folder), "full"))
+            return VllmModel(full, None, full, card.dtype, card.think)
+        adapter = storage.local_folder(storage.join(storage.absolute(folder), "adapter"))
+        return VllmModel(local_weights(card.base_model), adapter, card.base_model, card.dtype, card.think)
 
 
 def model_with_row(folder: str, card: Card) -> VllmModel:
@@ -68,7 +71,8 @@ def model_with_row(folder: str, card: Card) -> VllmModel:
             needed="the head as a row of the vocabulary: vLLM shows no hidden states",
             change="export it again with align.merge_gate=true, or take engine transformers (of a job, `paged`)",
         )
-    local = storage.local_folder(folder)
+    with reading_export(folder):
+        local = local_weights(folder)
     reader = DecisionReader(row.token_id, row.bias, None, tuple(row.suppressed))
     return VllmModel(local, None, local, card.dtype, card.think, reader)
 
@@ -90,8 +94,7 @@ def import_vllm() -> Any:
 
 def lora_rank(adapter: str) -> int:
     """The smallest rank of vLLM's that holds all of the adapter's."""
-    with open(f"{adapter}/adapter_config.json", encoding="utf-8") as file:
-        config = json.load(file)
+    config = storage.read_json(storage.join(adapter, "adapter_config.json"))
     largest = max([config["r"], *config.get("rank_pattern", {}).values()])
     fitting = [rank for rank in LORA_RANKS if rank >= largest]
     if not fitting:

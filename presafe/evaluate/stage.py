@@ -11,7 +11,7 @@ from presafe.cluster.check import check_cluster, packages_of
 from presafe.cluster.demand import demand
 from presafe.config import Config
 from presafe.engines.base_row import with_row
-from presafe.engines.card import read_card
+from presafe.engines.card import MARKER, read_card
 from presafe.engines.fit import check_engine_memory
 from presafe.engines.job import GENERATIONS, Generation, Job, Task, run_generation, task_of
 from presafe.engines.start import ModelSpec
@@ -51,7 +51,7 @@ def parts(config: Config) -> list[Part]:
 
     def threshold() -> dict[str, str]:
         model = config.run_directory.folder("model")
-        return {"threshold": str(read_card(model).threshold)} if storage.exists(model) else {}
+        return {"threshold": str(read_card(model).threshold)} if storage.exists(storage.join(model, MARKER)) else {}
 
     def generated_from() -> dict[str, str]:
         return reads.suite_prompts(config) | reads.base_model(config) | weights()

@@ -11,6 +11,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 
 from presafe import storage
 from presafe.config import ClassifierSettings
+from presafe.engines.model_files import local_texts, local_weights
 from presafe.errors import UserError, user_error
 from presafe.judges.verdicts import Verdict, readable
 from presafe.records import Decision, FinishReason, schema, to_table
@@ -78,7 +79,7 @@ class Classifier:
         self._settings, self._tokenizer = settings, _load_tokenizer(settings)
         device = "cuda" if settings.workers.num_gpus > 0 else "cpu"
         model = AutoModelForSequenceClassification.from_pretrained(
-            _folder(settings), dtype=getattr(torch, settings.dtype)
+            local_weights(resolved(settings.model)), dtype=getattr(torch, settings.dtype)
         )
         self._model = model.to(device).eval()
         self._model.config.pad_token_id = self._tokenizer.pad_token_id
@@ -127,21 +128,19 @@ def decision_of(refuse: float, comply: float, min_confidence: float) -> Decision
     return "comply" if comply > refuse else "unscored"
 
 
-def _folder(settings: ClassifierSettings) -> str:
-    return storage.local_folder(resolved(settings.model))
-
-
 def _load_config(settings: ClassifierSettings) -> Any:
+    local = local_texts(resolved(settings.model))
     try:
-        return AutoConfig.from_pretrained(_folder(settings))
+        return AutoConfig.from_pretrained(local)
     except (OSError, ValueError) as error:
         raise _unloadable(settings, "configuration", error) from error
 
 
 def _load_tokenizer(settings: ClassifierSettings) -> Any:
     """Cut and padded at the ends."""
+    local = local_texts(resolved(settings.model))
     try:
-        tokenizer = AutoTokenizer.from_pretrained(_folder(settings), padding_side="right", truncation_side="right")
+        tokenizer = AutoTokenizer.from_pretrained(local, padding_side="right", truncation_side="right")
     except (OSError, ValueError) as error:
         raise _unloadable(settings, "tokenizer", error) from error
     if tokenizer.pad_token_id is None:

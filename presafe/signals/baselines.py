@@ -16,6 +16,7 @@ from presafe import storage
 from presafe.cluster.options import actor_options
 from presafe.config import Workers
 from presafe.conversation import newest_first
+from presafe.engines.model_files import local_weights
 from presafe.records import Prompt
 from presafe.signals.classifier import EncoderSpec, classifier_tokenizer
 from presafe.signals.loss import Labelled
@@ -71,7 +72,7 @@ class FrozenEmbeddings:
 
     def __init__(self, spec: EncoderSpec, on_gpu: bool) -> None:
         fresh = not isinstance(spec.encoder, str)
-        folder = storage.local_folder(spec.tokenizer_folder)
+        folder = local_weights(spec.tokenizer_folder)
         model = AutoModel.from_pretrained(folder, dtype=torch.float32).to("cuda" if on_gpu else "cpu").eval()
         self._encode = _lookup(model.get_input_embeddings()) if fresh else _hidden(model)
         self._tokenizer, self._max_tokens, self._device = classifier_tokenizer(spec), spec.max_tokens, model.device

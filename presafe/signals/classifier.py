@@ -17,8 +17,8 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from presafe import storage
 from presafe.config import FreshEncoder, Signals
+from presafe.engines.model_files import local_texts, local_weights
 from presafe.errors import user_error
 
 OWN_MODEL = "model"
@@ -48,7 +48,7 @@ def check_encoder(spec: EncoderSpec) -> None:
         return
     try:
         classifier_tokenizer(spec)
-        config = AutoConfig.from_pretrained(storage.local_folder(spec.encoder))
+        config = AutoConfig.from_pretrained(local_texts(spec.encoder))
     except (OSError, ValueError) as error:
         raise user_error(
             found=f"no loadable encoder at {spec.encoder} ({str(error).strip().splitlines()[0]})",
@@ -75,7 +75,7 @@ def new_classifier(spec: EncoderSpec) -> Any:
     tokenizer = classifier_tokenizer(spec)
     if isinstance(spec.encoder, str):
         model = AutoModelForSequenceClassification.from_pretrained(
-            storage.local_folder(spec.encoder), num_labels=1, dtype=torch.float32
+            local_weights(spec.encoder), num_labels=1, dtype=torch.float32
         )
         model.config.pad_token_id = tokenizer.pad_token_id  # a causal model finds a query's last token by it
         return model
@@ -96,7 +96,7 @@ def new_classifier(spec: EncoderSpec) -> Any:
 
 def classifier_tokenizer(spec: EncoderSpec) -> PreTrainedTokenizerBase:
     """Padded on the right: BERT's positions are absolute."""
-    tokenizer = AutoTokenizer.from_pretrained(storage.local_folder(spec.tokenizer_folder), padding_side="right")
+    tokenizer = AutoTokenizer.from_pretrained(local_texts(spec.tokenizer_folder), padding_side="right")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     assert isinstance(tokenizer, PreTrainedTokenizerBase)

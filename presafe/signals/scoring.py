@@ -13,6 +13,7 @@ from presafe.cluster.options import actor_options
 from presafe.config import Workers
 from presafe.records import to_table
 from presafe.rowjob import quiet_data
+from presafe.runtime import user_errors
 from presafe.signals.classifier import EncoderSpec, classifier_tokenizer, logits
 
 
@@ -31,8 +32,9 @@ def score_prompts(prompts: str, classifier: str, output: str, spec: EncoderSpec,
     """
     storage.remove(output)
     quiet_data()
+    files, path = storage.arrow_file_system(prompts)
     dataset = (
-        ray.data.read_parquet(prompts, columns=["prompt_id", "text"])
+        ray.data.read_parquet(path, filesystem=files, columns=["prompt_id", "text"])
         .repartition(target_num_rows_per_block=1024, strict=True)
         .map_batches(
             Scorer,
@@ -43,7 +45,9 @@ def score_prompts(prompts: str, classifier: str, output: str, spec: EncoderSpec,
             **actor_options(workers),
         )
     )
-    dataset.write_parquet(output)
+    files, path = storage.arrow_file_system(output)
+    with user_errors():
+        dataset.write_parquet(path, filesystem=files)
     return {row.prompt_id: row.logit for row in storage.stream_rows(output, Score)}
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import ray.train
 import torch
-from ray.train import FailureConfig, RunConfig
+from ray.train import FailureConfig, RunConfig, TrainingFailedError
 from ray.train.torch import TorchTrainer, prepare_model
 from transformers import PreTrainedTokenizerBase
 
@@ -18,6 +18,7 @@ from presafe import storage
 from presafe.cluster.options import runtime_env
 from presafe.config import Signals
 from presafe.progress import StepReporter, progress, steps_done
+from presafe.runtime import user_errors
 from presafe.schedule import warmup_cosine
 from presafe.signals.classifier import EncoderSpec, classifier_tokenizer, new_classifier
 from presafe.signals.loss import ClassWeights, Labelled, balanced, rank_loss
@@ -69,6 +70,7 @@ def train_classifier(
     storage.write_rows(held_back, stopping, Labelled)
     output = storage.join(folder, "classifier")
     task = ClassifierTask(data, held_back, output, storage.join(folder, "progress.json"), spec, settings, seed)
+    files, path = storage.arrow_file_system(folder)
     trainer = TorchTrainer(
         _worker,
         train_loop_config={"task": task},
@@ -76,13 +78,15 @@ def train_classifier(
         torch_config=torch_config(),
         run_config=RunConfig(
             name="training",
-            storage_path=folder,
+            storage_path=path,
+            storage_filesystem=files,
             failure_config=FailureConfig(max_failures=MAX_FAILURES, max_preemption_failures=-1),
             worker_runtime_env=runtime_env(settings.workers.environment),
         ),
     )
     steps = math.ceil(len(rows) / settings.batch_size) * settings.epochs
-    with progress(steps_done(task.progress), steps, title, "steps", rated=False):
+    bar = progress(steps_done(task.progress), steps, title, "steps", rated=False)
+    with bar, user_errors(TrainingFailedError):
         trainer.fit()
     return Trained(output, storage.read_json(storage.join(output, "losses.json")))
 

@@ -1,7 +1,9 @@
 """Files, folders and rows by URL: a local path, s3://, gs:// or whatever fsspec opens. Nothing is left half-done."""
 
+from presafe.storage.downloads import local_file, local_folder
 from presafe.storage.files import (
     absolute,
+    arrow_file_system,
     create,
     exists,
     hash_file,
@@ -21,15 +23,10 @@ from presafe.storage.files import (
     write_jsonl,
     write_text,
 )
-from presafe.storage.folders import (
-    local_folder,
-    replacing_folder,
-    upload,
-)
+from presafe.storage.folders import full, is_full, replacing_folder, upload
 from presafe.storage.rows import (
     CHUNK,
     count_rows,
-    fingerprint,
     read_rows,
     read_table,
     short_hash,
@@ -45,13 +42,16 @@ from presafe.storage.rows import (
 __all__ = [
     "CHUNK",
     "absolute",
+    "arrow_file_system",
     "count_rows",
     "create",
     "exists",
-    "fingerprint",
+    "full",
     "hash_file",
+    "is_full",
     "is_local",
     "join",
+    "local_file",
     "local_folder",
     "make_folder",
     "names",

@@ -4,11 +4,17 @@ import hashlib
 import json
 import os
 import posixpath
-from typing import Any
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import IO, Any
 
 import fsspec
 
 from presafe.errors import UserError, user_error
+
+CLIENTS = {"s3": "presafe[s3]", "s3a": "presafe[s3]", "gs": "presafe[gcs]", "gcs": "presafe[gcs]"}
+"""Schemes whose client is an extra."""
 
 
 def absolute(url: str) -> str:
@@ -38,7 +44,7 @@ def names(url: str) -> list[str]:
 def remove(url: str) -> None:
     """Remove a file or a folder with all it holds; a missing one is no error."""
     fs, path = file_system(url)
-    if fs.exists(path):
+    with suppress(FileNotFoundError):
         fs.rm(path, recursive=True)
 
 
@@ -52,6 +58,8 @@ def make_folder(url: str) -> None:
 
 def unwritable(url: str, error: OSError) -> UserError:
     """What to tell a user whose storage did not take a write."""
+    if isinstance(error, UserError):
+        return error
     return user_error(
         found=f"{url}, which cannot be written ({error.strerror or error})",
         needed="a writable storage with room",
@@ -61,10 +69,7 @@ def unwritable(url: str, error: OSError) -> UserError:
 
 def read_text(url: str) -> str:
     fs, path = file_system(url)
-    with fs.open(path, "r", encoding="utf-8") as file:
-        text = file.read()
-    assert isinstance(text, str)
-    return text
+    return str(fs.cat_file(path).decode("utf-8"))
 
 
 def read_lines(url: str) -> list[str]:
@@ -74,8 +79,7 @@ def read_lines(url: str) -> list[str]:
     they are.
     """
     fs, path = file_system(url)
-    with fs.open(path, "rb") as file:
-        text = file.read().decode("utf-8", "replace")
+    text = fs.cat_file(path).decode("utf-8", "replace")
     return [line for line in text.split("\n") if line.strip()]
 
 
@@ -125,25 +129,58 @@ def read_json(url: str) -> Any:
         ) from error
 
 
-def write_text(url: str, text: str) -> None:
-    """Write beside the target, then move over it: a reader sees the old file or the new one."""
+@contextmanager
+def replacing_file(url: str) -> Iterator[IO[bytes]]:
+    """A file to write. It takes the place of the one at `url` once the block ends, unless an error ends it.
+
+    On a disk it is written beside that one and moved over it. An object store shows no object before it is complete.
+    """
     fs, path = file_system(url)
-    fs.makedirs(posixpath.dirname(path), exist_ok=True)
-    partial = f"{path}.{os.getpid()}.partial"
-    with fs.open(partial, "w", encoding="utf-8") as file:
-        file.write(text)
-    fs.mv(partial, path)
+    if is_local(url):
+        os.makedirs(posixpath.dirname(path), exist_ok=True)
+        partial = f"{path}.{uuid.uuid4().hex[:12]}.partial"  # process numbers repeat on the nodes that share a disk
+        try:
+            with open(partial, "wb") as written:
+                yield written
+            os.replace(partial, path)
+        except BaseException:
+            with suppress(FileNotFoundError):
+                os.remove(partial)
+            raise
+        return
+    file = fs.open(path, "wb", autocommit=False)
+    try:
+        yield file
+        file.close()
+        file.commit()
+    except BaseException:
+        file.discard()
+        file.closed = True  # or it would begin an upload again when it is thrown away
+        raise
+
+
+def write_text(url: str, text: str) -> None:
+    """A reader sees the old file or the new one."""
+    if is_local(url):
+        with replacing_file(url) as file:
+            file.write(text.encode())
+    else:
+        fs, path = file_system(url)
+        fs.pipe_file(path, text.encode())
 
 
 def create(url: str, text: str) -> bool:
-    """Write a file that must be new; False where it is there. Of several that do so at once, one is told True."""
+    """Write a file that must be new; False where it is there. Of several that do so at once, one is told True.
+
+    `text` is of this call alone: that a request was answered may be lost, and one that is tried again finds its own.
+    """
     fs, path = file_system(url)
     fs.makedirs(posixpath.dirname(path), exist_ok=True)
     try:
         with fs.open(path, "xb") as file:
             file.write(text.encode())
     except FileExistsError:
-        return False
+        return not is_local(url) and exists(url) and read_text(url) == text
     return True
 
 
@@ -157,14 +194,34 @@ def write_json(url: str, value: Any) -> None:
 
 
 def file_system(url: str) -> tuple[Any, str]:
-    """The file system of a URL, and the path in it."""
+    """The file system of a URL, and the path in it.
+
+    It remembers no listings: other processes and nodes write too, and an object that was listed may be gone.
+    """
+    scheme = url.partition("://")[0] if "://" in url else "file"
     try:
-        # Object stores would remember what lay in a folder before other processes wrote into it.
+        if scheme in ("s3", "s3a"):
+            from presafe.storage.s3 import S3  # its packages are an extra
+
+            # One patience, not two of which one multiplies the other.
+            settings = {"use_listings_cache": False, "config_kwargs": {"retries": {"total_max_attempts": 1}}}
+            return S3(**settings), str(S3._strip_protocol(url))
         fs, path = fsspec.core.url_to_fs(url, use_listings_cache=False)
     except (ImportError, ValueError) as error:
+        extra = CLIENTS.get(scheme)
         raise user_error(
             found=f"the storage {url}, which cannot be opened ({error})",
-            needed="a local path, or a URL whose filesystem is installed",
-            change="install it (presafe[s3] for s3://, gcsfs for gs://) or use another storage",
+            needed=f"{extra or 'a filesystem of that name'} on every node",
+            change=f"pip install '{extra}', or use another storage" if extra else "correct the URL",
         ) from error
     return fs, str(path)
+
+
+def arrow_file_system(url: str) -> tuple[Any, str]:
+    """The same for what takes Arrow's, Ray among others; None and the URL itself on a disk."""
+    if is_local(url):
+        return None, url
+    from pyarrow.fs import FSSpecHandler, PyFileSystem
+
+    fs, path = file_system(url)
+    return PyFileSystem(FSSpecHandler(fs)), path

@@ -2,15 +2,13 @@
 
 import hashlib
 import itertools
-import os
-import posixpath
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
 import pyarrow as pa
 
 from presafe.records import schema, to_table
-from presafe.storage.files import file_system
+from presafe.storage.files import file_system, replacing_file
 
 Row = TypeVar("Row")
 
@@ -41,25 +39,16 @@ def write_tables(
     """
     import pyarrow.parquet as pq  # see _dataset
 
-    fs, path = file_system(url)
-    fs.makedirs(posixpath.dirname(path), exist_ok=True)
-    partial, count = f"{path}.{os.getpid()}.partial", 0
-    remaining = iter(tables)
+    remaining, count = iter(tables), 0
     first = [next(remaining)] if of is None else []
     columns = of or first[0].schema
     every: Iterable[pa.Table] = itertools.chain(first, remaining)
     if row_group is not None:
         every = _regrouped(every, columns, row_group)
-    try:
-        with pq.ParquetWriter(partial, columns, filesystem=fs) as writer:
-            for table in every:
-                writer.write_table(table, row_group)
-                count += len(table)
-    except BaseException:
-        if fs.exists(partial):
-            fs.rm(partial)
-        raise
-    fs.mv(partial, path)
+    with replacing_file(url) as file, pq.ParquetWriter(file, columns) as writer:
+        for table in every:
+            writer.write_table(table, row_group)
+            count += len(table)
     return count
 
 
@@ -134,18 +123,6 @@ def stream_column(url: str, column: str) -> Iterator[list[Any]]:
     """Its values, a chunk at a time."""
     for batch in stream_batches(url, [column]):
         yield batch.column(0).to_pylist()
-
-
-def fingerprint(url: str, column: str) -> tuple[int, int]:
-    """How many rows, and a hash of the multiset of their ids: equal for the same ids in any order, in constant memory.
-
-    `column` holds strings. The hash is the sum of 64 bits of each id's SHA-256.
-    """
-    count = total = 0
-    for values in stream_column(url, column):
-        for value in values:
-            count, total = count + 1, total + short_hash(value)
-    return count, total % 2**64
 
 
 def short_hash(value: str) -> int:

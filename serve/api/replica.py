@@ -6,12 +6,12 @@ import torch
 from jinja2 import TemplateError
 from transformers import AutoConfig
 
-from presafe import storage
 from presafe.config import EndpointSettings, PrefixSettings, Workers
 from presafe.decision.refusal import BEGINNING, RefusalReader
 from presafe.decision.rule import GateRule
 from presafe.engines.card import Card
 from presafe.engines.exported import LoadedModel, check_model, load_base, load_exported, positions
+from presafe.engines.model_files import local_texts
 from presafe.engines.paged_engine import PagedEngine
 from presafe.engines.streaming import StreamingEngine
 from presafe.engines.vllm_model import exported_model, import_vllm, plain_model
@@ -144,7 +144,7 @@ def _vllm(
 def _load(model: str, card: Card | None, device: str) -> LoadedModel:
     if card is not None:
         return load_exported(model, device)
-    dtype = AutoConfig.from_pretrained(storage.local_folder(model)).dtype or torch.float32
+    dtype = AutoConfig.from_pretrained(local_texts(model)).dtype or torch.float32
     return load_base(model, str(dtype).removeprefix("torch."), device)
 
 

@@ -3,13 +3,13 @@
 import json
 from pathlib import Path
 
+import fsspec
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from presafe import failed_rows
-from presafe.failed_rows import PENDING, asked_no_more, take_back
+from presafe.failed_rows import PENDING, asked_no_more, drop_pending, hashes, not_done, take_back
 
 FAILED = pc.field("error").is_valid()
 SCHEMA = pa.schema([("task_id", pa.string()), ("error", pa.string())])
@@ -73,7 +73,7 @@ def test_a_block_that_ray_itself_will_remove_is_left_to_it(tmp_path):
 def test_dying_at_any_step_loses_and_doubles_no_row(tmp_path, monkeypatch, step):
     """Each write, move and removal in turn is the last that happens."""
     two_blocks(tmp_path)
-    fs = failed_rows.fsspec.filesystem("file")
+    fs = fsspec.filesystem("file")
     done = []
 
     def dying(method):
@@ -100,8 +100,22 @@ def test_rows_that_the_inputs_have_no_more_are_told_from_the_others(tmp_path):
     two_blocks(tmp_path)
     inputs = str(tmp_path / "inputs.parquet")
     pq.write_table(pa.table({"task_id": ["a-0", "b-1", "new"]}), inputs)
-    output, checkpoint = str(tmp_path / "output"), str(tmp_path / "checkpoint")
-    assert take_back(output, checkpoint, "task_id", asked_no_more(inputs, output, "task_id") | FAILED) == 5
+    output, checkpoint, asked = str(tmp_path / "output"), str(tmp_path / "checkpoint"), hashes(inputs, "task_id")
+    assert take_back(output, checkpoint, "task_id", asked_no_more(asked, output, "task_id") | FAILED) == 5
     assert ids(tmp_path, "output") == ids(tmp_path, "checkpoint") == ["a-0", "b-1"]
-    assert take_back(output, checkpoint, "task_id", asked_no_more(inputs, output, "task_id")) == 0
-    assert take_back(output, checkpoint, "task_id", asked_no_more(inputs, str(tmp_path / "none"), "task_id")) == 0
+    assert take_back(output, checkpoint, "task_id", asked_no_more(asked, output, "task_id")) == 0
+    none = str(tmp_path / "none")
+    assert take_back(output, checkpoint, "task_id", asked_no_more(asked, none, "task_id")) == 0
+
+
+def test_what_was_being_written_goes_and_the_rows_of_it_are_left_to_do(tmp_path):
+    two_blocks(tmp_path)
+    checkpoint, output = tmp_path / "checkpoint", str(tmp_path / "output")
+    (checkpoint / f"a{PENDING}").write_bytes((checkpoint / "a.parquet").read_bytes())  # half of a move in a store
+    drop_pending(output, str(checkpoint))
+    assert sorted(path.name for path in checkpoint.iterdir()) == ["b.parquet", "c.parquet"]
+    assert ids(tmp_path, "output") == ids(tmp_path, "checkpoint") == ["b-0", "b-1", "c-0"]
+    inputs = str(tmp_path / "inputs.parquet")
+    pq.write_table(pa.table({"task_id": ["a-0", "b-0", "a-1", "c-0"], "text": [*"wxyz"]}), inputs)
+    left = pa.concat_tables(not_done(inputs, ["task_id", "text"], "task_id", hashes(output, "task_id")))
+    assert left.to_pydict() == {"task_id": ["a-0", "a-1"], "text": ["w", "y"]}

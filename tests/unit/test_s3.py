@@ -144,8 +144,8 @@ def test_rows_are_written_counted_streamed_and_taken_back(root, monkeypatch):
     assert storage.count_rows(f"{root}/rows") == len(ROWS)
     assert [row["num_tokens"] for row in storage.stream_dicts(f"{root}/rows")] == [*range(10)]
     storage.write_rows(f"{root}/reversed.parquet", ROWS[::-1], Trace)
-    for look in (lambda url: storage.fingerprint(url, "prompt_id"), Contents(f"{root}/memory.json").of_rows):
-        assert look(f"{root}/rows") == look(f"{root}/reversed.parquet")
+    of_rows = Contents(f"{root}/memory.json").of_rows
+    assert of_rows(f"{root}/rows") == of_rows(f"{root}/reversed.parquet")
 
 
 def test_what_another_process_writes_is_seen(root, tmp_path):
@@ -177,7 +177,7 @@ def test_rows_of_an_earlier_run_are_taken_back(root):
 
 def test_a_folder_is_replaced_as_a_whole_and_fetched(root):
     for text in ("old", "new"):
-        with storage.replacing_folder(f"{root}/model") as local:
+        with storage.replacing_folder(f"{root}/model", "deep/weights") as local:
             for name in (text, "deep/weights"):
                 os.makedirs(os.path.dirname(f"{local}/{name}"), exist_ok=True)
                 with open(f"{local}/{name}", "w") as file:
@@ -187,6 +187,6 @@ def test_a_folder_is_replaced_as_a_whole_and_fetched(root):
     assert sorted(os.listdir(fetched)) == ["deep", "new"]
     with open(f"{fetched}/deep/weights") as file:
         assert file.read() == "new"
-    with pytest.raises(ZeroDivisionError), storage.replacing_folder(f"{root}/model"):
+    with pytest.raises(ZeroDivisionError), storage.replacing_folder(f"{root}/model", "deep/weights"):
         _ = 1 / 0
     assert storage.names(f"{root}/model") == ["deep", "new"]

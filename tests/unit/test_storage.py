@@ -40,10 +40,19 @@ def test_a_folder_is_uploaded_and_found_again_locally(root, tmp_path):
     assert storage.read_text(f"{local}/inner/file") == "x"
 
 
-@pytest.mark.parametrize("url", ["nothing://x", "gs://bucket/x"])
-def test_a_filesystem_that_is_not_there_is_named(url, monkeypatch):
-    monkeypatch.setitem(sys.modules, "gcsfs", None)  # as if it were not installed
-    with pytest.raises(UserError, match=rf"{url}, .*needed.*presafe\[s3\] for s3://.*another storage"):
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("nothing://x", "needed a filesystem of that name on every node; correct the URL"),
+        ("gs://bucket/x", r"needed presafe\[gcs\] on every node; pip install 'presafe\[gcs\]'"),
+        ("s3://bucket/x", r"needed presafe\[s3\] on every node; pip install 'presafe\[s3\]'"),
+    ],
+)
+def test_a_filesystem_that_is_not_there_is_named(url, told, monkeypatch):
+    for package in ("gcsfs", "s3fs", "s3fs.core"):  # as if they were not installed
+        monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.delitem(sys.modules, "presafe.storage.s3", raising=False)
+    with pytest.raises(UserError, match=f"found the storage {url}, .*; {told}"):
         storage.exists(url)
 
 
@@ -54,7 +63,7 @@ def test_a_broken_json_is_named(tmp_path):
 
 
 def half_replace(url):
-    with storage.replacing_folder(url) as local:
+    with storage.replacing_folder(url, "deep/new.txt") as local:
         storage.write_text(f"{local}/new.txt", "half")
         raise RuntimeError("no more")
 
@@ -65,7 +74,7 @@ def test_a_folder_is_replaced_whole_or_not_at_all(root):
     with pytest.raises(RuntimeError, match="no more"):
         half_replace(url)
     assert storage.names(url) == ["old.txt"]
-    with storage.replacing_folder(url) as local:
+    with storage.replacing_folder(url, "deep/new.txt") as local:
         storage.write_text(f"{local}/deep/new.txt", "new")
         assert storage.names(url) == ["old.txt"]
     assert storage.names(url) == ["deep"]

@@ -18,7 +18,7 @@ from presafe.align.module.model import PreSafeModel
 from presafe.config import Align
 from presafe.decision.gate_row import write_gate_row
 from presafe.decision.head import save_head
-from presafe.engines.card import Card, RoundTrip, VocabularyRow, read_card, write_card
+from presafe.engines.card import MARKER, Card, RoundTrip, VocabularyRow, read_card, write_card
 from presafe.engines.exported import (
     SHARD,
     LoadedModel,
@@ -43,7 +43,7 @@ def export_model(
     collator: Collator,
     align: Align,
 ) -> None:
-    """Write `folder` anew, or raise and leave it as it was.
+    """Write `folder` anew, or raise and leave it as it was; where an upload breaks off, there is no export.
 
     Every rank calls it, since ZeRO-3 gathers parameters on all; rank 0 writes, and checks what it wrote at prompts of
     `validation` against the module in memory. The others are done once the weights are gathered: none waits at a
@@ -53,7 +53,7 @@ def export_model(
     weights = _on_rank_0(module, everything=card.weights == "full")
     engine.destroy()
     if dist.get_rank() == 0:
-        with storage.replacing_folder(folder) as local:
+        with storage.replacing_folder(folder, MARKER) as local:
             _write_trained(local, module.lm, weights, card)
             weights.clear()  # the model is about to be loaded again
             round_trip = _check_and_merge(local, card, seen, align)

@@ -8,12 +8,12 @@ from peft import LoraConfig, TaskType, get_peft_model
 from torch import nn
 from transformers import AutoModelForCausalLM, set_seed
 
-from presafe import storage
 from presafe.align.module.kernels import attention, use_liger
 from presafe.align.module.model import HeadSpec, PreSafeModel
 from presafe.align.objectives import objective
 from presafe.config import Align, LinearHead, Lora, ReadoutHead
 from presafe.decision.head import SafetyHead
+from presafe.engines.model_files import local_weights
 
 
 def head_spec(align: Align, decision_token: int) -> HeadSpec:
@@ -28,7 +28,7 @@ def head_spec(align: Align, decision_token: int) -> HeadSpec:
 def build_module(base: str, dtype: str, align: Align, spec: HeadSpec, seed: int) -> PreSafeModel:
     """`equip` of the base in the folder `base`."""
     lm: Any = AutoModelForCausalLM.from_pretrained(
-        storage.local_folder(base), dtype=getattr(torch, dtype), attn_implementation=attention(align, dtype)
+        local_weights(base), dtype=getattr(torch, dtype), attn_implementation=attention(align, dtype)
     )
     return equip(lm, align, spec, seed)
 

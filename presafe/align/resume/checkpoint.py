@@ -1,5 +1,6 @@
 """Committed checkpoints: what a killed worker, node or driver resumes from, bit by bit where the ranks are as many."""
 
+import glob
 import json
 import os
 import random
@@ -23,6 +24,7 @@ from presafe.align.resume import universal
 from presafe.align.resume.agreed import agree
 from presafe.align.resume.room import expected_bytes, lack
 from presafe.errors import UserError
+from presafe.stages import content_hash
 
 TAG = "zero"
 REGISTER, COPY = "checkpoint_manager_snapshot.json", "last_committed.json"
@@ -60,6 +62,11 @@ class Checkpoints:
     def __init__(self, folder: str, engine: Any) -> None:
         self._folder, self._engine = folder, engine
         self._bytes = expected_bytes(p for p in engine.module.parameters() if p.requires_grad)
+        node = ray.get_runtime_context().get_node_id()
+        self._local = f"{tempfile.gettempdir()}/presafe-checkpoint-{node}-{content_hash(folder)}"
+        if ray.train.get_context().get_local_rank() == 0:
+            for left in glob.glob(f"{self._local}-*"):  # of a group that was killed
+                shutil.rmtree(left)
 
     def check_room(self, count: int) -> None:
         """Raise AgreedError on every rank where any node could not write `count` more checkpoints."""
@@ -73,24 +80,36 @@ class Checkpoints:
         rank = ray.train.get_context().get_world_rank()
         # The world is in the name: what a killed group of another size left must not mix with this one's files.
         name = f"step-{state.step:06d}-of-{state.world_size}"
-        if local := storage.is_local(self._folder):
-            folder = storage.join(self._folder, name)
-            os.makedirs(folder, exist_ok=True)
-        else:
-            folder = tempfile.mkdtemp(prefix="presafe-checkpoint-")
+        local = storage.is_local(self._folder)
+        folder = storage.join(self._folder, name) if local else f"{self._local}-{rank}"
+        try:
+            self._write(folder, state)
+        except Exception as error:
+            if not local:
+                shutil.rmtree(folder, ignore_errors=True)
+            if storage.is_full(error):
+                raise storage.full(os.path.dirname(folder)) from error
+            raise
+        self._register(folder, name, state, upload=not local)
+
+    def _write(self, folder: str, state: TrainerState) -> None:
+        rank = ray.train.get_context().get_world_rank()
+        os.makedirs(folder, exist_ok=True)
         self._engine.save_checkpoint(folder, tag=TAG, client_state=universal.SAVE_INFO, exclude_frozen_parameters=True)
         torch.save(_random_state(), f"{folder}/random_{rank}.pt")
         if rank == 0:
             storage.write_json(f"{folder}/state.json", asdict(state))
+
+    def _register(self, folder: str, name: str, state: TrainerState, *, upload: bool) -> None:
         ray.train.report(
             state.history[-1],
             checkpoint=Checkpoint.from_directory(folder),
             checkpoint_dir_name=name,
-            checkpoint_upload_mode=CheckpointUploadMode.NO_UPLOAD if local else CheckpointUploadMode.SYNC,
-            delete_local_checkpoint_after_upload=not local,
+            checkpoint_upload_mode=CheckpointUploadMode.SYNC if upload else CheckpointUploadMode.NO_UPLOAD,
+            delete_local_checkpoint_after_upload=upload,
         )
         ray.train.get_all_reported_checkpoints(consistency_mode=CheckpointConsistencyMode.COMMITTED)
-        if rank == 0:
+        if ray.train.get_context().get_world_rank() == 0:
             _copy(storage.join(self._folder, REGISTER), storage.join(self._folder, COPY))
 
 
@@ -151,14 +170,16 @@ def _converted(folder: str) -> Iterator[str]:
     """
     target = f"{tempfile.gettempdir()}/presafe-universal-{ray.get_runtime_context().get_job_id()}"
     first = ray.train.get_context().get_local_rank() == 0
-    if first:
-        shutil.rmtree(target, ignore_errors=True)  # of a worker killed while it converted
-        universal.convert(f"{folder}/{TAG}", target)
-    dist.barrier()
-    yield target
-    dist.barrier()
-    if first:
-        shutil.rmtree(target)
+    try:
+        if first:
+            shutil.rmtree(target, ignore_errors=True)  # of a worker killed while it converted
+            universal.convert(f"{folder}/{TAG}", target)
+        dist.barrier()
+        yield target
+        dist.barrier()
+    finally:
+        if first:
+            shutil.rmtree(target, ignore_errors=True)
 
 
 def _random_state() -> dict[str, Any]:

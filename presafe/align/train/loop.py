@@ -29,6 +29,7 @@ from presafe.align.train.watchdog import Watchdog
 from presafe.decision.rule import decide
 from presafe.decision.threshold import calibrate, refusals_allowed
 from presafe.engines.card import Calibration, Card
+from presafe.errors import UserError
 from presafe.records import Example
 from presafe.schedule import schedule
 from presafe.statistics import tail_bound
@@ -56,7 +57,10 @@ def _align(task: TrainTask) -> None:
             state = _train(engine, examples, validation, task, state, guards)
     if task.export_folder is not None:
         card = _calibrated(engine, validation, task, state)
-        export_model(engine, module, card, task.export_folder, validation, task.collator, task.align)
+        try:
+            export_model(engine, module, card, task.export_folder, validation, task.collator, task.align)
+        except UserError as error:  # of rank 0, for which nobody waits: a full disk, a storage that refuses
+            raise AgreedError(str(error)) from error
 
 
 def _engine(task: TrainTask, saved: Saved | None) -> tuple[Any, Any]:

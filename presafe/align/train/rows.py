@@ -1,9 +1,9 @@
 """The examples of a training rank: a few numbers of each in memory, sequences read as its own batches ask for them."""
 
-import errno
 import os
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Self
 
 import numpy as np
@@ -64,10 +64,12 @@ def local_rows(url: str) -> ExampleRows:
     if first:
         try:
             copy_rows(url, path)
-        except OSError as failed:
-            if failed.errno != errno.ENOSPC:
+        except Exception as failed:
+            with suppress(FileNotFoundError):
+                os.remove(path)
+            if not storage.is_full(failed):
                 raise
-            error = storage.unwritable(tempfile.gettempdir(), failed)
+            error = storage.full(tempfile.gettempdir())
     agree(error)
     rows = mapped_rows(path)
     dist.barrier()

@@ -82,6 +82,7 @@ class Training:
         )
         _check_sharding(folder, task.checkpoints, config.align)
         repair(task.checkpoints)
+        files, path = storage.arrow_file_system(folder)
         trainer = TorchTrainer(
             train_worker,
             train_loop_config={"task": task},
@@ -89,7 +90,8 @@ class Training:
             torch_config=torch_config(math.ceil(workers.timeout_minutes * 60)),
             run_config=RunConfig(
                 name="checkpoints",
-                storage_path=folder,
+                storage_path=path,
+                storage_filesystem=files,
                 failure_config=FailureConfig(max_failures=workers.max_failures, max_preemption_failures=-1),
                 checkpoint_config=CheckpointConfig(num_to_keep=KEPT),
                 worker_runtime_env=runtime_env(workers.environment),
