@@ -26,7 +26,7 @@ def pools() -> list[str]:
     return [node["Labels"].get("presafe-pool", "") for node in alive()]
 
 
-def test_a_pool_grows_to_its_limit_and_shrinks_to_nothing_and_no_other_pool_is_touched(tmp_path):
+def test_a_pool_grows_while_there_is_work_and_shrinks_to_nothing_and_no_other_pool_is_touched(tmp_path):
     types = {name: node for name, node in node_types(CLUSTER, NODES).items() if "on_demand" not in name}
     with HoldingServer() as endpoint, autoscaled(types, IDLE_S) as address:
         path = write_run(tmp_path / "run", endpoint.url, rows=ROWS, block=BLOCK, address=address)
@@ -38,8 +38,8 @@ def test_a_pool_grows_to_its_limit_and_shrinks_to_nothing_and_no_other_pool_is_t
         seconds = {"first node": until(lambda: "teacher" in pools(), 120)}
         until(endpoint.held.is_set, 120)
         seconds["first row asked"] = time.monotonic() - begin
-        until(lambda: pools().count("teacher") == NODES, 180)
-        seconds["all nodes"] = time.monotonic() - begin
+        until(lambda: pools().count("teacher") > 1, 180)
+        seconds["second node"] = time.monotonic() - begin
         assert set(pools()) <= {"teacher", "cpu"}
         endpoint.release()
         assert running.wait(timeout=300) == 0
