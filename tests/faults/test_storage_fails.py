@@ -41,8 +41,9 @@ def node() -> Iterator[str]:
 
 def in_the_store(root: Path) -> Config:
     save_model(root)
-    settings = config(root, steps=STEPS, checkpoint_every=EVERY, merge=True, merge_gate=True)
-    settings.run.storage = "s3://bucket/runs"
+    local = config(root, steps=STEPS, checkpoint_every=EVERY, merge=True, merge_gate=True)
+    run = local.run.model_copy(update={"storage": "s3://bucket/runs"})
+    settings = local.model_copy(update={"run": run})
     finish_earlier_stages(settings)
     return settings
 
