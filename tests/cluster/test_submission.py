@@ -22,7 +22,7 @@ WAIT_S = 120.0
 WAITING = """
 import pathlib, time
 
-def rows():
+def rows(seed):
     pathlib.Path({mark!r}).touch()
     while not pathlib.Path({go!r}).exists():
         time.sleep(0.05)
