@@ -40,7 +40,7 @@ def submit(client: JobSubmissionClient, work: Work) -> str:
         before = jobs_of(client, name, work.stage)
         if running := [job for job in before if not job.status.is_terminal() and job.metadata["root"] == root]:
             print(f"job {running[-1].submission_id} still runs and is followed: {running[-1].entrypoint}", flush=True)
-            return running[-1].submission_id
+            return str(running[-1].submission_id)
         attempt = 1 + max((int(job.submission_id.rpartition("-")[2]) for job in before), default=0)
         identity = f"{name}-{work.stage}-{attempt}"
         metadata = {"run": name, "root": root, "stage": work.stage}
@@ -82,8 +82,7 @@ def latest(client: JobSubmissionClient, run: str, stage: str | None) -> str:
             change="correct the name, or --address; `ray job list` shows all jobs",
         )
     chosen = [job for job in found if stage or "within" not in job.metadata] or found
-    identity: str = chosen[-1].submission_id
-    return identity
+    return str(chosen[-1].submission_id)
 
 
 def ended(job: JobDetails) -> tuple[int, str]:
