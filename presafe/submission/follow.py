@@ -15,6 +15,8 @@ from presafe.submission.jobs import ended
 LOST_S = 120.0
 """How long the log's stream may be lost, in seconds, before a command gives up; the job does not notice."""
 PAUSE_S = 1.0
+SILENCE_S = 30.0
+"""After it, the stream may be dead, or its job have ended before it had a node: the job is looked at."""
 INTERRUPTED = 130
 
 
@@ -45,9 +47,12 @@ async def _followed(client: JobSubmissionClient, job: str) -> JobDetails:
         lines.begin_again()
         broken = False
         try:
-            async for text in client.tail_job_logs(job):
-                lines.add(text)
+            stream = client.tail_job_logs(job)
+            while True:
+                lines.add(await asyncio.wait_for(anext(stream), SILENCE_S))
                 answered = time.monotonic()
+        except StopAsyncIteration:
+            pass
         except (*UNREACHABLE, aiohttp.ClientError, OSError):
             broken = True
         try:
