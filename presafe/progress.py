@@ -1,7 +1,9 @@
 """Progress of work that runs elsewhere on the cluster, read off the storage that the work writes to anyway."""
 
+import io
 import json
 import shutil
+import sys
 import threading
 import time
 import uuid
@@ -22,14 +24,17 @@ Look = Callable[[], tuple[int, str]]
 def progress(
     look: Look, total: int, title: str, unit: str, interval: float = 2.0, *, rated: bool = True
 ) -> Iterator[None]:
-    """Show a bar with what is done while the body runs.
+    """Show a bar with what is done while the body runs; where stderr is no terminal, lines LINE_S apart and at its end.
 
     Where it is `rated`, rate and time left are what the bar sees; else the note of `look` says them: of a resumed
     training, the bar would count the earlier steps as done in a moment.
     """
     stop = threading.Event()
     bar_format = RATED if rated else PLAIN
-    with tqdm(total=total, desc=f"{title:16}", unit=unit, mininterval=0, bar_format=bar_format) as bar:
+    terminal = sys.stderr.isatty()
+    file = sys.stderr if terminal else io.StringIO()  # a log gets whole lines, by `tell`
+    next_line = time.monotonic() + LINE_S
+    with tqdm(total=total, desc=f"{title:16}", unit=unit, mininterval=0, bar_format=bar_format, file=file) as bar:
 
         def show() -> None:
             done, note = look()
@@ -37,9 +42,16 @@ def progress(
             bar.set_postfix_str(note[: max(0, width)], refresh=False)
             bar.update(done - bar.n)
 
+        def tell() -> None:
+            print(bar, file=sys.stderr, flush=True)
+
         def watch() -> None:
+            nonlocal next_line
             while not stop.wait(interval):
                 show()
+                if not terminal and time.monotonic() >= next_line:
+                    tell()
+                    next_line = time.monotonic() + LINE_S
 
         thread = threading.Thread(target=watch, daemon=True)
         thread.start()
@@ -49,9 +61,13 @@ def progress(
             stop.set()
             thread.join()
             show()
+            if not terminal:
+                tell()
 
 
 PLAIN = "{desc} {percentage:3.0f}% {n_fmt}/{total_fmt} {unit} [{elapsed}{postfix}]"
+LINE_S = 30.0
+"""Between the lines of a bar in a log."""
 STALE_S = 60.0
 """After it, what an actor told of its block counts no longer: it may have died, and others do its rows."""
 RATED = PLAIN.replace("{postfix}", "<{remaining}, {rate_fmt}{postfix}")

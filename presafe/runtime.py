@@ -124,10 +124,10 @@ def _join(address: str, variables: dict[str, str]) -> None:
         ) from error
 
 
-def check_storage(config: Config) -> None:
-    """Raise UserError where a submitted job would write into Ray's temporary copy of the working directory."""
+def check_storage(config: Config, *, submitted: bool = False) -> None:
+    """Raise UserError where a job, `submitted` or this process as one, would write into Ray's temporary folder."""
     url = config.run.storage
-    if SUBMITTED in os.environ and storage.is_local(url) and not os.path.isabs(url):
+    if (submitted or SUBMITTED in os.environ) and storage.is_local(url) and not os.path.isabs(url):
         raise user_error(
             found=f"run.storage={url!r} in a submitted Ray job, whose working directory is a temporary copy",
             needed="an absolute path on a disk that all nodes share, or a URL",

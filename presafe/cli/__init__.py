@@ -18,6 +18,9 @@ from presafe.errors import UserError
 VERBS = {
     **{stage: ("stages", f"run stage {stage}") for stage in STAGES},
     "run": ("run", "run all stages and print the result"),
+    "submit": ("submit", "submit a stage, or `pipeline`, as a job of a Ray cluster"),
+    "logs": ("logs", "print and follow the log of a run's job"),
+    "cancel": ("cancel", "stop the jobs of a run"),
     "serve": ("serve", "serve an exported model"),
     "inspect": ("inspect", "print the think format, LoRA targets and recipe of a model"),
     "init": ("init", "write a first config for a model and two files of prompts"),
@@ -57,7 +60,7 @@ def verbs() -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the console script. Exits with code 2 and one line where the user gave something wrong."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    with _told_in_a_line(), verbs.make_context("presafe", given) as context:
+    with told_in_a_line(), verbs.make_context("presafe", given) as context:
         verbs.invoke(context)
 
 
@@ -67,7 +70,7 @@ def stage_job(stage: str) -> None:
 
 
 @contextmanager
-def _told_in_a_line() -> Iterator[None]:
+def told_in_a_line() -> Iterator[None]:
     """A UserError, also one raised inside a Ray worker, and a wrong command line: the message, and exit code 2."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
     logging.getLogger("presafe").setLevel(logging.INFO)

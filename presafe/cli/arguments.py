@@ -9,6 +9,9 @@ Command = Callable[..., Any]
 
 run = click.argument("run")
 """A run directory, STORAGE/NAME, local or remote."""
+run_name = click.argument("run")
+"""A run on a cluster: its name, or its directory STORAGE/NAME."""
+address = click.option("--address", metavar="URL", help="the cluster's dashboard; by default RAY_API_SERVER_ADDRESS")
 overrides = click.argument("overrides", nargs=-1, metavar="[section.key=value]...")
 settings = click.argument("settings", nargs=-1, metavar="[key=value]...")
 

@@ -1,5 +1,8 @@
 """How far a generation job is, read off what its actors write."""
 
+import io
+import sys
+import threading
 from pathlib import Path
 
 import pyarrow as pa
@@ -8,6 +11,7 @@ import pytest
 
 from presafe import progress
 from presafe.progress import BlockReporter, generated
+from presafe.progress import progress as shown
 
 
 @pytest.fixture
@@ -79,3 +83,35 @@ def test_a_storage_that_takes_no_file_costs_no_row(running):
     reporter = BlockReporter(running, interval=0)
     with reporter.block():
         reporter.call()(1, 10)
+
+
+def test_a_log_gets_whole_lines_far_apart_and_one_at_the_end(capfd, monkeypatch):
+    looks = iter(range(1000))
+    reached = threading.Event()
+
+    def look() -> tuple[int, str]:
+        done = min(next(looks), 9)
+        if done == 9:
+            reached.set()
+        return done, "a note"
+
+    with shown(look, 9, "title", "row", interval=0.001):
+        assert reached.wait(30)
+    log = capfd.readouterr().err
+    assert "\r" not in log
+    assert [line.split() for line in log.splitlines()] == [["title", "100%", "9/9", "row", *log.split()[4:]]]
+    monkeypatch.setattr(progress, "LINE_S", 0.0)
+    looks, reached = iter(range(1000)), threading.Event()
+    with shown(look, 9, "title", "row", interval=0.001):
+        assert reached.wait(30)
+    assert len(capfd.readouterr().err.splitlines()) > 5
+
+
+def test_a_terminal_is_drawn_over(monkeypatch):
+    terminal = io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with shown(lambda: (3, ""), 3, "title", "row"):
+        pass
+    assert "\rtitle" in terminal.getvalue()
+    assert terminal.getvalue().endswith("\n")

@@ -1,0 +1,41 @@
+"""What is told of jobs: whole lines of their logs, each once, and how they ended."""
+
+import pytest
+from ray.job_submission import JobDetails
+
+from presafe.submission.follow import Lines
+from presafe.submission.jobs import ended
+
+
+def test_a_log_that_comes_again_from_its_beginning_is_shown_once_in_whole_lines():
+    shown: list[str] = []
+    lines = Lines(shown.append)
+    lines.add("one\nt")
+    assert shown == ["one"]
+    lines.begin_again()
+    for piece in ("on", "e\ntwo", "\nthr"):
+        lines.add(piece)
+    assert shown == ["one", "two"]
+    lines.add("ee")
+    lines.end()
+    assert shown == ["one", "two", "three"]
+
+
+@pytest.mark.parametrize(
+    ("values", "code", "told"),
+    [
+        ({"status": "SUCCEEDED", "driver_exit_code": 0}, 0, "succeeded"),
+        ({"status": "STOPPED"}, 3, "was stopped"),
+        ({"status": "FAILED", "error_type": "JOB_ENTRYPOINT_COMMAND_ERROR", "driver_exit_code": 2}, 1, "exit code 2"),
+        ({"status": "FAILED", "error_type": "JOB_ENTRYPOINT_COMMAND_ERROR", "driver_exit_code": -9}, 1, "by signal 9"),
+        ({"status": "FAILED", "error_type": "JOB_ENTRYPOINT_COMMAND_ERROR", "driver_exit_code": 137}, 1, "by signal 9"),
+        ({"status": "FAILED", "error_type": "JOB_SUPERVISOR_ACTOR_DIED"}, 1, "the node of its driver"),
+        ({"status": "FAILED", "error_type": "JOB_SUPERVISOR_ACTOR_START_TIMEOUT", "message": "no\nx"}, 1, "failed: no"),
+    ],
+)
+def test_how_a_job_ended(values, code, told):
+    job = JobDetails(type="SUBMISSION", submission_id="run-teacher-1", entrypoint="python", **values)
+    found, sentence = ended(job)
+    assert found == code
+    assert told in sentence
+    assert "\n" not in sentence
