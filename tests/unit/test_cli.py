@@ -11,7 +11,7 @@ from presafe.cli import VERBS, main, verbs
 
 WRONG = {
     "no such verb": (["trian"], "No such command 'trian'"),
-    "a verb alone": (["serve"], "Missing argument 'MODEL'"),
+    "a verb alone": (["serve"], "Missing argument 'RUN|MODEL'"),
     "no config": (["run"], "Missing option '--config'"),
     "no such option": (["run", "--config", "c.yaml", "--froce"], "No such option"),
     "no number": (["align", "--config", "c.yaml", "--gpus", "two"], "'two' is not a valid integer"),
