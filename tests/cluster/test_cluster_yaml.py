@@ -1,10 +1,13 @@
-"""What a cluster gets: its environment and token, and a small upload."""
+"""What a cluster gets: a valid cluster.yaml, and a small upload."""
 
 import zipfile
 from pathlib import Path
 
+import pytest
 import yaml
+from jsonschema import ValidationError
 from ray._private.runtime_env.packaging import create_package
+from ray.autoscaler._private.util import prepare_config, validate_config
 
 from presafe.runtime import SERVE_ENV
 
@@ -13,6 +16,32 @@ ROOT = Path(__file__).parents[2]
 
 def cluster() -> dict:
     return yaml.safe_load((ROOT / "cluster.yaml").read_text())
+
+
+def test_cluster_yaml_is_valid_under_rays_own_schema():
+    validate_config(prepare_config(cluster()))
+
+
+def test_the_head_runs_nothing_and_every_gpu_pool_has_spot_nodes_and_then_on_demand_ones():
+    types = cluster()["available_node_types"]
+    head = types.pop(cluster()["head_node_type"])
+    assert head["resources"]["CPU"] == 0
+    assert "InstanceMarketOptions" not in head["node_config"]
+    assert {node["labels"]["presafe-pool"] for node in types.values()} == {"cpu", "teacher", "train", "serve"}
+    for pool in ("teacher", "train", "serve"):
+        spot, on_demand = types[f"{pool}_spot"], types[f"{pool}_on_demand"]
+        assert spot["labels"] == on_demand["labels"] == {"presafe-pool": pool}
+        assert spot["resources"] == on_demand["resources"]
+        assert spot["resources"]["GPU"] >= 1
+        assert spot["priority"] > on_demand["priority"]
+        assert spot["node_config"] == on_demand["node_config"] | {"InstanceMarketOptions": {"MarketType": "spot"}}
+
+
+def test_an_unknown_key_of_a_node_type_is_rejected():
+    config = cluster()
+    config["available_node_types"]["cpu"]["label"] = {"presafe-pool": "cpu"}
+    with pytest.raises(ValidationError, match="label"):
+        validate_config(prepare_config(config))
 
 
 def test_every_node_has_the_environment_of_serves_proxies():
