@@ -39,7 +39,7 @@ def test_the_head_runs_nothing_and_every_gpu_pool_has_spot_nodes_and_then_on_dem
 
 def test_an_unknown_key_of_a_node_type_is_rejected():
     config = cluster()
-    config["available_node_types"]["cpu"]["label"] = {"presafe-pool": "cpu"}
+    config["available_node_types"]["cpu_spot"]["label"] = {"presafe-pool": "cpu"}
     with pytest.raises(ValidationError, match="label"):
         validate_config(prepare_config(config))
 
