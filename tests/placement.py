@@ -8,8 +8,11 @@ another environment with the same packages.
 
 import json
 import sys
+import tempfile
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import ray
 
 from presafe.cluster.check import check_cluster
@@ -17,6 +20,7 @@ from presafe.cluster.demand import demand, pool_size
 from presafe.cluster.options import actor_options
 from presafe.config import Cluster, Pool, Workers
 from presafe.errors import UserError
+from presafe.rowjob import RowJob, run_rows
 from presafe.runtime import connect
 
 
@@ -47,6 +51,7 @@ def main(address: str, python: str) -> None:
     }
     pool_b = actor_options(Workers(pool="b", environment=other))
     answers["ran"] = ray.get(ray.remote(ran).options(**pool_b).remote())
+    answers["blocks"] = blocks()
     holder = ray.remote(Holder).options(num_cpus=2, label_selector={"presafe-pool": "a"}).remote()
     ray.get(holder.holds.remote())
     answers["busy"] = told([], pool="a", num_workers=2, minutes=0.1)
@@ -61,6 +66,23 @@ def ran() -> list[str]:
 
     pool = ray.get_runtime_context().get_node_labels()["presafe-pool"]
     return [pool, sys.executable, os.environ["GREETING"], os.environ["HOME"], presafe.__file__]
+
+
+def blocks() -> list[int]:
+    """Rows of each batch of a job of 70 rows, in blocks of 32, on a worker with a GPU."""
+    with tempfile.TemporaryDirectory() as folder:
+        inputs = f"{folder}/rows.parquet"
+        pq.write_table(pa.table({"row": [f"{k:03}" for k in range(70)]}), inputs)
+        pool = Pool(num_workers="auto", num_gpus=1, pool="b")
+        job = RowJob("row", ["row"], f"{folder}/checkpoint", pool, 32, "blocks")
+        return sorted(pq.read_table(run_rows(inputs, f"{folder}/output", job, Sizes))["num_tokens"].to_pylist())
+
+
+class Sizes:
+    """Says of each row how many came with it."""
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        return batch.select(["row"]).append_column("num_tokens", pa.array([batch.num_rows] * batch.num_rows))
 
 
 class Holder:

@@ -94,3 +94,7 @@ def test_a_python_that_is_none_is_a_sentence(answers):
     assert "/nowhere/bin/python on node " in answers["not there"]
     assert "which does not run" in answers["not there"]
     assert "which does not run" in answers["without ray"]
+
+
+def test_a_job_on_gpus_gets_blocks_of_the_size_that_it_asks_for(answers):
+    assert answers["blocks"] == [6] * 6 + [32] * 64
