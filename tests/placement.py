@@ -17,6 +17,7 @@ import ray
 
 from presafe.cluster.check import check_cluster
 from presafe.cluster.demand import demand, pool_size
+from presafe.cluster.doctor.examine import examine
 from presafe.cluster.options import actor_options
 from presafe.config import Cluster, Pool, Workers
 from presafe.errors import UserError
@@ -52,6 +53,7 @@ def main(address: str, python: str) -> None:
     pool_b = actor_options(Workers(pool="b", environment=other))
     answers["ran"] = ray.get(ray.remote(ran).options(**pool_b).remote())
     answers["blocks"] = blocks()
+    answers["doctor"] = [str(finding) for finding in examine(Cluster(address=address), "/proc/nowhere")]
     holder = ray.remote(Holder).options(num_cpus=2, label_selector={"presafe-pool": "a"}).remote()
     ray.get(holder.holds.remote())
     answers["busy"] = told([], pool="a", num_workers=2, minutes=0.1)

@@ -98,3 +98,11 @@ def test_a_python_that_is_none_is_a_sentence(answers):
 
 def test_a_job_on_gpus_gets_blocks_of_the_size_that_it_asks_for(answers):
     assert answers["blocks"] == [6] * 6 + [32] * 64
+
+
+def test_the_doctor_finds_what_is_broken_on_the_nodes(answers):
+    """A declared GPU that torch does not see, and a storage that takes no file on any of the three nodes."""
+    wrong = [line for line in answers["doctor"] if line.startswith("WRONG")]
+    assert sum("torch sees 0 of the 1 GPU(s)" in line for line in wrong) == 1
+    assert sum("/proc/nowhere fails" in line for line in wrong) == 3
+    assert "all-reduce of 2 node(s) by gloo: 4 MB in" in answers["doctor"][-1]
