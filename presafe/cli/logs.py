@@ -15,7 +15,7 @@ from presafe.config import STAGES
 def logs(run: str, stage: str | None, address: str | None) -> None:
     """Print the log of a job of RUN, NAME or STORAGE/NAME, by default the latest, and follow it while it runs.
 
-    Exit code 0: it succeeded; 1: it failed; 3: it was stopped.
+    Exit code 0: it succeeded; 1: it failed; 3: it was stopped; 4: its node was lost.
     """
     client = import_module("presafe.submission.client").connect(address)
     job = import_module("presafe.submission.jobs").latest(client, run, stage)

@@ -23,7 +23,7 @@ def submit(
 ) -> None:
     """Submit VERB, a stage or `pipeline`, as a job, and follow it; it goes on without this command.
 
-    Exit code 0: it succeeded; 1: it failed; 3: it was stopped.
+    Exit code 0: it succeeded; 1: it failed; 3: it was stopped; 4: its node was lost.
     """
     jobs, follow = import_module("presafe.submission.jobs"), import_module("presafe.submission.follow").follow
     resolved = load_config(config, [*overrides])

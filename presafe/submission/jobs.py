@@ -13,7 +13,7 @@ from presafe.errors import user_error
 
 PIPELINE = "pipeline"
 """The stage, in a job's metadata, of the job that submits all of them."""
-SUCCEEDED, FAILED, STOPPED = 0, 1, 3
+SUCCEEDED, FAILED, STOPPED, LOST = 0, 1, 3, 4
 """Exit codes of a command that followed a job."""
 
 
@@ -93,7 +93,8 @@ def ended(job: JobDetails) -> tuple[int, str]:
         return STOPPED, f"job {job.submission_id} was stopped; submitted again, it goes on"
     if job.error_type == JobErrorType.JOB_SUPERVISOR_ACTOR_DIED.value:
         why = "the node of its driver, or Ray's process there, died; submitted again, it goes on"
-    elif job.error_type != JobErrorType.JOB_ENTRYPOINT_COMMAND_ERROR.value:
+        return LOST, f"job {job.submission_id} was lost: {why}"
+    if job.error_type != JobErrorType.JOB_ENTRYPOINT_COMMAND_ERROR.value:
         why = ((job.message or "").splitlines() or ["for no known reason"])[0]
     elif (code := job.driver_exit_code or 0) < 0 or code > 128:
         why = f"its driver was killed by signal {-code if code < 0 else code - 128}; submitted again, it goes on"

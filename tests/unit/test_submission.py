@@ -29,7 +29,7 @@ def test_a_log_that_comes_again_from_its_beginning_is_shown_once_in_whole_lines(
         ({"status": "FAILED", "error_type": "JOB_ENTRYPOINT_COMMAND_ERROR", "driver_exit_code": 2}, 1, "exit code 2"),
         ({"status": "FAILED", "error_type": "JOB_ENTRYPOINT_COMMAND_ERROR", "driver_exit_code": -9}, 1, "by signal 9"),
         ({"status": "FAILED", "error_type": "JOB_ENTRYPOINT_COMMAND_ERROR", "driver_exit_code": 137}, 1, "by signal 9"),
-        ({"status": "FAILED", "error_type": "JOB_SUPERVISOR_ACTOR_DIED"}, 1, "the node of its driver"),
+        ({"status": "FAILED", "error_type": "JOB_SUPERVISOR_ACTOR_DIED"}, 4, "the node of its driver"),
         ({"status": "FAILED", "error_type": "JOB_SUPERVISOR_ACTOR_START_TIMEOUT", "message": "no\nx"}, 1, "failed: no"),
     ],
 )
