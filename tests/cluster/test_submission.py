@@ -18,7 +18,7 @@ from scripted_process import free_port, listens
 from prompt_stage import texts, write_jsonl
 
 ROOT = Path(__file__).parents[2]
-WAIT_S = 120.0
+WAIT_S = 300.0
 WAITING = """
 import pathlib, time
 
