@@ -13,7 +13,7 @@ import sys
 from presafe.cli import main as presafe
 from presafe.cli import told_in_a_line
 from presafe.config import load_config
-from presafe.submission.client import connect
+from presafe.submission.client import jobs_client
 from presafe.submission.jobs import package_of_this_job
 from presafe.submission.stages import run_stages
 from presafe.submission.upload import check_upload
@@ -39,7 +39,7 @@ def _submit_all(address: str | None, arguments: list[str], package: str | None) 
     parser.add_argument("overrides", nargs="*")
     given = parser.parse_intermixed_args(arguments)
     flags = [f"--{flag}" for flag in ("redo", "force") if getattr(given, flag)]
-    client = connect(address)
+    client = jobs_client(address)
     path = given.config if package else check_upload(given.config)
     each = ["--config", path, *given.overrides, *flags]
     return run_stages(client, load_config(path, given.overrides), each, package or os.curdir, package)

@@ -132,7 +132,7 @@ class _Place:
                     if own:
                         storage.write_text(self._url, self._text())
                         refused = 0.0
-                except Exception:  # noqa: BLE001
+                except Exception:  # noqa: BLE001 - the same
                     logger.warning("no sign of life could be written to %s", self._url)
                     refused += BEAT_S
                 if refused >= SILENCE_S:

@@ -12,5 +12,5 @@ from presafe.cli.arguments import address, run_name
 @address
 def cancel(run: str, address: str | None) -> None:
     """Stop the jobs of RUN, NAME or STORAGE/NAME, wait until they have ended, and say which."""
-    client = import_module("presafe.submission.client").connect(address)
+    client = import_module("presafe.submission.client").jobs_client(address)
     raise SystemExit(import_module("presafe.submission.cancel").cancel(client, run))

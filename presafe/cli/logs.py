@@ -17,6 +17,6 @@ def logs(run: str, stage: str | None, address: str | None) -> None:
 
     Exit code 0: it succeeded; 1: it failed; 3: it was stopped; 4: its node was lost.
     """
-    client = import_module("presafe.submission.client").connect(address)
+    client = import_module("presafe.submission.client").jobs_client(address)
     job = import_module("presafe.submission.jobs").latest(client, run, stage)
     raise SystemExit(import_module("presafe.submission.follow").follow(client, job))

@@ -28,7 +28,7 @@ def submit(
     jobs, follow = import_module("presafe.submission.jobs"), import_module("presafe.submission.follow").follow
     resolved = load_config(config, [*overrides])
     import_module("presafe.runtime").check_storage(resolved, submitted=True)
-    client = import_module("presafe.submission.client").connect(address)
+    client = import_module("presafe.submission.client").jobs_client(address)
     inside = import_module("presafe.submission.upload").check_upload(config)
     flags = [flag for flag, given in (("--redo", redo), ("--force", force)) if given]
     work = jobs.Work(resolved, verb, ["--config", inside, *overrides, *flags], os.curdir)

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 
 from presafe.cluster.demand import Demand
-from presafe.cluster.look import check_python
 from presafe.cluster.placing import wait_for_room
+from presafe.cluster.python_check import check_python
 from presafe.config import Cluster, Engine, HttpSettings, VllmSettings
 
 LOCAL_MODELS = ("torch", "transformers")

@@ -54,7 +54,7 @@ class Sized(Placement):
     """Workers whose memory is checked before they start."""
 
     gpu_memory_gb: float | None = Field(None, gt=0)
-    """Memory of one GPU, in GB of 1e9 bytes, for the preflight; without it, a GPU of the cluster is asked."""
+    """Memory of one GPU, in GB of 1e9 bytes, for the preflight; a smaller GPU is refused. Without it, one is asked."""
 
 
 class Group(Sized):

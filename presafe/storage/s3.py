@@ -73,9 +73,7 @@ def _passes(error: BaseException) -> bool:
     if response := _response(error):
         return response.get("ResponseMetadata", {}).get("HTTPStatusCode") in BUSY or _code(response) == "RequestTimeout"
     # s3fs makes no exception of Python's own out of what is not an answer: an OSError is the network's.
-    return isinstance(error, PASSING) and not isinstance(
-        error, (exceptions.SSLError, PermissionError, FileNotFoundError)
-    )
+    return isinstance(error, PASSING) and not isinstance(error, LASTING)
 
 
 def _code(response: dict[str, Any]) -> str:

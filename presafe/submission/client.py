@@ -11,7 +11,7 @@ from ray.job_submission import JobSubmissionClient
 from presafe.errors import user_error
 
 
-def connect(address: str | None) -> JobSubmissionClient:
+def jobs_client(address: str | None) -> JobSubmissionClient:
     """The Jobs API at `address`, by default that of RAY_API_SERVER_ADDRESS, RAY_ADDRESS, or a cluster on this machine.
 
     Raises UserError where none answers, or where it runs another Ray.

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from presafe.cli import main
-from presafe.cluster.doctor.node import NodeState, look
+from presafe.cluster.doctor.node import NodeState, node_state
 from presafe.cluster.doctor.rules import findings
 
 SOUND = NodeState(
@@ -39,9 +39,9 @@ def test_a_sound_node_has_nothing_to_do():
         ),
         ({"versions": SOUND.versions | {"torch": None}}, "torch (none), where the driver has 2.9.0"),
         ({"gpus": 7}, "torch sees 7 of the 8 GPU(s) that Ray counts on; mend its driver"),
-        ({"free": 10**9}, "1.0 GB of disk for temporary files, of 20 needed"),
+        ({"free": 10**9}, "1 GB of disk for temporary files, of 20 needed"),
         ({"shared_memory": 64 * 2**20}, "0.1 GB of shared memory, of 1 needed; raise --shm-size"),
-        ({"open_files": 1024}, "1,024.0 open files a process, of 8,192 needed; raise the hard limit"),
+        ({"open_files": 1024}, "1,024 open files a process, of 8,192 needed; raise the hard limit"),
         ({"storage_error": "PermissionError: no"}, "s3://bucket/runs fails (PermissionError: no); give it credentials"),
     ],
 )
@@ -57,10 +57,17 @@ def test_a_clock_that_is_wrong_is_told(drift):
 
 
 def test_a_storage_that_takes_no_write_is_told_and_one_that_does_is_left_as_it_was(tmp_path):
-    assert look(str(tmp_path), 0).storage_error is None
+    assert node_state(str(tmp_path), 0).storage_error is None
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "file").touch()
-    assert "cannot be written" in str(look(str(tmp_path / "file"), 0).storage_error)
+    assert "cannot be written" in str(node_state(str(tmp_path / "file"), 0).storage_error)
+
+
+def test_a_disk_that_is_not_the_drivers_is_told(tmp_path):
+    """What another machine wrote must be seen: each node's own disk takes every file."""
+    (tmp_path / "seen").touch()
+    assert node_state(str(tmp_path), 0, str(tmp_path / "seen")).storage_error is None
+    assert "another disk" in str(node_state(str(tmp_path), 0, str(tmp_path / "unseen")).storage_error)
 
 
 def test_the_verb_looks_at_this_machine_and_its_exit_code_says_how_it_is(capsys, monkeypatch):

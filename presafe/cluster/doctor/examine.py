@@ -9,11 +9,13 @@ import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from presafe import storage
 from presafe.cluster.doctor.collective import all_reduce
 from presafe.cluster.doctor.finding import Finding
-from presafe.cluster.doctor.node import NodeState, look
+from presafe.cluster.doctor.node import NodeState, node_state, write_mark
 from presafe.cluster.doctor.rules import findings
 from presafe.config import Cluster
+from presafe.errors import UserError
 from presafe.runtime import connect
 
 NODE_S = 120
@@ -27,7 +29,7 @@ def examine(cluster: Cluster, store: str | None) -> Iterator[Finding]:
     """
     address = cluster.address or os.environ.get("RAY_ADDRESS")
     if not address or address == "local":
-        own = look(store, 0)
+        own = node_state(store, 0)
         yield from findings(own, [own], [0.0])
         return
     connect(cluster)
@@ -35,7 +37,8 @@ def examine(cluster: Cluster, store: str | None) -> Iterator[Finding]:
     nodes = [node for node in ray.nodes() if node["Alive"]]
     visitors = [_visitor(node) for node in nodes]
     gpus = [int(node["Resources"].get("GPU", 0)) for node in nodes]
-    answers = [visitor.look.remote(store, declared) for visitor, declared in zip(visitors, gpus, strict=True)]
+    mark = None if store is None else _mark(store)
+    answers = [visitor.look.remote(store, declared, mark) for visitor, declared in zip(visitors, gpus, strict=True)]
     states, drifts, reached = [], [], []
     for node, visitor, answer in zip(nodes, visitors, answers, strict=True):
         try:
@@ -47,7 +50,9 @@ def examine(cluster: Cluster, store: str | None) -> Iterator[Finding]:
             yield Finding(
                 node["NodeManagerHostname"], f"does not answer ({first})", "read Ray's logs there; has it this package?"
             )
-    yield from findings(look(None, 0), states, drifts)
+    yield from findings(node_state(None, 0), states, drifts)
+    if mark is not None:
+        storage.remove(mark)
     yield from _together(reached)
     for visitor in visitors:
         ray.kill(visitor)
@@ -56,11 +61,19 @@ def examine(cluster: Cluster, store: str | None) -> Iterator[Finding]:
 class _Visitor:
     """An actor on one node."""
 
-    def look(self, store: str | None, gpus_declared: int) -> NodeState:
-        return look(store, gpus_declared)
+    def look(self, store: str | None, gpus_declared: int, mark: str | None) -> NodeState:
+        return node_state(store, gpus_declared, mark)
 
     def clock(self) -> float:
         return time.time()
+
+
+def _mark(store: str) -> str | None:
+    """A file that the nodes are to see; None where this machine cannot write it, as they will then say themselves."""
+    try:
+        return write_mark(store)
+    except (OSError, UserError):
+        return None
 
 
 def _visitor(node: dict[str, Any]) -> Any:

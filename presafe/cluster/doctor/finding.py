@@ -12,8 +12,6 @@ class Finding:
     change: str | None = None
 
     def __str__(self) -> str:
-        return (
-            f"ok     {self.place}: {self.found}"
-            if self.change is None
-            else (f"WRONG  {self.place}: {self.found}; {self.change}")
-        )
+        if self.change is None:
+            return f"ok     {self.place}: {self.found}"
+        return f"WRONG  {self.place}: {self.found}; {self.change}"

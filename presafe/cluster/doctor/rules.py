@@ -49,7 +49,8 @@ def _gpus(node: NodeState) -> Finding:
 def _enough(node: NodeState, what: str, found: float, needed: float, change: str) -> Finding:
     if found >= needed:
         return Finding(node.name, f"{found:,.0f} {what}")
-    return Finding(node.name, f"{found:,.1f} {what}, of {needed:,.0f} needed", change)
+    shown = f"{found:,.1f}".removesuffix(".0")
+    return Finding(node.name, f"{shown} {what}, of {needed:,.0f} needed", change)
 
 
 def _storage(node: NodeState) -> Finding:

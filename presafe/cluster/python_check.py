@@ -1,7 +1,6 @@
 """Whether the Python of a stage's workers has what the stage needs, seen on one of their nodes before anything runs."""
 
 import json
-import os
 import platform
 import subprocess
 import sys
@@ -65,7 +64,7 @@ def _look(python: str | None, packages: Sequence[str]) -> tuple[str, dict[str, A
     """Runs on a node: what a Python there says, or why it says nothing."""
     command = [python or sys.executable, "-c", LOOK, *packages]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=LOOK_S, check=True, env={**os.environ})
+        done = subprocess.run(command, capture_output=True, text=True, timeout=LOOK_S, check=True)
         found: dict[str, Any] = json.loads(done.stdout)
     except (OSError, subprocess.SubprocessError, ValueError) as error:
         found = {"broken": str(error)}
