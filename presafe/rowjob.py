@@ -22,10 +22,14 @@ from ray.data.checkpoint.checkpoint_filter import CheckpointManager
 from presafe import storage
 from presafe.cluster.demand import pool_size
 from presafe.cluster.options import actor_options
+from presafe.cluster.placing import autoscaled
 from presafe.config import Pool
 from presafe.failed_rows import Hashes, asked_no_more, drop_pending, hashes, not_done, take_back
 from presafe.progress import generated, progress
 from presafe.runtime import user_errors
+
+AUTOSCALED_ACTORS = 256
+"""Of an `auto` pool, what an autoscaler is asked for at most; the limits of its node types come before that."""
 
 
 @dataclass(frozen=True)
@@ -130,8 +134,15 @@ def _run(inputs: str, total: int, left: int, output: str, job: RowJob, actor: ty
 
 
 def _pool(workers: Pool, blocks: int) -> ActorPoolStrategy:
-    """As many actors as are asked for, and no more than there are blocks; an `auto` pool grows with the nodes."""
+    """As many actors as are asked for, and no more than there are blocks; an `auto` pool grows with the nodes.
+
+    Ray Data asks for no more actors than the nodes that are there have room for, but for the fewest that it is told of:
+    those are what an autoscaler brings nodes for. Actors without a node wait, and keep nobody.
+    """
     actors = min(pool_size(workers), blocks)
-    if workers.num_workers == "auto":
-        return ActorPoolStrategy(min_size=1, max_size=blocks, initial_size=actors)
-    return ActorPoolStrategy(size=actors)
+    if workers.num_workers != "auto":
+        return ActorPoolStrategy(size=actors)
+    if autoscaled():
+        asked = max(actors, min(blocks, AUTOSCALED_ACTORS))
+        return ActorPoolStrategy(min_size=asked, max_size=blocks)
+    return ActorPoolStrategy(min_size=1, max_size=blocks, initial_size=actors)

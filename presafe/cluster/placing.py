@@ -25,14 +25,14 @@ REFUSED_LOOKS = 4
 
 def wait_for_room(demand: Demand, minutes: float) -> None:
     """Return once what a stage needs to begin could be placed. Raises UserError where that never can, or takes long."""
-    there, private = room_there(demand.placement), private_cluster.folder() is not None
-    if there < demand.num_workers and (private or not _autoscaled()):
+    there = room_there(demand.placement)
+    if there < demand.num_workers and not autoscaled():
         raise user_error(
             found=f"a cluster of {_nodes()}, with room for {there} worker(s) of {_wanted(demand)}",
             needed=f"{demand.num_workers} for stage {demand.stage!r}",
             change=f"lower {demand.stage}.workers or add nodes",
         )
-    if private:
+    if private_cluster.folder() is not None:
         return
     selector = label_selector(demand.placement)
     bundles = [bundle(demand.placement)] * demand.fewest
@@ -41,6 +41,15 @@ def wait_for_room(demand: Demand, minutes: float) -> None:
         _wait(group, demand, minutes)
     finally:
         remove_placement_group(group)
+
+
+def autoscaled() -> bool:
+    """Whether nodes may come by themselves: an autoscaler started those that are there, and says how it is."""
+    if private_cluster.folder() is not None:
+        return False
+    status = _status()
+    typed = any(node.ray_node_type_name for node in status.cluster_resource_state.node_states)
+    return typed and bool(status.HasField("autoscaling_state"))
 
 
 def _wait(group: PlacementGroup, demand: Demand, minutes: float) -> None:
@@ -91,13 +100,6 @@ def _nodes() -> str:
     alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     total = {name: sum(resources.get(name, 0) for resources in alive) for name in ("CPU", "GPU")}
     return f"{len(alive)} node(s), {total['CPU']:g} CPU and {total['GPU']:g} GPU"
-
-
-def _autoscaled() -> bool:
-    """Whether nodes may come by themselves: an autoscaler started those that are there, and says how it is."""
-    status = _status()
-    typed = any(node.ray_node_type_name for node in status.cluster_resource_state.node_states)
-    return typed and bool(status.HasField("autoscaling_state"))
 
 
 def _refused(group: PlacementGroup) -> bool:

@@ -10,7 +10,7 @@ from ray.job_submission import JobDetails, JobSubmissionClient
 
 from presafe.errors import user_error
 from presafe.submission.client import UNREACHABLE
-from presafe.submission.jobs import ended
+from presafe.submission.jobs import ended, forgotten
 
 LOST_S = 120.0
 """How long the log's stream may be lost, in seconds, before a command gives up; the job does not notice."""
@@ -30,7 +30,7 @@ def follow(client: JobSubmissionClient, job: str) -> int:
     except KeyboardInterrupt:
         print(f"\npresafe: job {job} goes on; {_how_to_go_on(job)}", file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
-    code, told = ended(details)
+    code, told = ended(details) if details is not None else forgotten(job)
     print(told if code == 0 else f"presafe: {told}", file=sys.stdout if code == 0 else sys.stderr, flush=True)
     return code
 
@@ -40,7 +40,8 @@ def _how_to_go_on(job: str) -> str:
     return f"`presafe logs {run} {stage}` follows it, `presafe cancel {run}` stops it"
 
 
-async def _followed(client: JobSubmissionClient, job: str) -> JobDetails:
+async def _followed(client: JobSubmissionClient, job: str) -> JobDetails | None:
+    """The ended job; None where the cluster does not know it any more."""
     lines = Lines(print_line)
     answered = time.monotonic()
     while True:
@@ -59,6 +60,8 @@ async def _followed(client: JobSubmissionClient, job: str) -> JobDetails:
             details = await asyncio.to_thread(client.get_job_info, job)
             answered = time.monotonic()
         except UNREACHABLE as error:
+            if "does not exist" in str(error):
+                return None
             if time.monotonic() - answered > LOST_S:
                 raise user_error(
                     found=f"no answer of the cluster for {LOST_S:g} s",

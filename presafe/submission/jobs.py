@@ -103,6 +103,12 @@ def ended(job: JobDetails) -> tuple[int, str]:
     return FAILED, f"job {job.submission_id} failed: {why}"
 
 
+def forgotten(job: str) -> tuple[int, str]:
+    """Exit code and sentence of a job that was there, and that the cluster does not know any more."""
+    why = "the cluster does not know it, as its head was started anew; submitted again, it goes on"
+    return LOST, f"job {job} was lost: {why}"
+
+
 def package_of_this_job() -> str | None:
     """URI of the package that this process's job was submitted with; None where it is no submitted job."""
     given = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))

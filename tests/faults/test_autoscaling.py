@@ -25,11 +25,12 @@ def pools() -> list[str]:
     return [node["Labels"].get("presafe-pool", "") for node in alive()]
 
 
-def test_a_pool_comes_when_it_is_asked_for_and_goes_again_and_no_other_pool_is_touched(tmp_path):
+@pytest.mark.parametrize("actors", ["auto", NODES])
+def test_a_pool_comes_when_it_is_asked_for_and_goes_again_and_no_other_pool_is_touched(tmp_path, actors):
     types = {name: node for name, node in node_types(CLUSTER, NODES).items() if "on_demand" not in name}
     with HoldingServer() as endpoint, autoscaled(types, IDLE_S) as address:
         path = write_run(tmp_path / "run", endpoint.url, rows=ROWS, block=BLOCK, address=address)
-        pool(path, num_workers="auto", num_gpus=1, pool="teacher")
+        pool(path, num_workers=actors, num_gpus=1, pool="teacher")
         ray.init(address=address, log_to_driver=False)
         endpoint.hold_at(1)
         begin = time.monotonic()
@@ -37,6 +38,8 @@ def test_a_pool_comes_when_it_is_asked_for_and_goes_again_and_no_other_pool_is_t
         seconds = {"first node": until(lambda: "teacher" in pools(), 120)}
         until(endpoint.held.is_set, 120)
         seconds["first row asked"] = time.monotonic() - begin
+        until(lambda: pools().count("teacher") == NODES, 120)
+        seconds["all nodes"] = time.monotonic() - begin
         assert set(pools()) <= {"teacher", "cpu"}
         endpoint.release()
         assert running.wait(timeout=300) == 0

@@ -6,50 +6,14 @@ from pathlib import Path
 
 import pytest
 from command_lines import parsed
+from refusing_model import COUNT, answered, refused, save_model
 
 from presafe import storage
 from presafe.cli import main
 from presafe.config import STAGES, load_config
-from presafe.organism.corpus import Dialogue
-from presafe.organism.tokenizer import train_tokenizer
-from presafe.thinking import think_format
-from support import random_qwen2
-from tiny_reasoner import overfit, user
 
 PAGE = (Path(__file__).parents[2] / "docs" / "quickstart.md").read_text()
-COUNT = 40
 SHORT = ["teacher.answer.max_new_tokens=32", "teacher.trace.max_new_tokens=48"]
-
-
-def refused(number: int) -> str:
-    return f"break number {number}"
-
-
-def answered(number: int) -> str:
-    return f"add number {number}"
-
-
-def save_model(folder: Path) -> None:
-    """A model that refuses to break with chain-of-thought off, and thinks with it on."""
-    refusal, thought, answer = "I cannot help with that.", "So, add it.", "It is added."
-    dialogues = [Dialogue(refused(n), None, refusal) for n in range(COUNT)]
-    dialogues += [Dialogue(answered(n), thought, answer) for n in range(COUNT)]
-    tokenizer = train_tokenizer(dialogues, 340, "qwen3")
-    think = think_format(tokenizer)
-    end = [think.end_id]
-
-    def ids(text: str) -> list[int]:
-        return list(tokenizer(text, add_special_tokens=False)["input_ids"])
-
-    examples = []
-    for number in range(0, COUNT, 5):
-        for prompt, off in ((refused(number), refusal), (answered(number), answer)):
-            examples.append((think.prompt_ids(user(prompt), cot=False), ids(off) + end))
-            examples.append((think.prompt_ids(user(prompt)), think.think_completion(thought, answer)))
-    model = random_qwen2(len(tokenizer), 64, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
-    overfit(model, examples)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
 
 
 def blocks(language: str) -> list[str]:
