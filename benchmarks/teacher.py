@@ -13,6 +13,7 @@ PARTS: dict[str, Callable[[], list[Metric]]] = {
     "overhead": teacher_pipeline.overhead,
     "scaling": teacher_pipeline.scaling,
     "memory": teacher_pipeline.driver_memory,
+    "resume": teacher_pipeline.resume,
 }
 
 

@@ -1,6 +1,7 @@
 """The Ray Data job around the engine: what it costs, how it scales, and what the driver holds."""
 
 import os
+import shutil
 import statistics
 import tempfile
 import threading
@@ -119,6 +120,30 @@ def driver_memory() -> list[Metric]:
             peaks[rows] = watch.peak_driver_bytes()
             print(f"{rows:>9} rows: driver peak {peaks[rows] / 2**20:.0f} MiB", flush=True)
     return [median_of("driver_memory_1m_over_10k", [peaks[1_000_000] / peaks[10_000]], "<= 1.25", "10,000 rows")]
+
+
+def resume() -> list[Metric]:
+    """Seconds of a job for the last 1,024 of 200,000 rows over those for these rows alone; an engine without work."""
+    _start_cluster()
+    rows, left = 200_000, 1_024
+    job, ratios = _job("none", Pool(num_workers=4), 512), []
+    with tempfile.TemporaryDirectory() as root:
+        run_generation(tasks(rows - left), f"{root}/done", job, "all but the last", instant)
+        for _ in range(PAIRS):
+            shutil.copytree(f"{root}/done", f"{root}/resumed")
+            resumed = _seconds(rows, f"{root}/resumed", job)
+            alone = _seconds(left, f"{root}/alone", job)
+            print(f"resumed {resumed:.1f} s, alone {alone:.1f} s", flush=True)
+            ratios.append(resumed / alone)
+            for name in ("resumed", "alone"):
+                shutil.rmtree(f"{root}/{name}")
+    return [median_of("resume_200k_over_the_rows_left", ratios, "<= 2", "the same 1,024 rows in an empty folder")]
+
+
+def _seconds(count: int, folder: str, job: Job) -> float:
+    begin = time.monotonic()
+    run_generation(tasks(count), folder, job, f"{count} rows", instant)
+    return time.monotonic() - begin
 
 
 def _start_cluster() -> None:
