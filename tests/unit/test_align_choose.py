@@ -94,12 +94,13 @@ def test_what_is_asked_for_and_not_there_leaves_no_file(root, tmp_path):
 
 def test_validation_examples_keep_the_order_of_the_prompts(root, tmp_path):
     made = choosing(root, tmp_path, 2)
-    count = validate(made)
+    count, skipped = validate(made)
     prompts, signals = (storage.read_rows(made.files[name][0], RECORDS[name]) for name in ("prompts", "signals"))
     think = think_format(load_tokenizer(f"{root}/base"))
-    expected = validation_examples(prompts, {row.prompt_id: row for row in signals}, think, 300)
+    expected = [*validation_examples(prompts, {row.prompt_id: row for row in signals}, think, 300, skipped)]
     assert storage.read_rows(str(tmp_path / "validation.parquet"), Example) == expected
     assert count == len(expected) == 20
+    assert not skipped
 
 
 @pytest.mark.parametrize(("rows", "count"), [(0, 1), (4096, 1), (4097, 2), (10**9, 1000)])

@@ -155,11 +155,14 @@ def test_a_sequence_is_left_out_where_it_exceeds_the_budget_by_one_token(think):
 def test_a_prompt_without_a_completion_needs_room_for_the_empty_block(think):
     examples, _ = made(think, objective="signals", signal_batch_size=2)
     signals = sources().signals
-    rows = validation_examples(PROMPTS, signals, think, 200)
+    skipped = Counter[str]()
+    rows = [*validation_examples(PROMPTS, signals, think, 200, skipped)]
     assert [(e.prompt_id, e.completion, e.path) for e in rows] == [("v0", [], "refuse"), ("v1", [], "refuse")]
     packed = len(rows[0].prompt) + len(think.empty_block_ids)
-    assert validation_examples(PROMPTS, signals, think, packed) == rows
-    assert validation_examples(PROMPTS, signals, think, packed - 1) == []
+    assert [*validation_examples(PROMPTS, signals, think, packed, skipped)] == rows
+    assert not skipped
+    assert [*validation_examples(PROMPTS, signals, think, packed - 1, skipped)] == []
+    assert skipped == {"validation prompts longer than align.micro_batch_tokens": len(rows)}
     longest = max(len(e.prompt) for e in examples if not e.completion) + len(think.empty_block_ids)
     short, _ = made(think, max_think_examples=0, objective="signals", signal_batch_size=2, micro_batch_tokens=longest)
     assert {e.prompt_id for e in examples if not e.completion} <= {e.prompt_id for e in short}

@@ -236,7 +236,9 @@ def test_examples_are_of_all_of_it_and_one_that_the_template_refuses_is_counted(
     assert [row.prompt_id for row in found] == ["q"]
     assert skipped == {"conversations that the chat template does not render": 1}
     held_out = [replace(prompt, split="validation") for prompt in prompts]
-    assert [row.prompt_id for row in validation_examples(held_out, signal, strict, 200)] == ["q"]
+    skipped.clear()
+    assert [row.prompt_id for row in validation_examples(held_out, signal, strict, 200, skipped)] == ["q"]
+    assert skipped == {"validation prompts that the chat template does not render": 1}
     _, rejected = encode([Query(PROMPT.text, "on", earlier=PROMPT.earlier)], strict, 200)
     assert "no system message" in str(rejected[0].error)
 

@@ -5,7 +5,6 @@
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 
 from presafe.align.objectives import Objective, objective
@@ -139,19 +138,25 @@ def place(seed: int, prompt_id: str) -> int:
 
 
 def validation_examples(
-    prompts: Iterable[Prompt], signals: Mapping[str, Signal], think: ThinkFormat, limit: int
-) -> list[Example]:
+    prompts: Iterable[Prompt], signals: Mapping[str, Signal], think: ThinkFormat, limit: int, skipped: Counter[str]
+) -> Iterator[Example]:
     """Prompts of the validation split without a completion: the head's threshold is calibrated on them.
 
-    Their `path` is what their kind asks for. Those above `limit` tokens in a packed row are left out, and conversations
-    that the chat template does not render.
+    Their `path` is what their kind asks for. Those above `limit` tokens in a packed row are counted in `skipped` and
+    left out, and conversations that the chat template does not render.
     """
-    rows = []
     for prompt in prompts:
-        if prompt.split == "validation":
-            with suppress(UserError):
-                rows.append(_example(prompt, [], signals, think))
-    return [row for row in rows if _tokens(row, think) <= limit]
+        if prompt.split != "validation":
+            continue
+        try:
+            found = _example(prompt, [], signals, think)
+        except UserError:
+            skipped["validation prompts that the chat template does not render"] += 1
+            continue
+        if _tokens(found, think) > limit:
+            skipped["validation prompts longer than align.micro_batch_tokens"] += 1
+        else:
+            yield found
 
 
 def _tokens(example: Example, think: ThinkFormat) -> int:

@@ -86,10 +86,10 @@ def write_examples(config: Config, folder: str, ready: str | None) -> Rows:
 
 def choose(choosing: Choosing) -> ExampleCounts:
     """All of it, one step after the other."""
-    held_out = validate(choosing)
+    held_out, left_out = validate(choosing)
     for name in choosing.files:
         scatter(choosing, name)
-    skipped = sum((make(choosing, part) for part in range(choosing.partitions.count)), Counter[str]())
+    skipped = sum((make(choosing, part) for part in range(choosing.partitions.count)), left_out)
     return ExampleCounts(held_out, skipped, *collect(choosing))
 
 
@@ -100,7 +100,8 @@ def _by_tasks(choosing: Choosing) -> ExampleCounts:
     parts = [_task(make).remote(choosing, part) for part in range(choosing.partitions.count)]
     skipped = sum(ray.get(parts), Counter[str]())
     counts, by_source = ray.get(_task(collect).remote(choosing))
-    return ExampleCounts(ray.get(validation), skipped, counts, by_source)
+    held_out, left_out = ray.get(validation)
+    return ExampleCounts(held_out, skipped + left_out, counts, by_source)
 
 
 def scatter(choosing: Choosing, name: str) -> None:
@@ -140,14 +141,16 @@ def collect(choosing: Choosing) -> tuple[Counter[str], Counter[str]]:
     return counts, by_source
 
 
-def validate(choosing: Choosing) -> int:
-    """The examples of the validation split, in the prompts' order."""
+def validate(choosing: Choosing) -> tuple[int, Counter[str]]:
+    """The examples of the validation split, in the prompts' order; counts of them, and of what was left out."""
     prompts = [Prompt(**row) for row in storage.stream_dicts(choosing.files["prompts"][0], VALIDATION)]
     ids = {prompt.prompt_id for prompt in prompts}
     found = storage.stream_rows(choosing.files["signals"][0], Signal)
     signals = {row.prompt_id: row for row in found if row.prompt_id in ids}
-    rows = validation_examples(prompts, signals, choosing.think, choosing.align.micro_batch_tokens)
-    return storage.write_rows(choosing.file("validation.parquet"), rows, Example, chunk=ROWS_AT_ONCE)
+    skipped = Counter[str]()
+    rows = validation_examples(prompts, signals, choosing.think, choosing.align.micro_batch_tokens, skipped)
+    count = storage.write_rows(choosing.file("validation.parquet"), rows, Example, chunk=ROWS_AT_ONCE)
+    return count, skipped
 
 
 def _choosing(config: Config, folder: str, ready: str | None) -> Choosing:
