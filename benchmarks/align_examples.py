@@ -54,7 +54,8 @@ def config(folder: str) -> Config:
             "run": {"name": "run", "storage": folder},
             "cluster": {"address": "local", "local_cpus": 2},
             "model": {"path": f"{folder}/base", "dtype": "float32"},
-            "prompts": {"sources": [{"name": "s", "function": "m:f"}], "suites": [{"name": "e", "function": "m:f"}]},
+            "suites": [{"name": "e", "function": "m:f"}],
+            "prompts": {"sources": [{"name": "s", "function": "m:f"}]},
             "align": {"signal_batch_size": 8, "batch_size": 128},
         }
     )
