@@ -3,7 +3,7 @@
 import json
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import chdir, contextmanager
 from importlib import import_module
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from presafe import storage
 from presafe.config import STAGES, Config
 from presafe.config.whole import validated
-from presafe.errors import user_error
+from presafe.errors import UserError, user_error
 from presafe.stages import Found, look
 from presafe.writer import living
 
@@ -50,14 +50,33 @@ def keep(config: Config) -> None:
     storage.write_json(storage.join(config.run_directory.root, CONFIG), values)
 
 
-def print_status(run: str, *, as_json: bool) -> None:
-    """Print how the parts stand against the config that the run was last worked on with, and who works on them."""
-    by = living(storage.absolute(run).rstrip("/"))
-    with kept(run, []) as config:
-        every = standing(config, by["writer"] if by else None)
+def print_status(run: str, *, as_json: bool, jobs: Callable[[str], list[dict[str, Any]]] | None = None) -> None:
+    """Print how the parts stand against the config that the run was last worked on with, and who works on them.
+
+    Then its jobs on a cluster, where `jobs` finds those of a run directory; they may be there before the directory is.
+    """
+    root = storage.absolute(run).rstrip("/")
+    begun = jobs is None or storage.exists(storage.join(root, CONFIG))
+    by = living(root) if begun else None
+    every = _against_its_config(run, by) if begun else []
+    if not as_json:
+        _print_parts(every, by)
+    submitted = [] if jobs is None else jobs(root)
+    if not begun and not submitted:
+        raise _no_run(run)
+    parts = [_as_json(found, by) for found in every]
     if as_json:
-        print(json.dumps([_as_json(found, by) for found in every], indent=2))
-        return
+        print(json.dumps(parts if jobs is None else {"parts": parts, "jobs": submitted}, indent=2))
+    elif jobs is not None:
+        print("\n".join(job["told"] for job in submitted) or "no job of this run on the cluster")
+
+
+def _against_its_config(run: str, by: dict[str, Any] | None) -> list[Found]:
+    with kept(run, []) as config:
+        return standing(config, by["writer"] if by else None)
+
+
+def _print_parts(every: Sequence[Found], by: dict[str, Any] | None) -> None:
     for found in every:
         who = [f"process {by['pid']} on {by['host']}, since {found.since}"] if by and found.since else []
         print(f"{found.name:18} {found.state:12} {'; '.join([*who, *_why(found)])}".rstrip())
@@ -81,11 +100,13 @@ def kept(run: str, overrides: Sequence[str]) -> Iterator[Config]:
     root = storage.absolute(run).rstrip("/")
     path = storage.join(root, CONFIG)
     if not storage.exists(path):
-        raise user_error(
-            found=f"no {CONFIG} in {run}", needed="a run directory, STORAGE/NAME", change="correct the path"
-        )
+        raise _no_run(run)
     folder, _, name = root.rpartition("/")
     values = storage.read_json(path)
     directory = values.pop(DIRECTORY, os.curdir)
     with chdir(directory if os.path.isdir(directory) else os.curdir):
         yield validated(Config, values, [*overrides, f"run.storage={folder}", f"run.name={name}"])
+
+
+def _no_run(run: str) -> UserError:
+    return user_error(found=f"no {CONFIG} in {run}", needed="a run directory, STORAGE/NAME", change="correct the path")

@@ -7,12 +7,14 @@ import gc
 from typing import Any
 
 from ray import serve
+from ray.serve.config import RequestRouterConfig
 
 from presafe import storage
 from presafe.cluster.options import actor_options
 from serve.arguments import ServeArgs, application_args
 from serve.servable import servable_card
 
+SESSION_ROUTER = "serve.routing:SessionRouter"
 TURNED_AWAY = 256
 """Requests that a replica holds beside those that generate: to be told 503, or how the replica is."""
 
@@ -32,6 +34,8 @@ def build(args: dict[str, Any]) -> serve.Application:
     settings = settings.model_copy(update={"model": storage.absolute(settings.model)})
     workers, autoscaling = settings.workers, settings.autoscaling
     replicas = {"num_replicas": workers.num_workers} if autoscaling is None else {}
+    by_session = settings.routing == "session"
+    routing = {"request_router_config": RequestRouterConfig(request_router_class=SESSION_ROUTER)} if by_session else {}
     deployment: Any = Endpoint  # a type checker takes it for the class in front of its decorators
     return deployment.options(
         **replicas,
@@ -39,6 +43,7 @@ def build(args: dict[str, Any]) -> serve.Application:
         max_ongoing_requests=settings.access.max_ongoing_requests + TURNED_AWAY,
         graceful_shutdown_timeout_s=settings.drain_s,
         ray_actor_options=actor_options(workers),
+        **routing,
     ).bind(settings)
 
 

@@ -13,6 +13,10 @@ SERVES_OWN = ("x-request-timeout-seconds", "x-request-disconnect-disabled")
 """Headers by which Ray Serve's own load balancer tells a proxy how long a request may take, and to generate on for a
 client that has left. Of a client they are not to be believed."""
 SERVES_OWN_PREFIX = "x-serve-"
+MULTIPLEXED = "serve_multiplexed_model_id"
+"""Another of Serve's, also with hyphens. No replica here has several models, and a proxy would keep every value that it
+has seen, for ever.
+"""
 
 STARTING_RETRY_S, STOPPING_RETRY_S = 1, 10
 OWN_PATHS = "/-/"
@@ -66,7 +70,8 @@ def _is_wanted(name: bytes, value: bytes) -> bool:
         value.decode()
     except UnicodeDecodeError:
         return False
-    return text not in SERVES_OWN and not text.startswith(SERVES_OWN_PREFIX)
+    own = text in SERVES_OWN or text.startswith(SERVES_OWN_PREFIX) or text.replace("-", "_") == MULTIPLEXED
+    return not own
 
 
 def _unavailable(message: str, retry_s: int) -> JSONResponse:

@@ -98,6 +98,10 @@ class EndpointSettings(Settings):
     """Of engine `transformers`."""
     vllm: VllmServing = VllmServing()
     """Of engine `vllm`."""
+    routing: Literal["load", "session"] = "load"
+    """Which replica gets a request: `load`, the less busy of two; `session`, where clients send `X-Session-Id`, the one
+    that had the others of that session, whose beginning is in its cache, unless it has many more requests than
+    another. Of engine `vllm`; with one replica it changes nothing."""
     served_name: str = Field("presafe", min_length=1)
     """What clients call the model."""
     gate: Annotated[ServingGate, BeforeValidator(_word)] = "off"
@@ -137,6 +141,14 @@ class EndpointSettings(Settings):
         gpus, wanted = self.workers.num_gpus, self.vllm.tensor_parallel_size
         if self.engine == "vllm" and wanted > max(1, gpus):
             raise ValueError(f"vllm.tensor_parallel_size {wanted} needs workers.num_gpus {wanted}, found {gpus:g}")
+        return self
+
+    @model_validator(mode="after")
+    def _sessions_have_a_cache(self) -> Self:
+        if self.routing == "session" and self.engine != "vllm":
+            raise ValueError("routing session is for the prefix cache of engine vllm: set routing to load")
+        if self.routing == "session" and self.vllm.options.get("enable_prefix_caching") is False:
+            raise ValueError("routing session is for the prefix cache, which vllm.options switches off: set it to load")
         return self
 
 

@@ -12,8 +12,6 @@ class Environment(Settings):
 
     python: str | None = Field(None, pattern=r"^/")
     """Absolute path of an interpreter on the nodes, with the same Ray and the same Python version."""
-    image: str | None = None
-    """Container image, started by podman on the node."""
     uv: list[str] | None = Field(None, min_length=1)
     """Packages that uv installs on the node, beside the ones that are there, once a node."""
     pip: list[str] | None = Field(None, min_length=1)

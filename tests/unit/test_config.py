@@ -32,6 +32,7 @@ def test_dotted_overrides_reach_nested_values():
         ("align.steps=0", r"align\.steps.*greater"),
         ("align.steps", r"needed section\.key=value"),
         ("run.name=../x", r"run\.name"),
+        ("teacher.workers.environment={image: org/name}", r"teacher\.workers\.environment\.image: unknown key"),
         ("align.steps.more=1", r"'align.steps.more'|steps"),
         ("model.dtype=bfloat16 align.zero_stage=0 align.lora=null", r"zero_stage 0"),
         ("align.merge=true align.lora=null", r"merge merges an adapter"),

@@ -176,7 +176,14 @@ def test_a_large_body_that_does_not_come_holds_nobody_up(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "name", [b"x-request-disconnect-disabled", b"X-Request-Timeout-Seconds", b"x-serve-router-replica-id"]
+    "name",
+    [
+        b"x-request-disconnect-disabled",
+        b"X-Request-Timeout-Seconds",
+        b"x-serve-router-replica-id",
+        b"serve_multiplexed_model_id",
+        b"Serve-Multiplexed-Model-Id",
+    ],
 )
 def test_a_client_cannot_speak_as_serves_own_load_balancer(name):
     app = Recorder()

@@ -1,6 +1,7 @@
 """`presafe status`: who is at work on which part, and the same answer in whatever folder it is asked."""
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 import yaml
+from scripted_process import free_port
 
 from presafe import storage, writer
 from presafe.cli import main
@@ -109,3 +111,36 @@ def test_it_says_the_same_in_another_folder(root, tmp_path_factory, capsys, monk
     assert status(capsys, str(root / "runs/run")) == here
     (root / "prompts.jsonl").write_text('{"text": "add three"}\n')
     assert status(capsys, str(root / "runs/run"))["prompts.suites"]["state"] == "stale"
+
+
+@pytest.mark.parametrize("named", ["--address", "RAY_API_SERVER_ADDRESS", "RAY_ADDRESS"])
+def test_a_named_cluster_that_does_not_answer_is_told_behind_the_parts(capsys, monkeypatch, named):
+    config = load_config("config.yaml", [])
+    keep(config)
+    address = f"http://127.0.0.1:{free_port()}"
+    for name in ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS"):
+        monkeypatch.setenv(name, address if name == named else "")
+    with pytest.raises(SystemExit) as ended:
+        main(["status", "runs/run", *([named, address] if named == "--address" else [])])
+    assert ended.value.code == 2
+    printed = capsys.readouterr()
+    assert printed.out.startswith("prompts.suites     missing")
+    assert f"found no Ray dashboard at {address} (" in printed.err
+
+
+@pytest.mark.parametrize("address", ["", "local"])
+def test_where_no_cluster_is_named_none_is_asked(address):
+    keep(load_config("config.yaml", []))
+    program = (
+        "import sys; from presafe.cli import main; main(['status', 'runs/run', '--json']); "
+        "assert 'presafe.submission.client' not in sys.modules"
+    )
+    environment = {**os.environ, "RAY_ADDRESS": address, "RAY_API_SERVER_ADDRESS": ""}
+    ended = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert [set(part) for part in json.loads(ended.stdout)][:1] == [{"part", "state", "differs", "running"}]
+
+
+def test_a_run_that_is_nowhere_is_told(capsys):
+    with pytest.raises(SystemExit):
+        main(["status", "runs/none"])
+    assert "found no config.json in runs/none" in capsys.readouterr().err

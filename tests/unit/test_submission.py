@@ -1,10 +1,11 @@
-"""What is told of jobs: whole lines of their logs, each once, and how they ended."""
+"""What is told of jobs: whole lines of their logs, each once, how they stand, and how they ended."""
 
 import pytest
 from ray.job_submission import JobDetails
 
 from presafe.submission.follow import Lines
 from presafe.submission.jobs import ended
+from presafe.submission.standing import standing_of
 
 
 def test_a_log_that_comes_again_from_its_beginning_is_shown_once_in_whole_lines():
@@ -39,3 +40,26 @@ def test_how_a_job_ended(values, code, told):
     assert found == code
     assert told in sentence
     assert "\n" not in sentence
+
+
+@pytest.mark.parametrize(
+    ("stage", "values", "state", "told"),
+    [
+        ("teacher", {"status": "PENDING"}, "pending", "waits for a node with a free CPU for its driver, or for"),
+        ("pipeline", {"status": "PENDING"}, "pending", "waits for the head, or for its files there (submitted 20"),
+        ("teacher", {"status": "RUNNING"}, "running", "job run-x-2 runs (submitted 20"),
+        ("teacher", {"status": "STOPPED"}, "stopped", "job run-x-2 was stopped; submitted again, it goes on (submi"),
+        ("teacher", {"status": "FAILED", "error_type": "JOB_SUPERVISOR_ACTOR_DIED"}, "lost", "the node of its driver"),
+        ("teacher", {"status": "FAILED", "message": "no room"}, "failed", "job run-x-2 failed: no room (submitted 20"),
+        ("teacher", {"status": "SUCCEEDED", "end_time": 1_700_000_060_000}, "succeeded", ", ended 20"),
+    ],
+)
+def test_how_a_job_stands(stage, values, state, told):
+    metadata, times = {"run": "run", "root": "/runs/run", "stage": stage}, {"start_time": 1_700_000_000_000}
+    job = JobDetails(
+        type="SUBMISSION", submission_id="run-x-2", entrypoint="python", metadata=metadata, **times, **values
+    )
+    found = standing_of(job)
+    assert (found["job"], found["stage"], found["state"]) == ("run-x-2", stage, state)
+    assert told in found["told"]
+    assert (found["ended"] is None) == ("end_time" not in values)
