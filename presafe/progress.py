@@ -7,24 +7,41 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from types import MappingProxyType
+from typing import NamedTuple
 
+import fsspec
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from presafe import storage
 from presafe.storage.files import file_system
+from presafe.telemetry.metrics import TOKENS, Unit, WorkMetrics
+from presafe.telemetry.part import part_at_work
 
-Look = Callable[[], tuple[int, str]]
-"""How much is done by now, and a few words to show beside it."""
+NOTHING: Mapping[str, float] = MappingProxyType({})
+
+
+class Seen(NamedTuple):
+    """How much is done by now, a few words to show beside it, and further metrics by their names."""
+
+    done: int
+    note: str
+    numbers: Mapping[str, float] = NOTHING
+
+
+Look = Callable[[], Seen]
 
 
 @contextmanager
 def progress(
-    look: Look, total: int, title: str, unit: str, interval: float = 2.0, *, rated: bool = True
+    look: Look, total: int, title: str, unit: Unit, interval: float = 2.0, *, rated: bool = True
 ) -> Iterator[None]:
     """Show a bar with what is done while the body runs; where stderr is no terminal, lines LINE_S apart and at its end.
+
+    Inside a part of a run, each look is told to Prometheus, too.
 
     Where it is `rated`, rate and time left are what the bar sees; else the note of `look` says them: of a resumed
     training, the bar would count the earlier steps as done in a moment.
@@ -34,13 +51,17 @@ def progress(
     terminal = sys.stderr.isatty()
     file = sys.stderr if terminal else io.StringIO()  # a log gets whole lines, by `tell`
     next_line = time.monotonic() + LINE_S
+    part = part_at_work()
+    metrics = None if part is None else WorkMetrics(part, title)
     with tqdm(total=total, desc=f"{title:16}", unit=unit, mininterval=0, bar_format=bar_format, file=file) as bar:
 
         def show() -> None:
-            done, note = look()
+            done, note, numbers = look()
             width = shutil.get_terminal_size((240, 24)).columns - PREFIX  # a wrapped line cannot be drawn over
             bar.set_postfix_str(note[: max(0, width)], refresh=False)
             bar.update(done - bar.n)
+            if metrics is not None:
+                metrics.tell(unit, done, total, numbers)
 
         def tell() -> None:
             print(bar, file=sys.stderr, flush=True)
@@ -78,31 +99,47 @@ PREFIX = 60
 def generated(folder: str, running: str | None = None) -> Look:
     """Rows in the Parquet files of `folder`, and the tokens a second that their column `num_tokens` sums up to.
 
-    The rows of a block count before its file is there where a BlockReporter of its actor writes to `running`.
+    The rows of a block count before its file is there where a BlockReporter of its actor writes to `running`. Where the
+    files have a column `error`, rows with one are counted among the numbers.
     """
     fs, path = file_system(folder)
     begin = time.monotonic()
-    tokens: dict[str, tuple[int, int]] = {}
+    files: dict[str, _File] = {}
     found_before = set(fs.glob(f"{path}/**/*.parquet"))
     blocks = _RunningBlocks(running) if running else None
     most = 0
 
-    def look() -> tuple[int, str]:
+    def look() -> Seen:
         nonlocal most
-        for file in fs.glob(f"{path}/**/*.parquet"):
-            if file not in tokens:
-                try:
-                    column = pq.read_table(file, columns=["num_tokens"], filesystem=fs)["num_tokens"]
-                except (OSError, ValueError):
-                    continue  # still being written: it counts at the next look
-                tokens[file] = len(column), sum(column.to_pylist())
+        for name in fs.glob(f"{path}/**/*.parquet"):
+            if name not in files:
+                with suppress(OSError, ValueError):  # still being written: it counts at the next look
+                    files[name] = _read(fs, name)
         rows_running, tokens_running = blocks.read() if blocks else (0, 0)
-        new = tokens_running + sum(count for file, (_, count) in tokens.items() if file not in found_before)
+        new = tokens_running + sum(file.tokens for name, file in files.items() if name not in found_before)
         # A block that is done is in neither place for a moment, and one whose actor died begins anew.
-        most = max(most, rows_running + sum(rows for rows, _ in tokens.values()))
-        return most, f"{new / (time.monotonic() - begin):,.0f} tokens/s"
+        most = max(most, rows_running + sum(file.rows for file in files.values()))
+        failed = [file.failed for file in files.values() if file.failed is not None]
+        numbers = {TOKENS: new} | ({"rows_failed": sum(failed)} if failed else {})
+        return Seen(most, f"{new / (time.monotonic() - begin):,.0f} tokens/s", numbers)
 
     return look
+
+
+class _File(NamedTuple):
+    """What a file of rows counts for; `failed` is None where its rows have no errors."""
+
+    rows: int
+    tokens: int
+    failed: int | None
+
+
+def _read(fs: fsspec.AbstractFileSystem, path: str) -> _File:
+    with pq.ParquetFile(path, filesystem=fs) as file:
+        columns = [name for name in ("num_tokens", "error") if name in file.schema_arrow.names]
+        table = file.read(columns)
+    failed = len(table) - table["error"].null_count if "error" in columns else None
+    return _File(len(table), sum(table["num_tokens"].to_pylist()), failed)
 
 
 class BlockReporter:
@@ -169,18 +206,19 @@ def steps_done(url: str) -> Look:
     """What a StepReporter writes to `url` from now on, which an interrupted run may have done before."""
     before = storage.read_text(url) if storage.exists(url) else None
 
-    def look() -> tuple[int, str]:
+    def look() -> Seen:
         if not storage.exists(url) or storage.read_text(url) == before:
-            return 0, "starting workers"
+            return Seen(0, "starting workers")
         last = storage.read_json(url)
-        left = last["seconds_left"]
-        return last["step"], last["note"] if left is None else f"{tqdm.format_interval(left)} left, {last['note']}"
+        left, note = last["seconds_left"], last["note"]
+        said = note if left is None else f"{tqdm.format_interval(left)} left, {note}"
+        return Seen(last["step"], said, last["numbers"])
 
     return look
 
 
 class StepReporter:
-    """Worker side: writes the step to `url`, at most once an `interval` in seconds, and always the last one.
+    """Worker side: writes the step to `url`, at most once an `interval` in seconds, and always the last one or `now`.
 
     The time left is that of the steps since this process's first, which a resumed run does not begin with 1.
     """
@@ -189,11 +227,11 @@ class StepReporter:
         self._url, self._total, self._interval, self._next = url, total, interval, 0.0
         self._first: tuple[int, float] | None = None
 
-    def __call__(self, step: int, note: str) -> None:
-        now = time.monotonic()
-        first, begin = self._first = self._first or (step, now)
-        if now >= self._next or step == self._total:
-            self._next = now + self._interval
-            left = round((now - begin) / (step - first) * (self._total - step), 1) if step > first else None
+    def __call__(self, step: int, note: str, numbers: Mapping[str, float] = NOTHING, *, now: bool = False) -> None:
+        at = time.monotonic()
+        first, begin = self._first = self._first or (step, at)
+        if now or at >= self._next or step == self._total:
+            self._next = at + self._interval
+            left = round((at - begin) / (step - first) * (self._total - step), 1) if step > first else None
             said = {"step": step, "note": note, "seconds_left": left, "updated": round(time.time(), 3)}
-            storage.write_json(self._url, said)
+            storage.write_json(self._url, said | {"numbers": {**numbers}})

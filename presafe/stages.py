@@ -18,6 +18,8 @@ from typing import Any, Literal
 
 from presafe import __version__, storage, writer
 from presafe.errors import UserError, user_error
+from presafe.telemetry.part import PartAtWork, at_work
+from presafe.telemetry.tracing import part_span
 
 logger = logging.getLogger("presafe")
 
@@ -68,6 +70,10 @@ class RunDirectory:
     """`STORAGE/RUN`, with a folder for each stage."""
 
     root: str
+
+    @property
+    def name(self) -> str:
+        return self.root.rsplit("/", 1)[-1]
 
     def folder(self, stage: str) -> str:
         return storage.join(self.root, stage)
@@ -176,9 +182,11 @@ def _run_part(run: RunDirectory, stage: str, part: Part, redo: bool) -> bool:
     if earlier is not None:
         logger.info("%-9s resumes %s in %s", stage, part.name, folder)
     _begin(folder, path, wanted | {"writer": writer.own_id(run.root)})
-    begin = time.monotonic()
+    begin, named = time.monotonic(), PartAtWork(run.name, stage, part.name)
     try:
-        rows = part.run(folder)
+        with at_work(named), part_span(named) as counted:
+            rows = part.run(folder)
+            counted.update(rows)
     except UserError:
         if earlier is None and not any(storage.exists(storage.join(run.root, name)) for name in part.writes):
             storage.remove(path)  # nothing was done yet: the mended config must not meet this one's traces

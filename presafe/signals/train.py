@@ -144,11 +144,12 @@ def fit(
             loss = rank_loss(model, tokenizer, batch, weights, settings.max_tokens, training.rank, training.world)
             optimizer.zero_grad()
             torch.autograd.backward(loss)
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            grad_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             schedule.step()
             if training.rank == 0:
-                report(schedule.last_epoch, f"loss {loss.item():.4f}")
+                numbers = {"loss": loss.item(), "grad_norm": grad_norm.item()}
+                report(schedule.last_epoch, f"loss {numbers['loss']:.4f}", numbers)
         losses.append(stopping_loss(model, tokenizer, stopping, weights, training))
         if losses[-1] == min(losses):
             best = {name: value.cpu().clone() for name, value in model.state_dict().items()}

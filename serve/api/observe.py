@@ -7,10 +7,13 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
+from opentelemetry.trace import Span
+
 from presafe.config import EndpointSettings
 from presafe.decision.events import Decided, Finished
 from presafe.decision.text import Text
 from presafe.engines.streaming import Load
+from presafe.telemetry import tracing
 from serve.api.protocol import ChatRequest
 from serve.api.reply import Choices, Served
 from serve.operations.audit import AuditLog, DecisionRecord, conversation_digest, read_hash_key
@@ -50,9 +53,10 @@ class Observer:
             logger.warning("drift alarm: the refuse probabilities have shifted, PSI %.2f", self._drift.psi)
 
     def close(self) -> None:
-        """Write what is left of the log."""
+        """Write what is left of the log, and send what is left of the traces."""
         if self.log is not None:
             self.log.close()
+        tracing.flush()
 
     def state(self, load: Load, most: int) -> None:
         """How the replica is; `most` completions generate at once."""
@@ -67,8 +71,10 @@ class Observer:
 class Watch:
     """Follows one request from its arrival to the end of its last completion."""
 
-    def __init__(self, observer: Observer, request_id: str, key_id: str | None, began: float) -> None:
+    def __init__(self, observer: Observer, request_id: str, key_id: str | None, began: float, span: Span) -> None:
         self._observer, self._request_id, self._key_id, self._began = observer, request_id, key_id, began
+        self._span = span
+        span.set_attributes({"gen_ai.request.model": observer.served.model, "gen_ai.response.id": request_id})
         self._decided: Decided | None = None
         self._decision_seconds = 0.0
         self._digest: str | None = None
@@ -97,9 +103,13 @@ class Watch:
         if isinstance(event, Decided) and self._decided is None:
             self._decided, self._decision_seconds = event, seconds
             self._observer.decided(event, seconds)
+            gate, gate_path = self._observer.served.gate, event.gate_path or "none"
+            decision = {"presafe.path": event.path, "presafe.gate": gate, "presafe.gate_path": gate_path}
+            self._span.add_event("decision", decision | {"presafe.refuse_probability": event.refuse_probability})
         elif isinstance(event, Text) and not self._spoke and index == 0:
             self._spoke = True
             self._observer.metrics.first_token(seconds)
+            self._span.add_event("first token")
 
     def _finished(self, index: int, event: Finished, request: ChatRequest, prompt_tokens: int) -> None:
         assert self._decided is not None
@@ -110,6 +120,9 @@ class Watch:
             reasoning_tokens=event.reasoning_tokens,
             seconds=time.monotonic() - self._began,
         )
+        tokens = {"completion": event.completion_tokens, "reasoning": event.reasoning_tokens, "prompt": prompt_tokens}
+        counted = {f"presafe.{kind}_tokens": count for kind, count in tokens.items()}
+        self._span.add_event("end", {"presafe.choice": index, "presafe.finish_reason": event.finish_reason, **counted})
         self._write(index, event, request, prompt_tokens)
 
     def _write(self, index: int, event: Finished | None, request: ChatRequest, prompt_tokens: int) -> None:

@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse, Response
 from ray import serve
 
 from presafe.engines.streaming import EngineError
+from presafe.telemetry.tracing import request_span
 from serve.api.door import BODY, Door
 from serve.api.errors import HANDLERS, LONGEST_PARAM, ApiError, shortened, status_of
 from serve.api.observe import Observer, Watch
@@ -132,13 +133,14 @@ class Routes:
     async def _chat(self, request: Request) -> Response:
         began = time.monotonic()
         async with AsyncExitStack() as held:
+            span = held.enter_context(request_span(request.headers.get("traceparent")))
             key = self._door.identify(request.headers)
             limits = held.enter_context(self._door.admit(key))
             chat, prompt = await self._door.read(request, self._prompt)
             held.enter_context(self._door.place())
             room = self._replica.room(chat, len(prompt))
             n, reply = chat.n or 1, Reply(self._replica.served, len(prompt))
-            watch = Watch(self._observer, reply.id, None if key is None else key.id, began)
+            watch = Watch(self._observer, reply.id, None if key is None else key.id, began, span)
             events = self._replica.chat.answers(prompt, chat.sampling(room), n, room)
             answers = await held.enter_async_context(aclosing(watch.over(events, chat, len(prompt), n)))
             first = await anext(answers)

@@ -1,7 +1,8 @@
 """What `GET /metrics` answers: this project's metrics of every replica, in Prometheus' text format.
 
 A request reaches one replica only, but each node's Ray agent has the metrics of all replicas on it. So the agents of
-all nodes are asked, and what is not ours is left out. Of several applications in a cluster all are told, by their tag.
+all nodes are asked, and what is not the endpoint's is left out, our jobs' metrics too: who reads these needs no key. Of
+several applications in a cluster all are told, by their tag.
 """
 
 import asyncio
@@ -18,7 +19,7 @@ from prometheus_client.registry import Collector
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 TIMEOUT_SECONDS = 3.0
 """How long an agent may take; Prometheus itself waits 10 s by default."""
-_OURS = re.compile(r"(?:# (?:HELP|TYPE) )?\w*presafe_\w*[ {]")
+_OURS = re.compile(r"(?:# (?:HELP|TYPE) )?\w*presafe_(?!stage_)\w*[ {]")
 
 
 async def exposition() -> bytes:

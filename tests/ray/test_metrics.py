@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
+from watched_metrics import asked, complaints, expressions
 
 DEADLINE_S = 120.0
 REPLICAS = 2
@@ -50,7 +51,7 @@ def build() -> Any:
 
 
 @pytest.fixture(scope="module")
-def families(local_ray: None) -> Iterator[dict[str, Metric]]:  # noqa: ARG001 - the cluster
+def text(local_ray: None) -> Iterator[str]:  # noqa: ARG001 - the cluster
     """What one replica tells, once the metrics of both have come through."""
     from ray import serve
     from ray.serve.schema import LoggingConfig
@@ -61,7 +62,7 @@ def families(local_ray: None) -> Iterator[dict[str, Metric]]:  # noqa: ARG001 - 
     end = time.monotonic() + DEADLINE_S
     while True:
         text = handle.exposition.remote().result().decode()
-        found = {family.name: family for family in text_string_to_metric_families(text)}
+        found = parsed(text)
         # Gauges come with later exports than counters, and one that is not set again in time is left out of an export.
         if len(found) == FAMILIES and all(
             len(replicas(family)) == REPLICAS for name, family in found.items() if name != "presafe_nodes_unanswered"
@@ -69,8 +70,17 @@ def families(local_ray: None) -> Iterator[dict[str, Metric]]:  # noqa: ARG001 - 
             break
         assert time.monotonic() < end, text
         time.sleep(0.2)
-    yield found
+    yield text
     serve.shutdown()
+
+
+@pytest.fixture(scope="module")
+def families(text: str) -> dict[str, Metric]:
+    return parsed(text)
+
+
+def parsed(text: str) -> dict[str, Metric]:
+    return {family.name: family for family in text_string_to_metric_families(text)}
 
 
 def replicas(family: Metric) -> set[str]:
@@ -111,6 +121,17 @@ def test_one_replica_tells_the_metrics_of_all_under_their_documented_names(famil
     for name, family in families.items():
         if name != "presafe_nodes_unanswered":
             assert {sample.labels["application"] for sample in family.samples} == {"counted"}, name
+
+
+def test_boards_and_rules_ask_for_nothing_else(families: dict[str, Metric]) -> None:
+    there = {sample.name for family in families.values() for sample in family.samples}
+    names = asked(*expressions("endpoint"))
+    assert names
+    assert names <= there
+
+
+def test_prometheus_finds_nothing_to_say_of_the_names(text: str) -> None:
+    assert complaints(text) == set()
 
 
 def test_counters_end_in_total_and_keep_their_tags(families: dict[str, Metric]) -> None:

@@ -12,6 +12,7 @@ from command_lines import parsed
 from presafe.cli import VERBS, main
 from presafe.config import load_config, load_serve
 from presafe.config.reference import reference
+from presafe.telemetry.metrics import COUNTERS, GAUGES
 from serve.api.protocol import ChatRequest
 
 ROOT = Path(__file__).parents[2]
@@ -154,6 +155,12 @@ def test_the_serving_page_names_every_field_error_and_metric():
         assert f"`{error}`" in SERVING, error
     for metric in re.findall(r'"presafe_(\w+)"', (ROOT / "serve" / "operations" / "metrics.py").read_text()):
         assert re.search(rf"`{metric}[`{{]", SERVING), metric
+
+
+def test_the_watching_page_names_every_metric_of_jobs():
+    page = (ROOT / "docs" / "watching.md").read_text().split("## Prometheus and Grafana")[1]
+    for metric in (*GAUGES, *(f"{counter}_total" for counter in COUNTERS)):
+        assert f"`{metric}`" in page, metric
 
 
 def test_the_serving_page_names_the_versions_of_its_clients():

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from presafe import progress
-from presafe.progress import BlockReporter, generated
+from presafe.progress import BlockReporter, Seen, generated
 from presafe.progress import progress as shown
 
 
@@ -25,8 +25,8 @@ def look(tmp_path, running):
     return generated(str(tmp_path / "rows"), running)
 
 
-def write_block(folder: Path, name: str, rows: int) -> None:
-    pq.write_table(pa.table({"num_tokens": [7] * rows}), folder / "rows" / f"{name}.parquet")
+def write_block(folder: Path, name: str, rows: int, **columns: list) -> None:
+    pq.write_table(pa.table({"num_tokens": [7] * rows, **columns}), folder / "rows" / f"{name}.parquet")
 
 
 def test_rows_of_running_blocks_count_beside_those_that_are_written(tmp_path, running, look):
@@ -66,6 +66,29 @@ def test_a_block_whose_actor_died_counts_once(tmp_path, running, look, monkeypat
     assert look()[0] == 6
 
 
+def test_failed_rows_and_tokens_are_counted_where_the_files_have_them(tmp_path, running, look):
+    assert look().numbers == {"tokens": 0}
+    write_block(tmp_path, "judged", 2)
+    assert look().numbers == {"tokens": 14}, "a verdict cannot fail"
+    write_block(tmp_path, "good", 2, error=pa.array([None, None], pa.string()))
+    assert look().numbers == {"tokens": 28, "rows_failed": 0}
+    write_block(tmp_path, "bad", 3, error=[None, "too long", "empty"])
+    BlockReporter(running, interval=0).call()(1, 100)
+    assert look().numbers == {"tokens": 149, "rows_failed": 2}
+    again = generated(str(tmp_path / "rows"))
+    assert again().numbers == {"tokens": 0, "rows_failed": 2}, "an earlier attempt's tokens are not made again"
+
+
+def test_a_file_that_is_not_whole_yet_counts_later(tmp_path, look):
+    write_block(tmp_path, "block", 5)
+    file = tmp_path / "rows" / "block.parquet"
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    assert look()[0] == 0
+    file.write_bytes(whole)
+    assert look()[0] == 5
+
+
 def test_an_actor_tells_once_an_interval(running):
     reporter = BlockReporter(running, interval=3600)
     with reporter.block():
@@ -89,20 +112,20 @@ def test_a_log_gets_whole_lines_far_apart_and_one_at_the_end(capfd, monkeypatch)
     looks = iter(range(1000))
     reached = threading.Event()
 
-    def look() -> tuple[int, str]:
+    def look() -> Seen:
         done = min(next(looks), 9)
         if done == 9:
             reached.set()
-        return done, "a note"
+        return Seen(done, "a note")
 
-    with shown(look, 9, "title", "row", interval=0.001):
+    with shown(look, 9, "title", "rows", interval=0.001):
         assert reached.wait(30)
     log = capfd.readouterr().err
     assert "\r" not in log
-    assert [line.split() for line in log.splitlines()] == [["title", "100%", "9/9", "row", *log.split()[4:]]]
+    assert [line.split() for line in log.splitlines()] == [["title", "100%", "9/9", "rows", *log.split()[4:]]]
     monkeypatch.setattr(progress, "LINE_S", 0.0)
     looks, reached = iter(range(1000)), threading.Event()
-    with shown(look, 9, "title", "row", interval=0.001):
+    with shown(look, 9, "title", "rows", interval=0.001):
         assert reached.wait(30)
     assert len(capfd.readouterr().err.splitlines()) > 5
 
@@ -111,7 +134,7 @@ def test_a_terminal_is_drawn_over(monkeypatch):
     terminal = io.StringIO()
     monkeypatch.setattr(terminal, "isatty", lambda: True)
     monkeypatch.setattr(sys, "stderr", terminal)
-    with shown(lambda: (3, ""), 3, "title", "row"):
+    with shown(lambda: Seen(3, ""), 3, "title", "rows"):
         pass
     assert "\rtitle" in terminal.getvalue()
     assert terminal.getvalue().endswith("\n")

@@ -7,6 +7,7 @@ import pytest
 import torch
 from transformers import BertTokenizer, ModernBertConfig, ModernBertForSequenceClassification
 
+from presafe import storage
 from presafe.config import FreshEncoder, Signals
 from presafe.progress import StepReporter
 from presafe.signals.classifier import OWN_MODEL, classifier_tokenizer, encoder_spec, logits, new_classifier
@@ -102,9 +103,13 @@ def test_any_encoder_learns_and_its_logits_do_not_depend_on_padding(folder, tmp_
         ModernBertForSequenceClassification(config).save_pretrained(tmp_path / "modern")
         chosen = settings(learning_rate=0.01, epochs=12, encoder=str(tmp_path / "modern"))
     model, tokenizer = classifier(folder, chosen)
-    report = StepReporter(str(tmp_path / "progress.json"), 1)
-    losses = fit(model, tokenizer, ROWS[:40], ROWS[40:], ClassifierTraining(chosen, 0, 0, 1), report)
+    url = str(tmp_path / "progress.json")
+    losses = fit(model, tokenizer, ROWS[:40], ROWS[40:], ClassifierTraining(chosen, 0, 0, 1), StepReporter(url, 60, 0))
     assert min(losses) < 0.1
+    said = storage.read_json(url)
+    assert said["step"] == 5 * len(losses)
+    assert f"loss {said['numbers']['loss']:.4f}" == said["note"]
+    assert said["numbers"]["grad_norm"] > 0
     model.eval()
     with torch.no_grad():
         texts = [ROWS[41].text, ROWS[42].text + " and two and three"]

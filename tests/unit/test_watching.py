@@ -93,15 +93,34 @@ def test_the_note_says_speed_losses_gradient_norm_and_the_last_look(tmp_path):
     assert "anchor 0.020" in note(row(2, anchor_loss=0.02), 1.0)
 
 
+def test_the_driver_is_told_of_losses_speed_probe_and_checkpoint(tmp_path):
+    began = time.time()
+    look = steps_done(str(tmp_path / "progress.json"))
+    record = RunRecord(str(tmp_path), 40, [row(1, probe_auroc=0.75)], lambda _: None)
+    assert look().numbers == {}
+    record.add(row(2))
+    seen = look()
+    losses = {"loss": 1.0, "lm_loss": 0.75, "align_loss": 0.25, "anchor_loss": 0.0}
+    training = {"grad_norm": 0.5, "learning_rate": 0.1, "tokens_per_second": 4000.0, "probe_auroc": 0.75}
+    assert seen.done == 2
+    assert seen.numbers == {**losses, **training, "checkpoint_timestamp_seconds": pytest.approx(began, abs=5)}
+    record.add(row(3))
+    before = time.time()
+    record.committed()
+    committed = look()
+    assert (committed.done, committed.numbers["loss"]) == (3, row(3)["loss"]), "at once, whatever the interval"
+    assert before <= committed.numbers["checkpoint_timestamp_seconds"] <= time.time()
+
+
 def test_the_time_left_of_a_resumed_run_counts_its_own_steps_alone(tmp_path):
     url = str(tmp_path / "progress.json")
     dead = StepReporter(url, 1000, interval=0)
     dead(900, "dead")
     look = steps_done(url)
-    assert look() == (0, "starting workers"), "what an earlier attempt wrote is no progress of this one"
+    assert look()[:2] == (0, "starting workers"), "what an earlier attempt wrote is no progress of this one"
     report = StepReporter(url, 1000, interval=0)
     report(801, "first")
-    assert look() == (801, "first"), "one step says nothing of the speed"
+    assert look()[:2] == (801, "first"), "one step says nothing of the speed"
     begin = time.monotonic()
     time.sleep(0.05)
     report(802, "second")

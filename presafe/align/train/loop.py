@@ -107,6 +107,8 @@ def _train(
                 record.add(row, now=due)
             if due:
                 guards.checkpoints.save(state)
+                if first:
+                    record.committed()
     return state
 
 

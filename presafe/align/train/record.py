@@ -13,6 +13,8 @@ Row = Mapping[str, float]
 
 RECENT = 20
 """Steps over which the progress line averages its tokens a second."""
+TOLD = ("loss", "lm_loss", "align_loss", "anchor_loss", "grad_norm", "learning_rate")
+"""What progress.json has of a row for the driver's metrics, beside the speed and the last look at the probe set."""
 
 
 class RunRecord:
@@ -28,6 +30,8 @@ class RunRecord:
         self._lines = [_line(row) for row in history]
         self._recent = deque[tuple[float, float]](maxlen=RECENT)
         self._probe: dict[str, float] = {}
+        self._said: tuple[int, str, Row] = (0, "", {})
+        self._committed = time.time()
         for row in history:
             self._remember_probe(row)
 
@@ -37,11 +41,23 @@ class RunRecord:
         self._recent.append((row["tokens"], row["seconds"]))
         self._remember_probe(row)
         tokens, seconds = map(sum, zip(*self._recent, strict=True))
-        self._report(int(row["step"]), note({**row, **self._probe}, tokens / seconds))
+        speed = tokens / seconds
+        numbers = {name: row[name] for name in TOLD} | self._probe | {"tokens_per_second": speed}
+        self._said = int(row["step"]), note({**row, **self._probe}, speed), numbers
+        self._tell()
         if now or time.monotonic() >= self._next:
             storage.write_text(self._url, "".join(self._lines))
             self._next = time.monotonic() + self._interval
         self._log({**row, "tokens_per_second": row["tokens"] / row["seconds"]})
+
+    def committed(self) -> None:
+        """The checkpoint of the last row's step is committed."""
+        self._committed = time.time()
+        self._tell(now=True)
+
+    def _tell(self, *, now: bool = False) -> None:
+        step, said, numbers = self._said
+        self._report(step, said, {**numbers, "checkpoint_timestamp_seconds": self._committed}, now=now)
 
     def _remember_probe(self, row: Row) -> None:
         if probe := {name: value for name, value in row.items() if name.startswith("probe_")}:
