@@ -25,7 +25,7 @@ def share_interval(hits: FloatArray, answers: IntArray, prompts: IntArray) -> tu
     3.8); where no answer counts, or every one does, that has no spread, and it is Wilson's with prompts for answers,
     which is too wide rather than too narrow.
     """
-    n, total, count = int(prompts.sum()), prompts @ answers, float(prompts @ hits)
+    n, total, count = int(prompts.sum()), int(prompts @ answers), float(prompts @ hits)
     if count in (0, total) or (np.all(answers == 1) and np.isin(hits, (0, 1)).all()):
         return wilson(n * count / total if n else 0, n)
     low, high = np.percentile(resampled(prompts, lambda drawn: (drawn @ hits) / (drawn @ answers)), ENDS)

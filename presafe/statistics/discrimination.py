@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import brentq  # type: ignore[import-untyped]
-from scipy.stats import norm  # type: ignore[import-untyped]
+from scipy.special import expit, logit  # type: ignore[import-untyped]
+from scipy.stats import norm, pearsonr  # type: ignore[import-untyped]
 
 from presafe.statistics.clustered import RESAMPLES, SEED, FloatArray
 from presafe.statistics.intervals import Z_95, Estimate, difference_interval, wilson
@@ -59,9 +60,9 @@ class Areas:
         value, deviation = float(self.values[arm]), float(self.resampled[:, arm].std())
         if deviation == 0 or not 0 < value < 1:
             return Estimate(value, *_newcombe(value, self.harmful, self.benign))
-        centre, half = np.log(value / (1 - value)), Z_95 * deviation / (value * (1 - value))
-        low, high = 1 / (1 + np.exp(-(centre + np.array([-half, half]))))
-        return Estimate(value, float(low), float(high))
+        half = Z_95 * deviation / (value * (1 - value))
+        low, high = (float(expit(logit(value) + end)) for end in (-half, half))
+        return Estimate(value, low, high)
 
     def difference(self, first: int, second: int) -> tuple[Estimate, float]:
         """First - second with its 95 % interval, and the two-sided p of no difference that belongs to it.
@@ -69,8 +70,9 @@ class Areas:
         The two intervals squared and added (`difference_interval`), with the correlation of the resamples.
         """
         one, other = self.estimate(first), self.estimate(second)
-        spread = self.resampled[:, [first, second]]
-        correlation = float(np.corrcoef(spread.T)[0, 1]) if (spread.std(axis=0) > 0).all() else 0.0
+        columns = self.resampled[:, first], self.resampled[:, second]
+        vary = all(column.std() > 0 for column in columns)
+        correlation = float(pearsonr(*columns).statistic) if vary else 0.0
         low, high = difference_interval(one.value, one[1:], other.value, other[1:], correlation)
         found = Estimate(one.value - other.value, low, high)
         half = found.value - low if found.value > 0 else high - found.value
@@ -146,7 +148,8 @@ def _areas(drawn: FloatArray, cluster: Places, harmful: BoolArray, begins: Place
     every, above = np.add.reduceat(rows, begins, axis=1), np.add.reduceat(rows * harmful, begins, axis=1)
     below = every - above
     found: FloatArray = (above * (below.cumsum(axis=1) - below / 2)).sum(axis=1)
-    return found / (above.sum(axis=1) * below.sum(axis=1))
+    found /= above.sum(axis=1) * below.sum(axis=1)
+    return found
 
 
 def _newcombe(value: float, harmful: int, benign: int) -> tuple[float, float]:
