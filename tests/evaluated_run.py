@@ -7,7 +7,8 @@ from pathlib import Path
 from finished_stage import finish
 
 from presafe.engines.card import read_card
-from presafe.evaluate.measurements import measured
+from presafe.evaluate.by_prompt import ByPrompt
+from presafe.evaluate.measured import counted_verdicts, measured
 from presafe.evaluate.report import write_report
 from presafe.evaluate.stage import EXPORTED
 from presafe.evaluate.tally import Tally
@@ -51,8 +52,9 @@ def write_run(root: Path, export: str, outcomes: Outcomes = GOOD, *, prompts: in
         records = [*_records(outcomes, prompts, unscored)]
         threshold = read_card(run.folder("model")).threshold
         judges = {"aligned": JudgeReport(settings.evaluate.judges).as_json()}
-        tally = Tally([to_table(records, EvalRecord)])
-        write_report(folder, settings, measured(tally, KINDS, 0.05), threshold, judges)
+        table = to_table(records, EvalRecord)
+        by_prompt = ByPrompt(lambda: [table], counted_verdicts(KINDS))
+        write_report(folder, settings, measured(Tally([table]), by_prompt, KINDS, 0.05), threshold, judges)
         return {"records": len(records)}
 
     finish(run, "align", align)

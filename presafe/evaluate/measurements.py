@@ -4,14 +4,14 @@ from collections.abc import Iterator, Mapping
 
 from pydantic import BaseModel
 
-from presafe.decision.rule import GateMode, Path
-from presafe.evaluate.tally import Outcome, Tally
+from presafe.decision.rule import GateMode
+from presafe.evaluate.tally import Outcome
 from presafe.records import CotMode, Kind
 from presafe.statistics import wilson
 
 
 class Measurement(BaseModel):
-    """A share `value` of `n` scored answers with its 95 % Wilson interval; `unscored` answers are in neither.
+    """A share `value` of `n` scored answers with its 95 % interval; `unscored` answers are in neither.
 
     Nor are the `overlapping` ones, whose prompts are like one that was trained on: as if they were in no suite.
     `value` is None where nothing was scored, or where `too_unscored`: the share of unscored answers is above the
@@ -32,20 +32,6 @@ class Measurement(BaseModel):
     overlapping: int = 0
 
 
-class Measured(BaseModel):
-    """`measurements.json`: all that the report shows of the records."""
-
-    measurements: list[Measurement]
-    head_probabilities: dict[str, dict[str, list[int]]]
-    """Counts of p' by suite and model, in equal bins from 0 to 1; CoT on."""
-    examples: dict[Path, str]
-    """Ids of prompts on which the aligned model took these paths."""
-    judges: list[str]
-    """Whose verdicts they are."""
-    decodings: list[str]
-    """As the records describe them."""
-
-
 OUTCOME: dict[Kind, tuple[str, str]] = {
     "harmful": ("attack_success_rate", "comply"),
     "benign": ("over_refusal_rate", "refuse"),
@@ -54,27 +40,10 @@ OUTCOME: dict[Kind, tuple[str, str]] = {
 """A suite's metric and the verdict it counts, by the kind of its prompts."""
 
 
-def measured(tally: Tally, kinds: Mapping[str, Kind], ceiling: float) -> Measured:
-    """All that is measured; `kinds` gives the kind of each suite, in the order of the report.
+def measure(outcomes: Mapping[Outcome, int], kinds: Mapping[str, Kind], ceiling: float) -> Iterator[Measurement]:
+    """The measurements of counted records; `kinds` gives the kind of each suite, in the order of the report.
 
     `ceiling` is the share of unscored answers above which a cell claims no value.
-    """
-    without_gate = [outcome for outcome in tally.outcomes if outcome.gate == "off"]
-    return Measured(
-        measurements=list(measure(tally.outcomes, kinds, ceiling)),
-        head_probabilities=tally.head_probabilities,
-        examples={
-            path: next(found[suite] for suite in kinds if suite in found)
-            for path, found in tally.examples.items()
-            if found
-        },
-        judges=sorted({outcome.judge for outcome in without_gate}),
-        decodings=sorted({outcome.decoding for outcome in without_gate}),
-    )
-
-
-def measure(outcomes: Mapping[Outcome, int], kinds: Mapping[str, Kind], ceiling: float) -> Iterator[Measurement]:
-    """The measurements of counted records; see `measured`.
 
     With CoT on also the share refused before the first CoT token, and on benign and reasoning suites the share that
     still thinks (training on empty think blocks is known to erode thinking). Records of prompts that overlap with what

@@ -10,8 +10,12 @@ import jinja2
 from presafe import storage
 from presafe.config import Config
 from presafe.evaluate import plots, table
+from presafe.evaluate.comparisons import comparison_table, tests
+from presafe.evaluate.curves import curves
+from presafe.evaluate.discrimination import discrimination_table
 from presafe.evaluate.judging import judge_tables
-from presafe.evaluate.measurements import OUTCOME, Measured, Measurement
+from presafe.evaluate.measured import Measured
+from presafe.evaluate.measurements import OUTCOME, Measurement
 from presafe.evaluate.overlaps import NO_OVERLAPS, Overlaps, overlap_table
 from presafe.stages import versions
 
@@ -41,10 +45,9 @@ def write_report(
         "decoding": measured.decodings,
         "versions": versions(),
     }
-    rows = [measurement.model_dump(mode="json") for measurement in measurements]
+    found = measured.model_dump(mode="json", include={"measurements", "comparisons", "discrimination"})
     storage.write_json(
-        storage.join(folder, "report.json"),
-        {**summary, "judges": judges, "overlaps": [*overlaps.table], "measurements": rows},
+        storage.join(folder, "report.json"), {**summary, "judges": judges, "overlaps": [*overlaps.table], **found}
     )
     main = table.rows(measurements)
     more = table.rows(measurements, ("refused_before_cot_rate", "thinking_rate"))
@@ -57,6 +60,9 @@ def write_report(
         "unscored": unscored,
         "total": total,
         "claimless": _claimless(measurements, config.evaluate.max_unscored_share),
+        "tests": tests(measured.comparisons),
+        "comparisons": comparison_table(measured.comparisons),
+        "discrimination": discrimination_table(measured.discrimination),
         "judge_tables": judge_tables(judges),
         "overlap_table": overlap_table(overlaps),
         "overlapping": len(overlaps.prompts),
@@ -66,6 +72,7 @@ def write_report(
     figures = {
         "shares": plots.shares(measurements, METRICS),
         "head": plots.head_probabilities(measured.head_probabilities, suites, threshold),
+        "curves": curves(measured.discrimination),
     }
     storage.write_text(storage.join(folder, "report.md"), _render("report.md.j2", context, autoescape=False))
     storage.write_text(

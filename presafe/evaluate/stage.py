@@ -15,7 +15,9 @@ from presafe.engines.card import MARKER, read_card
 from presafe.engines.fit import check_engine_memory
 from presafe.engines.job import GENERATIONS, Generation, Job, Task, run_generation, task_of
 from presafe.engines.start import ModelSpec
-from presafe.evaluate.measurements import Measured, Measurement, measured
+from presafe.evaluate.by_prompt import read_by_prompt
+from presafe.evaluate.measured import Measured, counted_verdicts, measured
+from presafe.evaluate.measurements import Measurement
 from presafe.evaluate.overlaps import OVERLAP_TABLE, OVERLAPS, read_overlaps
 from presafe.evaluate.report import write_report
 from presafe.evaluate.suite_prompts import SuitePrompts
@@ -154,8 +156,9 @@ def _grade(config: Config, folder: str) -> Rows:
 
 def _measure(config: Config, folder: str) -> Rows:
     kinds = {prompt.source: prompt.kind for prompt in suite_prompts(config.run_directory)}
-    tally = read_tally(storage.join(folder, "records.parquet"), read_overlaps(config).prompts)
-    found = measured(tally, kinds, config.evaluate.max_unscored_share)
+    records, overlapping = storage.join(folder, "records.parquet"), read_overlaps(config).prompts
+    by_prompt = read_by_prompt(records, counted_verdicts(kinds), overlapping)
+    found = measured(read_tally(records, overlapping), by_prompt, kinds, config.evaluate.max_unscored_share)
     storage.write_json(storage.join(folder, MEASUREMENTS), found.model_dump(mode="json"))
     return {"measurements": len(found.measurements)}
 

@@ -36,6 +36,10 @@ def percent(measurement: Measurement | None) -> str:
     return f"{100 * measurement.value:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
 
 
+def shown_p(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
 def rows(measurements: Sequence[Measurement], metrics: Sequence[str] | None = None) -> list[list[str]]:
     """Header and one row a metric and suite; cells are percentages with their 95 % intervals."""
     wanted = list(metrics or (metric for metric, _ in OUTCOME.values()))

@@ -44,7 +44,7 @@ class Tally:
     """Of EvalRecord, what is looked at."""
 
     def __init__(self, tables: Iterable[pa.Table] = (), overlapping: Collection[tuple[str, str]] = frozenset()) -> None:
-        self._overlapping = pa.array([f"{suite}\0{prompt_id}" for suite, prompt_id in overlapping], pa.string())
+        self._overlapping = keys_of(overlapping)
         self.outcomes: Counter[Outcome] = Counter()
         self.head_probabilities: dict[str, dict[str, list[int]]] = {}
         self.examples: dict[Path, dict[str, str]] = {"refuse": {}, "think": {}}
@@ -53,8 +53,7 @@ class Tally:
 
     def _add(self, table: pa.Table) -> None:
         table = table.append_column("thinks", pc.greater(pc.binary_length(table["reasoning"]), 0)).drop(["reasoning"])
-        keys = pc.binary_join_element_wise(table["suite"], table["prompt_id"], "\0")
-        table = table.append_column("overlapping", pc.is_in(keys, self._overlapping))
+        table = table.append_column("overlapping", is_overlapping(table, self._overlapping))
         counts = table.group_by([*Outcome._fields]).aggregate([([], "count_all")])
         for row in counts.to_pylist():
             count = row.pop("count_all")
@@ -80,6 +79,16 @@ class Tally:
             for row in smallest.to_pylist():
                 suite, found = row["suite"], row["prompt_id_min"]
                 self.examples[path][suite] = min(found, self.examples[path].get(suite, found))
+
+
+def keys_of(overlapping: Collection[tuple[str, str]]) -> pa.Array:
+    """Suites and ids of prompts as `is_overlapping` takes them."""
+    return pa.array([f"{suite}\0{prompt_id}" for suite, prompt_id in overlapping], pa.string())
+
+
+def is_overlapping(table: pa.Table, keys: pa.Array) -> pa.ChunkedArray:
+    """Which records are of one of these prompts."""
+    return pc.is_in(pc.binary_join_element_wise(table["suite"], table["prompt_id"], "\0"), keys)
 
 
 def read_tally(url: str, overlapping: Collection[tuple[str, str]] = frozenset()) -> Tally:

@@ -8,7 +8,9 @@ from presafe import storage
 from presafe.config import Decoding, Evaluate, Gate, PrefixSettings, Suite
 from presafe.engines.job import Generation
 from presafe.evaluate import table
-from presafe.evaluate.measurements import measure, measured
+from presafe.evaluate.by_prompt import ByPrompt, read_by_prompt
+from presafe.evaluate.measured import counted_verdicts, measured
+from presafe.evaluate.measurements import measure
 from presafe.evaluate.suite_prompts import SuitePrompts
 from presafe.evaluate.tally import BINS, Tally, read_tally
 from presafe.evaluate.verdicts import eval_records
@@ -157,11 +159,12 @@ def test_what_is_measured_does_not_depend_on_the_order_or_the_batches_of_records
         generation("b", "hmm", "sure", 0.2),
         failed,
     )
-    at_once = measured(Tally([to_table(rows, EvalRecord)]), KINDS, 0.2)
+    counted, table = counted_verdicts(KINDS), to_table(rows, EvalRecord)
+    at_once = measured(Tally([table]), ByPrompt(lambda: [table], counted), KINDS, 0.2)
     monkeypatch.setattr(storage, "CHUNK", 7)
     file = str(tmp_path / "records.parquet")
     storage.write_rows(file, rows[::-1], EvalRecord)
-    assert measured(read_tally(file), KINDS, 0.2) == at_once
+    assert measured(read_tally(file), read_by_prompt(file, counted), KINDS, 0.2) == at_once
     assert at_once.examples == {"refuse": "h", "think": "r"}
     assert at_once.judges == [prefix_judge(PrefixSettings()).name], "the gate is no judge"
 

@@ -124,6 +124,8 @@ CHANGES: dict[str, tuple[list[str] | Callable[[Path], object], set[str]]] = {
     ),
     "records that are made anew and are the same": (lambda root: regraded(root), set()),
     "another verdict": (lambda root: regraded(root, verdict="comply"), {"evaluate.measure"}),
+    "another p' of a record": (lambda root: regraded(root, head_probability=0.25), {"evaluate.measure"}),
+    "another attack of a record": (lambda root: regraded(root, attack="another"), {"evaluate.measure"}),
     "other measurements": (lambda root: edit(root / "runs/run/evaluate/measurements.json"), {"evaluate.report"}),
     "another model": (
         lambda root: edit(root / "base" / "model.safetensors"),

@@ -1,0 +1,80 @@
+"""All that is measured of the records: `measurements.json`."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from pydantic import BaseModel
+
+from presafe.decision.rule import Path
+from presafe.evaluate.by_prompt import ByPrompt, Condition
+from presafe.evaluate.comparisons import Comparison, compare
+from presafe.evaluate.discrimination import Discrimination, discriminate
+from presafe.evaluate.measurements import OUTCOME, Measurement, measure
+from presafe.evaluate.tally import Tally
+from presafe.records import Kind
+from presafe.statistics import wilson
+from presafe.statistics.clustered import share_interval
+
+
+class Measured(BaseModel):
+    """`measurements.json`: all that the report shows of the records."""
+
+    measurements: list[Measurement]
+    head_probabilities: dict[str, dict[str, list[int]]]
+    """Counts of p' by suite and model, in equal bins from 0 to 1; CoT on."""
+    examples: dict[Path, str]
+    """Ids of prompts on which the aligned model took these paths."""
+    judges: list[str]
+    """Whose verdicts they are."""
+    decodings: list[str]
+    """As the records describe them."""
+    comparisons: list[Comparison] = []
+    """Of arms on the same prompts; a file of an earlier version has none."""
+    discrimination: list[Discrimination] = []
+    """What p' tells apart; a file of an earlier version has none."""
+
+
+def counted_verdicts(kinds: Mapping[str, Kind]) -> dict[str, str]:
+    """The verdict that each suite's metric counts."""
+    return {suite: OUTCOME[kind][1] for suite, kind in kinds.items()}
+
+
+def measured(tally: Tally, by_prompt: ByPrompt, kinds: Mapping[str, Kind], ceiling: float) -> Measured:
+    """All that is measured; `kinds` gives the kind of each suite, in the order of the report.
+
+    `ceiling` is the share of unscored answers above which a cell claims no value.
+    """
+    without_gate = [outcome for outcome in tally.outcomes if outcome.gate == "off"]
+    measurements = [_of_prompts(one, by_prompt) for one in measure(tally.outcomes, kinds, ceiling)]
+    claimless = {(m.suite, Condition(m.model, m.cot, m.gate)) for m in measurements if m.too_unscored}
+    return Measured(
+        measurements=measurements,
+        head_probabilities=tally.head_probabilities,
+        examples={
+            path: next(found[suite] for suite in kinds if suite in found)
+            for path, found in tally.examples.items()
+            if found
+        },
+        judges=sorted({outcome.judge for outcome in without_gate}),
+        decodings=sorted({outcome.decoding for outcome in without_gate}),
+        comparisons=list(compare(by_prompt, kinds, claimless)),
+        discrimination=list(discriminate(by_prompt, kinds, claimless)),
+    )
+
+
+def _of_prompts(one: Measurement, by_prompt: ByPrompt) -> Measurement:
+    """With several answers a prompt, the interval rests on prompts: `share_interval`, of the suite's own metric.
+
+    That of another rate is Wilson's with prompts for answers, which is too wide rather than too narrow.
+    """
+    if one.value is None:
+        return one
+    hits, scored = by_prompt.answers_of(one.suite, Condition(one.model, one.cot, one.gate))
+    if scored.max() == 1:
+        return one
+    if one.metric in (metric for metric, _ in OUTCOME.values()):
+        found, prompts = np.unique(np.stack([hits, scored], axis=1), axis=0, return_counts=True)
+        low, high = share_interval(found[:, 0].astype(float), found[:, 1].astype(int), prompts)
+    else:
+        low, high = wilson(one.value * len(scored), len(scored))
+    return one.model_copy(update={"ci_low": low, "ci_high": high})
