@@ -1,6 +1,6 @@
 #!/bin/sh
 # `environment.sh FOLDER CONSTRAINTS REQUIREMENT...`: a virtual environment of an image with what the project needs (its
-# dependencies and the extras s3 and gcs, from pyproject.toml) and the REQUIREMENTs, in the versions of CONSTRAINTS.
+# dependencies and the extras datasets, s3 and gcs, from pyproject.toml) and the REQUIREMENTs, in the versions of CONSTRAINTS.
 # DeepSpeed's setup imports torch, so torch comes first; its ops are compiled when they are used.
 set -eu
 folder=$1
@@ -13,7 +13,7 @@ import tomllib
 
 project = tomllib.load(open("pyproject.toml", "rb"))["project"]
 extras = project["optional-dependencies"]
-print(*project["dependencies"], *extras["s3"], *extras.get("gcs", []), sep="\n")
+print(*project["dependencies"], *extras["datasets"], *extras["s3"], *extras.get("gcs", []), sep="\n")
 PYTHON
 pip="$folder/bin/python -m pip --no-cache-dir --disable-pip-version-check"
 $pip install --constraint "$constraints" setuptools wheel torch "$@"
