@@ -16,10 +16,14 @@ from typing import Any
 from hub_server import Hub
 
 ROOT = Path(__file__).parents[1]
+TOKEN = os.environ.get("HF_TOKEN", "")
 
 
 def read_suites(hub: Hub, home: Path, *suites: dict[str, Any], token: str | None = None, **more: str) -> list[Any]:
-    """The lines about `suites`, with the cache of the hub's client in `home`; `more` is for its environment."""
+    """The lines about `suites`, with the cache of the hub's client in `home`; `more` is for its environment.
+
+    A suite's own `token` goes before `token`.
+    """
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", **hub.environment(home, token), **more}
     command = [sys.executable, __file__, *map(json.dumps, suites)]
     ended = subprocess.run(command, env=environment, capture_output=True, text=True)
@@ -32,6 +36,7 @@ def _read(suite: dict[str, Any]) -> dict[str, Any]:
 
     from presafe.errors import UserError
 
+    os.environ["HF_TOKEN"] = suite.pop("token", TOKEN)
     try:
         found = loaded("", suite=True, share=0, **suite)
     except UserError as error:

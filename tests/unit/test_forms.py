@@ -46,7 +46,7 @@ def test_choices_stand_behind_the_text_and_the_right_ones_letter_is_the_referenc
     ("row", "reason"),
     [
         ({"right": "a", "wrong": "a ", "worse": "c"}, "choices alike"),
-        ({"right": "a", "wrong": "", "worse": "c"}, "no text"),
+        ({"right": "a", "wrong": "", "worse": "c"}, "empty text"),
         ({"right": "a", "wrong": "b\x01", "worse": "c"}, "control character"),
     ],
 )

@@ -125,63 +125,69 @@ def test_every_suite_is_described():
 # What is wrong, told in a sentence before anything is made.
 
 
-@pytest.mark.parametrize("token", [None, OTHER])
-def test_a_gated_set_says_where_to_ask_and_what_to_set(hub, tmp_path, token):
-    (said,) = read_suites(hub, tmp_path, {"public": "gpqa_diamond"}, token=token)
-    assert said["error"].startswith("found the gated data set Idavidrein/gpqa, which this machine may not read; ")
-    assert "ask for access at https://huggingface.co/datasets/Idavidrein/gpqa, set HF_TOKEN" in said["error"]
+GONE = "0" * 40
+WRONG: dict[str, dict[str, Any]] = {
+    "no token": {"public": "gpqa_diamond"},
+    "not let in": {"public": "gpqa_diamond", "token": OTHER},
+    "no revision": {"public": "xstest_safe", "revision": GONE},
+    "no set": {"public": "xstest_safe", "dataset": "nobody/nothing"},
+    "no column": {"public": "xstest_safe", "columns": {"text": "query"}},
+    "other rows": {"public": "xstest_safe", "where": {"label": "unsafe"}},
+    "other rows, limit": {"public": "xstest_unsafe", "limit": 5, "rows": 201},
+    "limit": {"public": "xstest_unsafe", "limit": 5},
+    "no check": {"public": "xstest_safe", "where": {"label": "unsafe"}, "rows": None, "limit": 7},
+}
 
 
-def test_a_revision_that_is_gone_a_set_that_is_gone_and_a_column_that_has_changed(hub, tmp_path):
-    gone = "0" * 40
-    revision, dataset, column, rows, whole = read_suites(
-        hub,
-        tmp_path,
-        {"public": "xstest_safe", "revision": gone},
-        {"public": "xstest_safe", "dataset": "nobody/nothing"},
-        {"public": "xstest_safe", "columns": {"text": "query"}},
-        {"public": "xstest_safe", "where": {"label": "unsafe"}},
-        {"public": "xstest_safe", "where": {"label": "unsafe"}, "rows": None, "limit": 7},
+@pytest.fixture(scope="module")
+def told(hub: Hub, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What is read of these."""
+    home = tmp_path_factory.mktemp("wrong")
+    return dict(zip(WRONG, read_suites(hub, home, *WRONG.values()), strict=True))
+
+
+@pytest.mark.parametrize("token", ["no token", "not let in"])
+def test_a_gated_set_says_where_to_ask_and_what_to_set(told, token):
+    said = told[token]["error"]
+    assert said.startswith("found the gated data set Idavidrein/gpqa, which this machine may not read; ")
+    assert "ask for access at https://huggingface.co/datasets/Idavidrein/gpqa, set HF_TOKEN" in said
+
+
+def test_a_revision_that_is_gone_a_set_that_is_gone_and_a_column_that_has_changed(told):
+    assert (
+        f"found no revision {GONE} of data set Paul/XSTest; needed one that the hub has" in told["no revision"]["error"]
     )
-    assert f"found no revision {gone} of data set Paul/XSTest; needed one that the hub has" in revision["error"]
-    assert "found no dataset 'nobody/nothing'" in dataset["error"]
-    assert "found no column 'query' in source 'xstest_safe' (Paul/XSTest), where there is id, prompt" in column["error"]
-    assert "found 200 rows in source 'xstest_safe' (Paul/XSTest); needed its 250" in rows["error"]
-    assert whole["rows"] == 7
+    assert "found no dataset 'nobody/nothing'" in told["no set"]["error"]
+    column = told["no column"]["error"]
+    assert "found no column 'query' in source 'xstest_safe' (Paul/XSTest), where there is id, prompt" in column
 
 
-def test_rows_are_counted_beyond_the_limit(hub, tmp_path):
-    good, other = read_suites(
-        hub,
-        tmp_path,
-        {"public": "xstest_unsafe", "limit": 5},
-        {"public": "xstest_unsafe", "limit": 5, "rows": 201},
-    )
-    assert good["rows"] == 5
-    assert "found 200 rows in source 'xstest_unsafe'" in other["error"]
+def test_rows_are_counted_beyond_the_limit(told):
+    for name, rows, needed in (("other rows", 200, 250), ("other rows, limit", 200, 201)):
+        assert f"found {rows} rows in source" in told[name]["error"]
+        assert f"needed its {needed}: the set has changed" in told[name]["error"]
+    assert told["limit"]["rows"] == 5
+    assert told["no check"]["rows"] == 7
 
 
-def test_what_was_read_once_is_read_again_without_the_hub(hub, tmp_path):
-    suites = [{"public": name} for name in ("math_500", "gsm8k", "wildjailbreak_eval_benign")]
-    before = read_suites(hub, tmp_path, *suites, token=LET_IN)
+def test_without_the_hub_what_was_read_once_is_read_again_at_its_revision_alone(hub, home, read):
+    names = ["math_500", "gsm8k", "gpqa_diamond", "wildjailbreak_eval_benign"]
     asked = len(hub.requests)
-    assert read_suites(hub, tmp_path, *suites, HF_HUB_OFFLINE="1") == before
-    assert read_suites(hub, tmp_path, *suites, HF_ENDPOINT="http://127.0.0.1:9") == before
-    assert [line["rows"] for line in before] == [500, 1319, 210]
+    other = {"public": "xstest_safe", "revision": GONE}
+    *found, revision, nothing = read_suites(
+        hub, home, *({"public": name} for name in names), other, WRONG["no set"], HF_HUB_OFFLINE="1"
+    )
+    assert found == [read[name] for name in names]
+    assert f"found data set Paul/XSTest at another revision than {GONE} in the cache" in revision["error"]
+    assert "found data set nobody/nothing in no cache of this machine, and the hub out of reach" in nothing["error"]
     assert len(hub.requests) == asked
 
 
-def test_a_cache_of_another_revision_is_not_taken_for_the_pinned_one(hub, tmp_path):
-    read_suites(hub, tmp_path, {"public": "xstest_safe"})
-    (said,) = read_suites(hub, tmp_path, {"public": "xstest_safe", "revision": "0" * 40}, HF_HUB_OFFLINE="1")
-    assert f"found data set Paul/XSTest at another revision than {'0' * 40} in the cache" in said["error"]
-
-
-def test_without_hub_and_cache_it_is_said_what_to_see_to(hub, tmp_path):
-    for environment in ({"HF_HUB_OFFLINE": "1"}, {"HF_ENDPOINT": "http://127.0.0.1:9"}):
-        (said,) = read_suites(hub, tmp_path, {"public": "gsm8k"}, **environment)
-        assert "found data set openai/gsm8k in no cache of this machine, and the hub out of reach" in said["error"]
-        assert "HF_HUB_OFFLINE" in said["error"]
+def test_a_hub_that_does_not_answer_is_told_and_what_was_read_once_is_read_again(hub, home, read):
+    found, nothing = read_suites(hub, home, {"public": "math_500"}, WRONG["no set"], HF_ENDPOINT="http://127.0.0.1:9")
+    assert found == read["math_500"]
+    assert "found data set nobody/nothing in no cache of this machine, and the hub out of reach" in nothing["error"]
+    assert "HF_HUB_OFFLINE" in nothing["error"]
 
 
 # Named in a config.
