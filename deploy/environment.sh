@@ -1,6 +1,7 @@
 #!/bin/sh
 # `environment.sh FOLDER CONSTRAINTS REQUIREMENT...`: a virtual environment of an image with what the project needs (its
-# dependencies and the extras s3, gcs and tracing, from pyproject.toml) and the REQUIREMENTs, in the versions of CONSTRAINTS.
+# dependencies and the extras datasets, s3, gcs and tracing, from pyproject.toml) and the REQUIREMENTs, in the versions of
+# CONSTRAINTS.
 # DeepSpeed's setup imports torch, so torch comes first; its ops are compiled when they are used.
 set -eu
 folder=$1
@@ -13,7 +14,8 @@ import tomllib
 
 project = tomllib.load(open("pyproject.toml", "rb"))["project"]
 extras = project["optional-dependencies"]
-print(*project["dependencies"], *extras["s3"], *extras.get("gcs", []), *extras["tracing"], sep="\n")
+names = ("datasets", "s3", "gcs", "tracing")
+print(*project["dependencies"], *(package for name in names for package in extras[name]), sep="\n")
 PYTHON
 pip="$folder/bin/python -m pip --no-cache-dir --disable-pip-version-check"
 $pip install --constraint "$constraints" setuptools wheel torch "$@"

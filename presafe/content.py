@@ -13,9 +13,12 @@ from dataclasses import dataclass
 import pyarrow.compute as pc
 
 from presafe import storage
+from presafe.hub_access import hub_errors
 
 NONE = "none"
 COMMIT = re.compile(r"[0-9a-f]{40}")
+PINNED = re.compile(r"https?://\S+/[0-9a-f]{40}/\S+")
+"""The address of a file of a repository at a commit: what is there stays as it is."""
 BITS = 128
 
 
@@ -33,14 +36,15 @@ class Contents:
         return self._remembered(url, str(where), frozenset(), lambda _: _of_rows(url, where))
 
     def of_file(self, url: str) -> str:
-        """Of a file's bytes."""
-        return self.of_folder(url)
+        """Of a file's bytes; of a PINNED one its address."""
+        return _short(url) if PINNED.fullmatch(url) else self.of_folder(url)
 
     def of_folder(self, url: str, leave_out: frozenset[str] = frozenset()) -> str:
         """Of all files in a folder, names and bytes, but files and folders of the names `leave_out`."""
 
         def hashed(names: list[str]) -> str:
-            return _short(json.dumps({name: storage.hash_file(storage.join(url, name)) for name in names}))
+            files = {name: storage.join(url, name) if name else url for name in names}
+            return _short(json.dumps({name: storage.hash_file(file) for name, file in files.items()}))
 
         return self._remembered(url, "bytes", leave_out, hashed)
 
@@ -71,10 +75,9 @@ def hub_commit(name: str, revision: str | None, kind: str) -> str:
 
 
 def _commits(name: str, revision: str | None, kind: str) -> Iterator[str | None]:
-    import httpx
     from huggingface_hub import HfApi, snapshot_download
 
-    with suppress(OSError, ValueError, httpx.HTTPError):  # whoever loads it says what is wrong
+    with suppress(*hub_errors()):  # whoever loads it says what is wrong
         yield HfApi().repo_info(name, revision=revision, repo_type=kind, timeout=10).sha
     with suppress(OSError, ValueError):
         cached = snapshot_download(name, repo_type=kind, revision=revision, local_files_only=True, allow_patterns=[])

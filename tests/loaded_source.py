@@ -11,8 +11,9 @@ from presafe.prompts.prompt_row import RawPrompt
 
 def loaded(path: Path | str, /, *, share: float = 0.5, suite: bool = False, **source: Any) -> Loaded[RawPrompt]:
     """What `path` gives with these fields of a source; at most a `share` of its rows may be bad."""
-    origin = {} if "dataset" in source or "function" in source else {"path": str(path)}
-    values = {"name": "mine", "kind": "benign", **origin, **source}
+    elsewhere = source.keys() & {"dataset", "function", "public", "path"}
+    own = {} if "public" in source else {"name": "mine", "kind": "benign"}
+    values = {**own, **({} if elsewhere else {"path": str(path)}), **source}
     one = {"name": "one", "function": "m:f"}
     settings = Prompts.model_validate({"sources": [one], "max_quarantined_share": share})
     return load_source((Suite if suite else Source).model_validate(values), settings, 0, attacks=suite)

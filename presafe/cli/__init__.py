@@ -24,6 +24,7 @@ VERBS = {
     "serve": ("serve", "serve an exported model"),
     "inspect": ("inspect", "print the think format, LoRA targets and recipe of a model"),
     "init": ("init", "write a first config for a model and two files of prompts"),
+    "suites": ("suites", "list the public suites that a config may name"),
     "status": ("status", "say how each part of a run stands, and who is at work"),
     "export": ("again", "export a run's model anew"),
     "grade": ("again", "grade, measure and report a run's answers anew"),

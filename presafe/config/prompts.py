@@ -2,16 +2,24 @@
 
 import re
 from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from presafe.config.settings import HowItRuns, Settings
 from presafe.records import Kind
+from presafe.suites.catalogue import PUBLIC
 
 ORIGINS = ("path", "function", "dataset")
 CONVERSATION, BESIDE = ("text", "messages", "system"), ("kind", "category", "reference")
 """Fields of a source's rows: what is asked, and what is known of it."""
+PLACES = {
+    "path": (*ORIGINS, "subset", "split", "revision", "options"),
+    "function": (*ORIGINS, "subset", "split", "revision", "options"),
+    "dataset": ("path", "revision"),
+}
+"""By where a copy of a public suite is, what no longer counts of where the suite is: a clone has its configurations."""
 
 Scalar = str | bool | int | float | None
 """A value as YAML writes it."""
@@ -24,7 +32,7 @@ class Origin(Settings):
     """Where rows come from: a file, a function, or a Hugging Face dataset."""
 
     name: str
-    """Name kept with each row."""
+    """Name kept with each row; of a public suite by default its own."""
     path: HowItRuns[str | None] = None
     """File by path or URL: .jsonl, .json, .csv, .tsv or .parquet, also compressed (.gz, .bz2, .xz, .zip)."""
     encoding: str = "utf-8"
@@ -74,6 +82,9 @@ class Origin(Settings):
 class Source(Origin):
     """One source of prompts; a function yields rows as dicts."""
 
+    public: HowItRuns[str | None] = None
+    """A public data set by the name that `presafe suites` lists: where it is, its columns, kind, form and rows need not
+    be said, nor its name. What is said beside it counts, so that `path` or `dataset` leads to a copy of one's own."""
     columns: dict[str, str | list[str]] = {}
     """Where text, kind, category and reference are; default the column of that name. `messages`: the column of whole
     conversations, instead of `text`; `system`: that of their system messages. `turns[0]`, `messages[0].content`: inside
@@ -85,6 +96,37 @@ class Source(Origin):
     """Regular expression by field, whose first group is the value: `{reference: "#### (.+)"}`."""
     kind: Kind | None = None
     """Kind of all rows, where they have no such column."""
+    choices: list[str] | None = Field(None, min_length=2, max_length=10)
+    """Columns of a question's options, the right one first. They stand behind the text as `A) ...`, in an order that
+    follows from the question alone, and the right one's letter is the reference."""
+    form: str | None = None
+    """What a prompt says around its text, with `{text}` where that stands: how a final answer is to be written, say."""
+    rows: HowItRuns[int | None] = Field(None, ge=1)
+    """How many rows there must be behind `where`, whatever the `limit`: others are told as a set that has changed."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _public(cls, values: Any) -> Any:
+        """The fields of the public suite, below what is said beside its name."""
+        if not isinstance(values, dict) or (name := values.get("public")) is None:
+            return values
+        if name not in PUBLIC:
+            near = get_close_matches(str(name), PUBLIC, n=1, cutoff=0.5)
+            meant = f", did you mean {near[0]}?" if near else "; `presafe suites` lists them"
+            raise ValueError(f"no public suite {name!r}{meant}")
+        replaced = {field for place, fields in PLACES.items() if values.get(place) is not None for field in fields}
+        described = {field: value for field, value in PUBLIC[name].source.items() if field not in replaced}
+        return {"name": name, **described, **values}
+
+    @model_validator(mode="after")
+    def _one_form(self) -> Self:
+        if self.form is not None and self.form.count("{text}") != 1:
+            raise ValueError("form needs {text} once, where the prompt's text stands")
+        if self.in_messages and (self.choices or self.form):
+            raise ValueError("choices and form stand around a text; a row of messages has none")
+        if self.choices and "reference" in self.columns:
+            raise ValueError("maps both choices and a reference; the first of the choices is the reference")
+        return self
 
     @model_validator(mode="after")
     def _known_columns(self) -> Self:

@@ -23,7 +23,8 @@ from presafe.prompts.cluster import Pairs
 from presafe.prompts.contamination import References
 from presafe.prompts.near import Sketch, bands, number_of_bands, proposed_pairs, sketch, verified
 from presafe.prompts.normalise import dedupe_key
-from presafe.records import Kind, Prompt, SuiteOverlap, prompt_id, to_table
+from presafe.records import Kind, SuiteOverlap, prompt_id, to_table
+from presafe.suites import compared_prompts
 
 RANGE = 131_072
 """Prompts whose pairs are verified at once."""
@@ -50,15 +51,15 @@ class NumberedOverlap(SuiteOverlap):
 
 @dataclass(frozen=True)
 class Work:
-    """Where the stage works, with how many rows a block, and what it compares with: rows in the file `suites` of the
-    suites `clear_of`."""
+    """Where the stage works, with how many rows a block, and what it compares with: of the folder `suites` those of the
+    names `clear_of`."""
 
     folder: str
     suites: str
     clear_of: tuple[str, ...]
     near: NearDuplicates
     stamp: str
-    """Of the suites' file."""
+    """Of the suites' prompts."""
     block: int
 
     def path(self, *names: str) -> str:
@@ -74,7 +75,7 @@ class Work:
 
 @lru_cache(maxsize=1)
 def _references(work: Work) -> References:
-    rows = storage.stream_rows(work.suites, Prompt)
+    rows = compared_prompts(work.suites)
     return References([prompt for prompt in rows if prompt.source in work.clear_of], work.near)
 
 

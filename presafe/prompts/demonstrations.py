@@ -24,7 +24,7 @@ from presafe.prompts.report import RowCounts
 from presafe.reads import VALIDATION
 from presafe.records import Demonstration, Prompt
 from presafe.stages import Rows
-from presafe.suites import suite_prompts
+from presafe.suites import FOLDER, compared_prompts
 from presafe.thinking.tags import Tags
 
 CHUNK = 16_384
@@ -61,7 +61,8 @@ def gather_demonstrations(config: Config, folder: str) -> Rows:
 
 def held_out_prompts(config: Config, url: str) -> list[Prompt]:
     """Prompts of the suites that training is kept clear of, and of the validation split without wrapped copies."""
-    suites = [prompt for prompt in suite_prompts(config.run_directory) if prompt.source in config.kept_clear_of]
+    frozen = compared_prompts(config.run_directory.folder(FOLDER))
+    suites = [prompt for prompt in frozen if prompt.source in config.kept_clear_of]
     found = (Prompt(**row) for row in storage.stream_dicts(url, VALIDATION))
     return suites + [prompt for prompt in found if prompt.wrapper is None]
 

@@ -17,5 +17,9 @@ def rows(origin: Origin, wanted: Wanted, seed: int) -> Rows:
     assert origin.path is not None
     path = storage.absolute(origin.path)
     if not storage.exists(path):
-        raise user_error(found=f"no file {path}", needed=f"prompts for source {origin.name!r}", change="correct path")
+        raise user_error(
+            found=f"no file {path}",
+            needed=f"prompts for source {origin.name!r}",
+            change="correct its path, or name a copy that is in reach",
+        )
     return file_rows(path, wanted, encoding=origin.encoding, delimiter=origin.delimiter)

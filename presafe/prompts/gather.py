@@ -17,6 +17,7 @@ from presafe.prompts.normalise import dedupe_key
 from presafe.prompts.prompt_row import RawPrompt
 from presafe.prompts.report import Report
 from presafe.records import Prompt, prompt_id
+from presafe.suites import Question
 
 PARTS = 16
 """In which rows are looked through for duplicates, since sorting takes a multiple of what is sorted."""
@@ -35,19 +36,24 @@ class Read:
         return dict(zip(self.names, by_source.tolist(), strict=True))
 
 
-def gather_suites(suites: Sequence[Suite], settings: Prompts, seed: int, report: Report) -> list[Prompt]:
-    """The prompts of every suite, without a suite's own exact duplicates."""
-    prompts: list[Prompt] = []
+def gather_suites(
+    suites: Sequence[Suite], settings: Prompts, seed: int, report: Report
+) -> tuple[list[Prompt], list[Question]]:
+    """The prompts of every suite, without a suite's own exact duplicates, and the questions of those that have more."""
+    prompts, questions = list[Prompt](), list[Question]()
     for suite in suites:
         loaded = load_source(suite, settings, seed, attacks=True)
-        unique = _suite(suite, loaded.good)
+        unique = _unique(suite, loaded.good)
         counts = report.suites[suite.name]
         counts.read, counts.kept, counts.filtered = loaded.read, len(unique), loaded.filtered
         counts.exact_duplicates = len(loaded.good) - len(unique)
         counts.set_aside(loaded.bad)
         report.bad += loaded.bad
-        prompts += unique
-    return prompts
+        prompts += [_record(suite.name, raw) for raw in unique]
+        questions += [
+            Question(suite.name, prompt_id(raw.text, raw.earlier), raw.question) for raw in unique if raw.question
+        ]
+    return prompts, questions
 
 
 def read_sources(settings: Prompts, seed: int, report: Report, work: Work) -> Read:
@@ -108,7 +114,7 @@ def numbered_overlaps(folder: str, beside: str, wanted: np.ndarray) -> Iterator[
         begin += storage.count_rows(storage.join(beside, name))
 
 
-def _suite(suite: Suite, prompts: list[RawPrompt]) -> list[Prompt]:
+def _unique(suite: Suite, prompts: list[RawPrompt]) -> list[RawPrompt]:
     kinds = {raw.kind for raw in prompts}
     if len(kinds) != 1:
         raise user_error(
@@ -116,8 +122,7 @@ def _suite(suite: Suite, prompts: list[RawPrompt]) -> list[Prompt]:
             needed="one kind, which decides the suite's metric",
             change="split it into one suite a kind",
         )
-    unique = {dedupe_key(transcript(raw)): raw for raw in prompts}
-    return [_record(suite.name, raw) for raw in unique.values()]
+    return list({dedupe_key(transcript(raw)): raw for raw in prompts}.values())
 
 
 def _record(suite: str, raw: RawPrompt) -> Prompt:

@@ -12,7 +12,7 @@ from presafe.files import Problem, Rows
 from presafe.prompts.checks import BadRow, bad_row, checked_text
 from presafe.prompts.columns import Columns, Field
 from presafe.prompts.formats import rows
-from presafe.prompts.prompt_row import RawPrompt, checked_prompt
+from presafe.prompts.prompt_row import RawPrompt, checked_prompt, choice
 from presafe.runtime import imported
 
 Good = TypeVar("Good")
@@ -28,11 +28,14 @@ class Template:
 
 @dataclass
 class Counted:
-    """What became of the rows of an origin: how many are good, the bad ones, how many its `where` leaves out."""
+    """What became of the rows of an origin that are read: how many are good, the bad ones, how many its `where` leaves
+    out."""
 
     accepted: int = 0
     bad: list[BadRow] = field(default_factory=list)
     filtered: int = 0
+    beyond_limit: int = 0
+    """Rows that `where` asks for behind the last one that is read, where they are counted."""
 
     @property
     def read(self) -> int:
@@ -56,16 +59,20 @@ def load_source(
 ) -> Loaded[RawPrompt]:
     """The prompts of a source, which `take` gets one by one; `attacks` lets forged control tokens pass.
 
-    Raises UserError where the source is missing, empty, without a column that it maps, or more of it is bad than
-    `max_quarantined_share`.
+    Raises UserError where the source is missing, empty, without a column that it maps, of other `rows` than it says, or
+    more of it is bad than `max_quarantined_share`.
     """
     fields = {name: Field(source.columns.get(name, name), source.extract.get(name)) for name in source.fields}
-    columns = Columns(owner(source), fields, source.mapped, source.where)
+    choices = {choice(number): Field(column) for number, column in enumerate(source.choices or ())}
+    columns = Columns(owner(source), fields | choices, {*source.mapped, *choices}, source.where)
 
     def parse(_: int, found: dict[str, Any]) -> RawPrompt | Problem:
         return checked_prompt(found, source, settings.max_characters, attacks=attacks)
 
-    return _load(source, columns, rows(source, columns.wanted, seed), parse, settings.max_quarantined_share, take)
+    found, share = rows(source, columns.wanted, seed), settings.max_quarantined_share
+    loaded = _load(source, columns, found, parse, share, take, count_all=source.rows is not None)
+    _check_rows(source, loaded)
+    return loaded
 
 
 def load_templates(wrapper: Wrapper, settings: Prompts, seed: int) -> Loaded[Template]:
@@ -98,10 +105,12 @@ def _load(
     parse: Callable[[int, dict[str, Any]], Good | Problem],
     max_bad_share: float,
     take: Callable[[Good], object] | None = None,
+    *,
+    count_all: bool = False,
 ) -> Loaded[Good]:
     loaded = Loaded[Good]()
     take = take or loaded.good.append
-    for row in good_rows(origin, columns, rows, parse, max_bad_share, loaded):
+    for row in good_rows(origin, columns, rows, parse, max_bad_share, loaded, count_all=count_all):
         take(row)
     return loaded
 
@@ -113,14 +122,20 @@ def good_rows(
     parse: Callable[[int, dict[str, Any]], Good | Problem],
     max_bad_share: float,
     counted: Counted,
+    *,
+    count_all: bool = False,
 ) -> Iterator[Good]:
-    """What `parse` makes of the number and the fields of each row, streamed; all rows are counted in `counted`.
+    """What `parse` makes of the number and the fields of each row, streamed; all rows are counted in `counted`, with
+    `count_all` those beyond the limit, too.
 
     Raises UserError behind the last row, as `load_source` says.
     """
     for number, (row, problem) in enumerate(rows, start=1):
         if origin.limit is not None and counted.accepted >= origin.limit:
-            break
+            if not count_all:
+                break
+            counted.beyond_limit += problem is not None or columns.asked_for(row)
+            continue
         if problem is None and not columns.asked_for(row):
             counted.filtered += 1
             continue
@@ -157,6 +172,16 @@ def _check(origin: Origin, counted: Counted, max_bad_share: float) -> None:
             f"(in all: {reasons})",
             needed=f"at most a share of {max_bad_share:g}",
             change="mend the file, or raise prompts.max_quarantined_share to set bad rows aside",
+        )
+
+
+def _check_rows(source: Source, counted: Counted) -> None:
+    found = counted.accepted + len(counted.bad) + counted.beyond_limit
+    if source.rows not in (None, found):
+        raise user_error(
+            found=f"{found} rows in {owner(source)}",
+            needed=f"its {source.rows}: the set has changed, or the copy is not whole",
+            change="set a `revision` or `path` that has them all; or, where these rows are meant, its `rows`",
         )
 
 

@@ -1,5 +1,6 @@
 """What makes a row a prompt: a conversation that ends in a user's turn, of a kind, with a reference or without."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
@@ -9,6 +10,7 @@ from presafe.files import Problem
 from presafe.files.values import as_text, missing, plain
 from presafe.graders import readable
 from presafe.prompts.checks import characters, checked_text, holding
+from presafe.prompts.choices import with_choices
 from presafe.prompts.turns import ReadsMessages
 from presafe.records import Kind
 
@@ -17,13 +19,17 @@ KINDS = get_args(Kind)
 
 @dataclass(frozen=True)
 class RawPrompt:
-    """A row of a source, read and checked, before dedupe and split: a user's turn, and the turns before it."""
+    """A row of a source, read and checked, before dedupe and split: a user's turn, and the turns before it.
+
+    `question` is the text without what its source puts around it; None where that is nothing.
+    """
 
     text: str
     kind: Kind
     category: str | None
     reference: str | None
     earlier: list[Turn] = field(default_factory=list)
+    question: str | None = None
 
 
 def checked_prompt(
@@ -40,7 +46,15 @@ def checked_prompt(
     kind = _kind(fields["kind"], source)
     if isinstance(kind, Problem):
         return kind
+    question, earlier = turns[-1]["content"], turns[:-1]
     category, reference = _optional(fields["category"]), _optional(fields["reference"])
+    text = question
+    if source.choices:
+        choices = _choices(fields, source.choices, max_characters, attacks=attacks)
+        if isinstance(choices, Problem):
+            return choices
+        text, reference = with_choices(question, choices)
+    text = source.form.replace("{text}", text) if source.form else text
     if isinstance(category, Problem):
         return category
     if isinstance(reference, Problem):
@@ -50,7 +64,12 @@ def checked_prompt(
             return problem
     if attacks and kind == "reasoning" and not readable(reference):
         return _unreadable(reference, str(source.columns.get("reference", "reference")))
-    return RawPrompt(turns[-1]["content"], kind, category, reference, turns[:-1])
+    return RawPrompt(text, kind, category, reference, earlier, question if question != text else None)
+
+
+def choice(number: int) -> str:
+    """The field of one of a source's choices, counted from 0."""
+    return f"choice {number}"
 
 
 def _turns(fields: dict[str, Any], source: Source, max_characters: int, *, attacks: bool) -> list[Turn] | Problem:
@@ -63,6 +82,22 @@ def _turns(fields: dict[str, Any], source: Source, max_characters: int, *, attac
         return text
     turn: Turn = {"role": "user", "content": text}
     return [turn] if missing(system) else reads.prompt([turn], system)
+
+
+def _choices(
+    fields: dict[str, Any], columns: Sequence[str], max_characters: int, *, attacks: bool
+) -> list[str] | Problem:
+    found = list[str]()
+    for number, column in enumerate(columns):
+        value = fields[choice(number)]
+        written = value if value is None or isinstance(value, dict | list) else as_text(value)
+        text = checked_text(written, column, max_characters, attacks=attacks)
+        if isinstance(text, Problem):
+            return text
+        found.append(text.strip())
+    if len({*found}) < len(found):
+        return Problem("choices alike", f"two of the choices in {', '.join(columns)} are the same")
+    return found
 
 
 def _kind(value: Any, source: Source) -> Kind | Problem:

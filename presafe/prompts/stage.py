@@ -33,7 +33,7 @@ from presafe.prompts.report import Report
 from presafe.prompts.split import split_numbered
 from presafe.records import Demonstration, Prompt, Split, SuiteOverlap, schema
 from presafe.stages import Part, Rows, run_stage
-from presafe.suites import FOLDER, suite_file, suite_prompts
+from presafe.suites import FOLDER, QUESTIONS, Question, compared_prompts, suite_file
 
 BLOCK = 8192
 """Rows of a file, and of a task: some seconds of work."""
@@ -109,18 +109,21 @@ def _inside(names: tuple[str, ...]) -> tuple[str, ...]:
 
 def _freeze_suites(config: Config, _: str) -> Rows:
     report, own = Report(), config.run_directory.folder(FOLDER)
-    suites = gather_suites(config.suites, config.prompts, config.run.seed, report)
+    suites, questions = gather_suites(config.suites, config.prompts, config.run.seed, report)
     if report.bad:
         storage.write_rows(storage.join(own, "quarantine", "rows.parquet"), report.bad, BadRow)
     storage.write_json(storage.join(own, "report.json"), report.suite_summary())
+    if questions:
+        storage.write_rows(storage.join(own, QUESTIONS), questions, Question)
     storage.write_rows(suite_file(config.run_directory), suites, Prompt)
     return {"suite_prompts": len(suites), "suite_rows_quarantined": len(report.bad)}
 
 
 def _gather(config: Config, folder: str) -> Rows:
-    report, settings, suites = Report(), config.prompts, suite_file(config.run_directory)
+    report, settings, suites = Report(), config.prompts, config.run_directory.folder(FOLDER)
     clear_of, near = tuple(config.kept_clear_of), settings.near_duplicates
-    work = Work(storage.join(folder, "work"), suites, clear_of, near, str(storage.stamps(suites)), BLOCK)
+    stamp = str(storage.stamps(suite_file(config.run_directory)))
+    work = Work(storage.join(folder, "work"), suites, clear_of, near, stamp, BLOCK)
     storage.remove(work.folder)
     try:
         prompts = _training(config, work, report)
@@ -243,7 +246,8 @@ def _as_text(ids: list[int]) -> pa.Array:
 
 def _overlaps(config: Config, folder: str) -> Rows:
     """Of the suites that training was not kept clear of; the others have none."""
-    suites = [prompt for prompt in suite_prompts(config.run_directory) if prompt.source not in config.kept_clear_of]
+    frozen = compared_prompts(config.run_directory.folder(FOLDER))
+    suites = [prompt for prompt in frozen if prompt.source not in config.kept_clear_of]
     references, found = References(suites, config.prompts.near_duplicates), list[SuiteOverlap]()
     remaining = _trained_on(config, folder) if suites else iter(())
     while chunk := list(itertools.islice(remaining, CHUNK)):

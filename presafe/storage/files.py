@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import posixpath
+import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +16,9 @@ from presafe.errors import UserError, user_error
 
 CLIENTS = {"s3": "presafe[s3]", "s3a": "presafe[s3]", "gs": "presafe[gcs]", "gcs": "presafe[gcs]"}
 """Schemes whose client is an extra."""
+WEB = re.compile("https?://")
+CHANGED = ("mtime", "ETag", "etag", "LastModified", "Last-Modified", "updated")
+"""By what name file systems tell of it."""
 
 
 def absolute(url: str) -> str:
@@ -109,13 +113,14 @@ def stamps(url: str) -> dict[str, list[Any]]:
     """Size and time of change of each file below a folder, or of the file itself, by its path inside."""
     fs, path = file_system(url)
     root = path.rstrip("/")
-    found = fs.find(root, detail=True).items()
+    # A web server lists no folders: fsspec would look for links in what a file says.
+    found = ({root: fs.info(root)} if WEB.match(url) else fs.find(root, detail=True)).items()
     return {name.removeprefix(root).lstrip("/"): [entry["size"], _changed(entry)] for name, entry in found}
 
 
 def _changed(entry: dict[str, Any]) -> str:
     """What a file system tells of when, or in which version, a file was written."""
-    return str(next((entry[key] for key in ("mtime", "ETag", "etag", "LastModified", "updated") if key in entry), ""))
+    return str(next((entry[key] for key in CHANGED if key in entry), ""))
 
 
 def read_json(url: str) -> Any:

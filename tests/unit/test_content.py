@@ -1,15 +1,20 @@
 """Fingerprints: the same for the same content, in any order and at any place, another for any other."""
 
 import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pyarrow.compute as pc
 import pytest
 
+from hub_server import hub_server
 from presafe import storage
 from presafe.content import NONE, Contents, hub_commit
 from presafe.records import Prompt
 
+ROOT = Path(__file__).parents[2]
 ROWS = [
     Prompt(f"p{k}", f"text {k} \u2028", "benign", "s", None, None, "evaluate" if k % 3 else "align", "c", None)
     for k in range(20)
@@ -87,3 +92,24 @@ def test_a_pinned_commit_is_itself_and_what_cannot_be_reached_is_none():
     commit = "0123456789abcdef0123456789abcdef01234567"
     assert hub_commit("any/thing", commit, "dataset") == commit
     assert hub_commit("/no/name of the hub", None, "model") == NONE
+
+
+def test_a_file_of_a_web_server_is_its_bytes_whatever_links_it_holds(contents):
+    with hub_server() as server:
+        server.plain = {"/a.csv": b'text\n<a href="/b.csv">b</a>\n', "/b.csv": b"text\nother\n"}
+        a, b = (contents.of_file(f"{server.url}/{name}.csv") for name in "ab")
+        assert a != b
+        assert contents.of_file(f"{server.url}/c.csv") == NONE
+
+
+def test_a_file_at_a_commit_is_not_asked_for(contents):
+    first, second = (f"https://127.0.0.1:9/owner/name/{commit * 40}/rows.csv" for commit in "ab")
+    assert NONE != contents.of_file(first) != contents.of_file(second) != NONE
+
+
+def test_of_a_hub_that_does_not_answer_the_commit_is_none():
+    """The client of the hub has exceptions of its own, which are no OSErrors."""
+    program = "from presafe.content import hub_commit; print(hub_commit('a/b', None, 'model'))"
+    environment = os.environ | {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": "http://127.0.0.1:9", "PYTHONPATH": str(ROOT)}
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
+    assert ended.stdout.strip() == NONE, ended.stderr
