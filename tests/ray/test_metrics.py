@@ -12,7 +12,7 @@ from watched_metrics import asked, complaints, expressions
 
 DEADLINE_S = 120.0
 REPLICAS = 2
-FAMILIES = 18
+FAMILIES = 19
 
 
 def build() -> Any:
@@ -26,6 +26,7 @@ def build() -> Any:
 
             metrics = self.metrics = Metrics()
             metrics.request(200)
+            metrics.prepared(0.001)
             metrics.decision(path="think", gate="shadow", gate_path="refuse", refuse_probability=0.72, seconds=0.02)
             metrics.decision(
                 path="refuse", gate="shadow", gate_path="refuse", refuse_probability=math.nan, seconds=0.02
@@ -106,6 +107,7 @@ def test_one_replica_tells_the_metrics_of_all_under_their_documented_names(famil
         "ray_presafe_drift_psi",
         "ray_presafe_gate_disagreements",
         "ray_presafe_kv_cache_used_share",
+        "ray_presafe_prepare_seconds",
         "ray_presafe_prompt_tokens",
         "ray_presafe_reasoning_tokens",
         "ray_presafe_refuse_probability",

@@ -1,5 +1,6 @@
 """A trace of each request to a real endpoint, at a real receiver: when it decided, spoke and ended, and no text."""
 
+import re
 from collections.abc import Iterator
 
 import httpx
@@ -45,16 +46,17 @@ def test_a_request_leaves_a_span_with_its_decision_first_token_and_end(
     receiver: Receiver, endpoint: ServeProcess, stream: bool
 ) -> None:
     before = len(receiver.spans)
-    answer = ask(endpoint, "add seventeen lamps", stream=stream)
+    usage = {"stream_options": {"include_usage": True}} if stream else {}
+    answer = ask(endpoint, "add seventeen lamps", stream=stream, **usage)
     span = receiver.wait_for(before + 1)[-1]
-    (identity,) = {line for line in [attributes(span)["gen_ai.response.id"]] if str(line) in answer.text}
-    assert attributes(span) == {"gen_ai.request.model": "tiny", "gen_ai.response.id": identity}
+    assert attributes(span).keys() == {"gen_ai.request.model", "gen_ai.response.id"}
+    assert f'"{attributes(span)["gen_ai.response.id"]}"' in answer.text
     assert [event.name for event in span.events] == ["decision", "first token", "end"]
     decision, _, end = (attributes(event) for event in span.events)
     assert decision["presafe.path"] in ("think", "answer", "refuse")
     assert (decision["presafe.gate"], decision["presafe.gate_path"]) == ("off", "none")
-    assert 0 < end["presafe.completion_tokens"] <= 20
-    assert end["presafe.prompt_tokens"] > 0
+    for kind in ("prompt", "completion"):
+        assert re.search(rf'"{kind}_tokens": ?{end[f"presafe.{kind}_tokens"]}\b', answer.text)
     times = [span.start_time_unix_nano, *(event.time_unix_nano for event in span.events), span.end_time_unix_nano]
     assert times == sorted(times)
     assert receiver.services == {"the endpoint"}
