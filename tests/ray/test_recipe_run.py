@@ -31,7 +31,8 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
     stops = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.eos_token_id}
     random_qwen2(len(tokenizer), **stops).save_pretrained(folder / "model")
     shape = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
-    encoder = ModernBertConfig(vocab_size=len(tokenizer), max_position_embeddings=8192, num_labels=1, **shape)
+    ids = dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"), 0)
+    encoder = ModernBertConfig(vocab_size=len(tokenizer), max_position_embeddings=8192, **shape, **ids)
     ModernBertForSequenceClassification(encoder).save_pretrained(folder / "encoder")
     with hub_server() as running:
         put_public_sets(running, training_rows=2600)
@@ -60,7 +61,7 @@ def test_the_recipe_runs_up_to_the_teacher(hub, tmp_path):
     home, runs = tmp_path / "home", tmp_path / "runs"
     ended = presafe(hub, home, "run", "--config", RECIPE, f"run.storage={runs}")
     assert ended.returncode == 2, ended.stderr
-    assert "for stage teacher" in ended.stderr.splitlines()[-1], ended.stderr
+    assert "needed 1 for stage 'teacher'" in ended.stderr.splitlines()[-1], ended.stderr
     run = runs / "r1-qwen-7b"
     suites = Counter(prompt.source for prompt in storage.read_rows(str(run / "suites" / "prompts.parquet"), Prompt))
     assert suites == {

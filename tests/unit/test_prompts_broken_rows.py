@@ -175,7 +175,9 @@ def test_a_folder_of_files_is_opened_by_datasets_and_a_wrong_split_is_named(tmp_
 
 
 def test_a_dataset_that_cannot_be_had_is_named(tmp_path):
-    with pytest.raises(ValueError, match=r"found no dataset 'org/name'"):
+    with pytest.raises(
+        ValueError, match="found data set org/name in no cache of this machine, and the hub out of reach"
+    ):
         Run(tmp_path, [{"name": "d", "kind": "benign", "dataset": "org/name"}])
 
 
