@@ -62,6 +62,8 @@ def config(name: str) -> dict[str, Any]:
             "batch_size": 8,
             "max_tokens": 32,
             "noise_tokens": 2,
+            "leave_one_source_out": False,
+            "baselines": False,
         },
         "align": {
             "workers": {"num_workers": 2},
@@ -112,16 +114,18 @@ class World:
             self.cluster.add_node()
 
 
-@pytest.fixture
-def world(tmp_path, monkeypatch) -> Iterator[World]:
+@pytest.fixture(scope="module")
+def world(tmp_path_factory) -> Iterator[World]:
     """Three nodes; model and prompts are in the bucket."""
-    with s3_server() as store:
+    folder = tmp_path_factory.mktemp("w")
+    with s3_server() as store, pytest.MonkeyPatch.context() as patch:
         for name, value in store.items():
-            monkeypatch.setenv(name, value)
+            patch.setenv(name, value)
         files = fsspec.filesystem("s3")
         files.mkdir("bucket")
-        save_model(tmp_path / "model")
-        files.put(str(tmp_path / "model"), "bucket/model", recursive=True)
+        model = tmp_path_factory.mktemp("model")
+        save_model(model)
+        files.put(f"{model}/", "bucket/model", recursive=True)
         for kind, prompt in (("harmful", refused), ("benign", answered)):
             for part, numbers in (("suite", range(SUITE)), ("train", range(SUITE, SUITE + ROWS))):
                 lines = "".join(f"{number},{prompt(number)}\n" for number in numbers)
@@ -130,25 +134,38 @@ def world(tmp_path, monkeypatch) -> Iterator[World]:
             cluster.start_head()
             for _ in range(NODES):
                 cluster.add_node()
-            folder = tmp_path / "w"
-            folder.mkdir()
             yield World(cluster, submitter(cluster, folder))
 
 
-def test_nodes_that_go_in_each_stage_cost_time_and_nothing_else(world, tmp_path):
-    alone = tmp_path / "alone"
+@pytest.fixture(scope="module")
+def expected(world, tmp_path_factory) -> list[dict[str, Any]]:
+    """What a run on one machine measures."""
+    alone = tmp_path_factory.mktemp("alone")
     code, printed = world.commands.run("run", "--config", world.write("alone"), f"run.storage={alone}")
     assert code == 0, printed
+    return measured(f"{alone}/alone")
+
+
+def test_a_node_killed_in_each_stage_costs_time_and_nothing_else(world, expected):
     begin = time.time()
     calm = ended("calm", begin, world.submit("calm"), world.submit("calm"))
-    killed, told = killed_in_each(world), told_in_each(world)
-    print(f"\n{'seconds':9} {'undisturbed':>12} {'a node killed':>14} {'told before':>12}")
+    killed = killed_in_each(world)
+    print(f"\n{'seconds':9} {'undisturbed':>12} {'a node killed':>14}")
     for stage in STAGES:
-        print(f"{stage:9} {calm[stage]:12.0f} {killed[stage]:14.0f} {told[stage]:12.0f}")
-    expected = measured(f"{alone}/alone")
+        print(f"{stage:9} {calm[stage]:12.0f} {killed[stage]:14.0f}")
     assert expected
-    for name in ("calm", "killed", "told"):
-        assert measured(f"{RUNS}/{name}") == expected, name
+    assert measured(f"{RUNS}/calm") == expected
+    assert measured(f"{RUNS}/killed") == expected
+
+
+def test_spot_nodes_taken_away_in_each_stage_cost_time_and_nothing_else(world, expected):
+    begin = time.time()
+    follower = world.submit("told")
+    for file, process in STRIKES.values():
+        wait_for("told", file, follower)
+        world.replace(process, NOTICE_S)
+    print({stage: round(seconds) for stage, seconds in ended("told", begin, follower).items()})
+    assert measured(f"{RUNS}/told") == expected
 
 
 def killed_in_each(world: World) -> dict[str, float]:
@@ -171,16 +188,6 @@ def killed_in_each(world: World) -> dict[str, float]:
     assert code == 0, printed
     assert "ended as STOPPED" in printed
     return ended("killed", begin, world.submit("killed"))
-
-
-def told_in_each(world: World) -> dict[str, float]:
-    """A node taken away in each stage after a spot node's notice."""
-    begin = time.time()
-    follower = world.submit("told")
-    for file, process in STRIKES.values():
-        wait_for("told", file, follower)
-        world.replace(process, NOTICE_S)
-    return ended("told", begin, follower)
 
 
 def measured(run: str) -> list[dict[str, Any]]:
