@@ -88,10 +88,6 @@ def file(config: Config, stage: str, name: str) -> str:
     return storage.join(config.run_directory.folder(stage), name)
 
 
-def _origins(config: Config, kind: str, origins: Sequence[Origin]) -> dict[str, str]:
-    return {f"{kind} {origin.name}": _origin(config, origin) for origin in origins if origin.function is None}
-
-
 def _origin(config: Config, origin: Origin) -> str:
     if origin.path is not None:
         return _contents(config).of_file(origin.path)
