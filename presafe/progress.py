@@ -68,8 +68,11 @@ def progress(
 
         def watch() -> None:
             nonlocal next_line
-            while not stop.wait(interval):
+            pause = interval
+            while not stop.wait(pause):
+                begin = time.monotonic()
                 show()
+                pause = max(interval, SPARED * (time.monotonic() - begin))
                 if not terminal and time.monotonic() >= next_line:
                     tell()
                     next_line = time.monotonic() + LINE_S
@@ -89,6 +92,8 @@ def progress(
 PLAIN = "{desc} {percentage:3.0f}% {n_fmt}/{total_fmt} {unit} [{elapsed}{postfix}]"
 LINE_S = 30.0
 """Between the lines of a bar in a log."""
+SPARED = 9
+"""Times as long as a look the next one is away: of many files it takes seconds, in which a driver schedules little."""
 STALE_S = 60.0
 """After it, what an actor told of its block counts no longer: it may have died, and others do its rows."""
 RATED = PLAIN.replace("{postfix}", "<{remaining}, {rate_fmt}{postfix}")

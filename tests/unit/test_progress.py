@@ -3,6 +3,8 @@
 import io
 import sys
 import threading
+import time
+from itertools import pairwise
 from pathlib import Path
 
 import pyarrow as pa
@@ -138,3 +140,24 @@ def test_a_terminal_is_drawn_over(monkeypatch):
         pass
     assert "\rtitle" in terminal.getvalue()
     assert terminal.getvalue().endswith("\n")
+
+
+def test_a_look_that_takes_long_is_taken_seldom(capfd):
+    """Of many files it takes seconds, which a driver needs for its blocks."""
+    looks: list[tuple[float, float]] = []
+    often_enough = threading.Event()
+
+    def look() -> tuple[int, str]:
+        begin = time.monotonic()
+        time.sleep(0.05)
+        looks.append((begin, time.monotonic()))
+        if len(looks) == 3:
+            often_enough.set()
+        return len(looks), ""
+
+    with shown(look, 10, "job", "rows", interval=0.01):
+        assert often_enough.wait(60)
+        three = looks[:3]
+    for (_, end), (begin, _) in pairwise(three):
+        assert begin - end >= progress.SPARED * 0.05
+    capfd.readouterr()

@@ -12,6 +12,7 @@ import pytest
 from s3_server import s3_server
 
 from presafe import storage, writer
+from presafe.align.examples.partitions import BUFFER, Partitions, _created
 from presafe.content import Contents
 from presafe.errors import UserError
 from presafe.failed_rows import take_back
@@ -190,3 +191,16 @@ def test_a_folder_is_replaced_as_a_whole_and_fetched(root):
     with pytest.raises(ZeroDivisionError), storage.replacing_folder(f"{root}/model", "deep/weights"):
         _ = 1 / 0
     assert storage.names(f"{root}/model") == ["deep", "new"]
+
+
+def test_partitions_come_back_and_keep_little_of_each_in_memory(root):
+    """A worker writes to a thousand of them at once."""
+    storage.write_rows(f"{root}/rows.parquet", ROWS, Trace)
+    partitions = Partitions(f"{root}/partitions", seed=0, count=3)
+    partitions.scatter("traces", f"{root}/rows.parquet", Trace, None)
+    found = [list(partitions.rows("traces", part, Trace)) for part in range(3)]
+    assert sum(map(bool, found)) > 1
+    assert sorted(row.prompt_id for rows in found for row in rows) == sorted(row.prompt_id for row in ROWS)
+    with _created(f"{root}/open.arrow") as file:
+        file.write(b"x" * (BUFFER + 1))
+        assert file.buffer.tell() < BUFFER

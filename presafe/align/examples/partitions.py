@@ -8,13 +8,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import fsspec
 import numpy as np
 import pyarrow as pa
 
 from presafe import storage
 from presafe.align.examples.candidates import place
 from presafe.records import schema
+from presafe.storage.files import file_system
 
 Row = TypeVar("Row")
 
@@ -22,6 +22,8 @@ ROWS = 4096
 """Prompts of a partition, about: as many texts, of each kind of row, are in a worker's memory."""
 MOST = 1000
 """Partitions: a worker writes to all of them at once."""
+BUFFER = 5 * 2**20
+"""Bytes of each that wait for an object store: the least that it takes as a part; the default is ten times as many."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class Partitions:
         """The rows of one partition."""
         url = self._file(name, part)
         if storage.exists(url):
-            fs, path = fsspec.core.url_to_fs(url)
+            fs, path = file_system(url)
             with fs.open(path, "rb") as file, pa.ipc.open_stream(file) as batches:
                 for batch in batches:
                     yield from (record(**row) for row in batch.to_pylist())
@@ -69,6 +71,6 @@ class Partitions:
 
 
 def _created(url: str) -> Any:
-    fs, path = fsspec.core.url_to_fs(url)
+    fs, path = file_system(url)
     fs.makedirs(path.rpartition("/")[0], exist_ok=True)
-    return fs.open(path, "wb")
+    return fs.open(path, "wb", block_size=BUFFER)
