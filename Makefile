@@ -7,7 +7,7 @@
 # make test-clients    other projects' clients, Python's and Node's, and FUZZ=500 hostile requests against `presafe serve`
 PYTHON ?= python3
 SEED ?= 0
-PROCESSES ?= 2
+PROCESSES ?= 3
 FUZZ ?= 500
 RUN = demo-seed$(SEED)
 BIN = .venv/bin

@@ -146,15 +146,14 @@ def expected(world, tmp_path_factory) -> list[dict[str, Any]]:
     return measured(f"{alone}/alone")
 
 
-def test_a_node_killed_in_each_stage_costs_time_and_nothing_else(world, expected):
+def test_two_who_submit_one_run_follow_the_same_jobs(world, expected):
     begin = time.time()
-    calm = ended("calm", begin, world.submit("calm"), world.submit("calm"))
-    killed = killed_in_each(world)
-    print(f"\n{'seconds':9} {'undisturbed':>12} {'a node killed':>14}")
-    for stage in STAGES:
-        print(f"{stage:9} {calm[stage]:12.0f} {killed[stage]:14.0f}")
-    assert expected
+    print(ended("calm", begin, world.submit("calm"), world.submit("calm")))
     assert measured(f"{RUNS}/calm") == expected
+
+
+def test_a_node_killed_in_each_stage_costs_time_and_nothing_else(world, expected):
+    print(killed_in_each(world))
     assert measured(f"{RUNS}/killed") == expected
 
 
@@ -164,11 +163,11 @@ def test_spot_nodes_taken_away_in_each_stage_cost_time_and_nothing_else(world, e
     for file, process in STRIKES.values():
         wait_for("told", file, follower)
         world.replace(process, NOTICE_S)
-    print({stage: round(seconds) for stage, seconds in ended("told", begin, follower).items()})
+    print(ended("told", begin, follower))
     assert measured(f"{RUNS}/told") == expected
 
 
-def killed_in_each(world: World) -> dict[str, float]:
+def killed_in_each(world: World) -> dict[str, int]:
     """A node killed in each stage, the submitter killed in the first; in the last, cancelled and submitted again."""
     begin = time.time()
     first = world.submit("killed")
@@ -195,14 +194,14 @@ def measured(run: str) -> list[dict[str, Any]]:
     return measurements
 
 
-def ended(name: str, begin: float, *followers: "subprocess.Popen[str]") -> dict[str, float]:
-    """Seconds of each stage, to the end of the one before, or `begin`; once all that follow the run have ended well."""
+def ended(name: str, begin: float, *followers: "subprocess.Popen[str]") -> dict[str, int]:
+    """Seconds of each stage, from the end of the one before, or `begin`; once all that follow the run have ended well."""
     for follower in followers:
         printed, _ = follower.communicate(timeout=END_S)
         assert follower.returncode == 0, printed
     ends = {stage: modified(f"{name}/{stage}/manifest.json") for stage in STAGES}
     begins = [begin, *ends.values()]
-    return {stage: end - begin for (stage, end), begin in zip(ends.items(), begins, strict=False)}
+    return {stage: round(end - begin) for (stage, end), begin in zip(ends.items(), begins, strict=False)}
 
 
 def wait_for(name: str, pattern: str, follower: "subprocess.Popen[str] | None", more_than: int = 0) -> None:
