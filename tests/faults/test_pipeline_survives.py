@@ -143,7 +143,9 @@ def expected(world, tmp_path_factory) -> list[dict[str, Any]]:
     alone = tmp_path_factory.mktemp("alone")
     code, printed = world.commands.run("run", "--config", world.write("alone"), f"run.storage={alone}")
     assert code == 0, printed
-    return measured(f"{alone}/alone")
+    found = measured(f"{alone}/alone")
+    assert found
+    return found
 
 
 def test_two_who_submit_one_run_follow_the_same_jobs(world, expected):
@@ -195,7 +197,7 @@ def measured(run: str) -> list[dict[str, Any]]:
 
 
 def ended(name: str, begin: float, *followers: "subprocess.Popen[str]") -> dict[str, int]:
-    """Seconds of each stage, from the end of the one before, or `begin`; once all that follow the run have ended well."""
+    """Seconds of each stage, from the end of the one before or `begin`, once all that follow the run have ended well."""
     for follower in followers:
         printed, _ = follower.communicate(timeout=END_S)
         assert follower.returncode == 0, printed
