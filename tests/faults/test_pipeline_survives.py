@@ -197,7 +197,7 @@ def measured(run: str) -> list[dict[str, Any]]:
 
 
 def ended(name: str, begin: float, *followers: "subprocess.Popen[str]") -> dict[str, int]:
-    """Seconds of each stage, from the end of the one before or `begin`, once all that follow the run have ended well."""
+    """Seconds of each stage, from the end of the one before or `begin`, once all that follow it have ended well."""
     for follower in followers:
         printed, _ = follower.communicate(timeout=END_S)
         assert follower.returncode == 0, printed
