@@ -147,13 +147,13 @@ def test_a_look_that_takes_long_is_taken_seldom(capfd):
     looks: list[tuple[float, float]] = []
     often_enough = threading.Event()
 
-    def look() -> tuple[int, str]:
+    def look() -> progress.Seen:
         begin = time.monotonic()
         time.sleep(0.05)
         looks.append((begin, time.monotonic()))
         if len(looks) == 3:
             often_enough.set()
-        return len(looks), ""
+        return progress.Seen(len(looks), "")
 
     with shown(look, 10, "job", "rows", interval=0.01):
         assert often_enough.wait(60)
