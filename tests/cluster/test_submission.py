@@ -1,13 +1,13 @@
 """Jobs on a real cluster with a dashboard and a token: submitted, followed, cancelled through the command line."""
 
+import json
 import os
 import secrets
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
@@ -19,6 +19,8 @@ from prompt_stage import texts, write_jsonl
 
 ROOT = Path(__file__).parents[2]
 WAIT_S = 300.0
+DRIVERS = 2
+"""Of stages, that the cluster has a CPU for."""
 WAITING = """
 import pathlib, time
 
@@ -31,27 +33,51 @@ def rows(seed):
 
 
 @dataclass
+class Command:
+    """`presafe`, given in a process of its own; what it says is in a file."""
+
+    process: "subprocess.Popen[bytes]"
+    output: Path
+
+    @property
+    def printed(self) -> str:
+        return self.output.read_text()
+
+    def until(self, reached: Callable[[], bool]) -> None:
+        """Fails where it ends before."""
+        until(lambda: reached() or self.process.poll() is not None)
+        assert reached(), self.printed
+
+    def said(self, text: str) -> None:
+        self.until(lambda: text in self.printed)
+
+    def end(self) -> tuple[int, str]:
+        code = self.process.wait(WAIT_S)
+        return code, self.printed
+
+
+@dataclass
 class Submitter:
     """A working directory with the code, and commands given in it to a cluster."""
 
     folder: Path
     environment: dict[str, str]
+    outputs: Path
 
-    def start(self, *arguments: str, **environment: str) -> subprocess.Popen:
-        command = [sys.executable, "-m", "presafe", *arguments]
-        return subprocess.Popen(
-            command,
-            cwd=self.folder,
-            env={**os.environ, **self.environment, **environment},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+    def start(self, *arguments: str, **environment: str) -> Command:
+        output = self.outputs / f"{len(list(self.outputs.iterdir()))}.txt"
+        with output.open("wb") as file:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "presafe", *arguments],
+                cwd=self.folder,
+                env={**os.environ, **self.environment, **environment},
+                stdout=file,
+                stderr=subprocess.STDOUT,
+            )
+        return Command(process, output)
 
     def run(self, *arguments: str, **environment: str) -> tuple[int, str]:
-        process = self.start(*arguments, **environment)
-        printed, _ = process.communicate(timeout=WAIT_S)
-        return process.returncode, printed
+        return self.start(*arguments, **environment).end()
 
     def config(self, name: str, **prompts: object) -> str:
         """A small run of stage `prompts`."""
@@ -75,9 +101,6 @@ class Waiting:
     mark: Path
     go: Path
 
-    def wait(self) -> None:
-        until(self.mark.exists)
-
 
 def until(reached: Callable[[], bool]) -> None:
     end = time.monotonic() + WAIT_S
@@ -94,18 +117,22 @@ def waiting(submitter: Submitter, name: str) -> Waiting:
     return Waiting(submitter.config(name, sources=[source]), mark, go)
 
 
-@pytest.fixture(scope="module")
-def submitter(tmp_path_factory) -> Iterator[Submitter]:
-    folder = tmp_path_factory.mktemp("w")
-    temporary = tmp_path_factory.mktemp("r")
-    token = temporary / "token"
-    token.write_text(secrets.token_hex(32))
-    token.chmod(0o600)
+def working_directory(folder: Path) -> Path:
+    folder.mkdir(exist_ok=True)
     for room in ("presafe", "jobs", "serve"):
         (folder / room).symlink_to(ROOT / room)
     (folder / ".rayignore").write_text("/runs\n")
     write_jsonl(folder / "rows.jsonl", texts(40))
     write_jsonl(folder / "suite.jsonl", texts(3, seed=1))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def submitter(tmp_path_factory) -> Iterator[Submitter]:
+    folder, temporary = working_directory(tmp_path_factory.mktemp("w")), tmp_path_factory.mktemp("r")
+    token = temporary / "token"
+    token.write_text(secrets.token_hex(32))
+    token.chmod(0o600)
     port, dashboard = free_port(), free_port()
     environment = {
         "RAY_AUTH_MODE": "token",
@@ -114,7 +141,7 @@ def submitter(tmp_path_factory) -> Iterator[Submitter]:
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
     }
     short = f"/tmp/r{os.getpid()}"
-    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus=4"]
+    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", f"--num-cpus={DRIVERS}"]
     command += [f"--port={port}", f"--dashboard-port={dashboard}", "--dashboard-host=127.0.0.1"]
     command += ["--node-ip-address=127.0.0.1", f"--temp-dir={short}", "--object-store-memory=100000000"]
     command += ["--dashboard-agent-listen-port=0", "--min-worker-port=0", "--max-worker-port=0"]
@@ -123,7 +150,8 @@ def submitter(tmp_path_factory) -> Iterator[Submitter]:
     try:
         until(lambda: listens(dashboard) or head.poll() is not None)
         assert head.poll() is None, (temporary / "head.log").read_text()
-        yield Submitter(folder, environment | {"RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{dashboard}"})
+        address = {"RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{dashboard}"}
+        yield Submitter(folder, environment | address, tmp_path_factory.mktemp("o"))
     finally:
         for process in [*psutil.Process(head.pid).children(recursive=True), psutil.Process(head.pid)]:
             process.kill()
@@ -131,100 +159,148 @@ def submitter(tmp_path_factory) -> Iterator[Submitter]:
         subprocess.run(["rm", "-rf", short], check=True)
 
 
-def test_a_stage_is_submitted_followed_and_done_once(submitter):
-    config = submitter.config("small")
-    code, printed = submitter.run("submit", "prompts", "--config", config)
-    assert code == 0, printed
-    assert "upload: " in printed
-    assert "job small-prompts-1 submitted" in printed
-    assert f"prompts: {submitter.folder}/runs/small/prompts" in printed.splitlines()
-    assert "\r" not in printed
-    assert (submitter.folder / "runs/small/prompts/prompts.parquet").exists()
-    code, printed = submitter.run("submit", "prompts", "--config", config)
-    assert (code, printed.splitlines()[-1]) == (0, "job small-prompts-2 succeeded"), printed
-    code, printed = submitter.run("logs", "small", "prompts")
-    assert code == 0
-    assert f"prompts: {submitter.folder}/runs/small/prompts" in printed.splitlines()
+@dataclass
+class Started:
+    """What runs side by side: two jobs that wait, on all CPUs, and a pipeline whose stage gets one behind them."""
+
+    held: Waiting
+    submitting: Command
+    stopped: Waiting
+    stopping: Command
+    failing: Command
 
 
-def test_a_running_job_is_followed_without_its_submitter_and_not_doubled(submitter):
-    held = waiting(submitter, "held")
-    process = submitter.start("submit", "prompts", "--config", held.config)
-    held.wait()
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    second = submitter.start("submit", "prompts", "--config", held.config)
-    assert second.stdout is not None
-    while not (line := second.stdout.readline()).startswith("job held-prompts-1 still runs"):
-        assert line, "it ended"
+@dataclass
+class Released:
+    """What goes on side by side then: the one job is followed to its end, the other cancelled."""
+
+    second: Command
+    logs: Command
+    cancel: Command
+
+
+@pytest.fixture(scope="module")
+def started(submitter) -> Started:
+    held, stopped = waiting(submitter, "held"), waiting(submitter, "stopped")
+    submitting = submitter.start("submit", "prompts", "--config", held.config)
+    stopping = submitter.start("submit", "pipeline", "--config", stopped.config)
+    submitting.until(held.mark.exists)
+    stopping.until(stopped.mark.exists)
+    failing = submitter.start("submit", "pipeline", "--config", submitter.config("failing"))
+    return Started(held, submitting, stopped, stopping, failing)
+
+
+@pytest.fixture(scope="module")
+def released(submitter, started) -> Released:
+    started.submitting.process.kill()
+    second = submitter.start("submit", "prompts", "--config", started.held.config)
     logs = submitter.start("logs", str(submitter.folder / "runs/held"))
-    held.go.touch()
-    for follower in (second, logs):
-        printed, _ = follower.communicate(timeout=WAIT_S)
-        assert follower.returncode == 0, printed
+    second.said("job held-prompts-1 still runs")
+    started.held.go.touch()
+    return Released(second, logs, submitter.start("cancel", "stopped"))
+
+
+@pytest.fixture(scope="module")
+def again(submitter, started, released) -> Command:
+    """A stage that is done, submitted again."""
+    released.second.end()
+    return submitter.start("submit", "prompts", "--config", started.held.config)
+
+
+def test_a_job_that_waits_for_a_node_is_told_before_there_is_a_run_directory(submitter, started):
+    started.failing.said("job failing-prompts-1 submitted")
+    code, printed = submitter.run("status", f"{submitter.folder}/runs/failing", "--json")
+    assert code == 0, printed
+    found = json.loads(printed)
+    assert found["parts"] == []
+    pipeline, prompts = found["jobs"]
+    assert (pipeline["job"], pipeline["state"]) == ("failing-pipeline-1", "running")
+    assert (prompts["job"], prompts["stage"], prompts["state"]) == ("failing-prompts-1", "prompts", "pending")
+    assert prompts["told"].startswith("job failing-prompts-1 waits for a node with a free CPU for its driver")
+
+
+@pytest.mark.usefixtures("again")
+def test_a_running_job_is_followed_without_its_submitter_and_not_doubled(submitter, started, released):
+    for follower in (released.second, released.logs):
+        code, printed = follower.end()
+        assert code == 0, printed
+        assert f"prompts: {submitter.folder}/runs/held/prompts" in printed.splitlines()
         assert printed.splitlines()[-1] == "job held-prompts-1 succeeded"
+    submitting = started.submitting.printed
+    assert "upload: " in submitting
+    assert "job held-prompts-1 submitted" in submitting
+    assert "\r" not in submitting + released.second.printed
+    assert (submitter.folder / "runs/held/prompts/prompts.parquet").exists()
 
 
-def test_a_cancelled_job_is_told_apart_from_a_failed_one(submitter):
-    held = waiting(submitter, "stopped")
-    follower = submitter.start("submit", "pipeline", "--config", held.config)
-    held.wait()
-    code, printed = submitter.run("cancel", "stopped")
+def test_a_cancelled_job_is_told_apart_from_a_failed_one(submitter, started, released):
+    code, printed = released.cancel.end()
     assert code == 0, printed
     assert printed.splitlines() == [
         "job stopped-pipeline-1 ended as STOPPED",
         "job stopped-prompts-1 ended as STOPPED",
     ]
-    printed, _ = follower.communicate(timeout=WAIT_S)
-    assert follower.returncode == 3
+    cancel, logs = submitter.start("cancel", "stopped"), submitter.start("logs", "stopped", "prompts")
+    status = submitter.start("status", f"{submitter.folder}/runs/stopped")
+    code, printed = started.stopping.end()
+    assert code == 3
     assert printed.splitlines()[-1] == "presafe: job stopped-pipeline-1 was stopped; submitted again, it goes on"
-    assert submitter.run("cancel", "stopped") == (0, "no job of stopped runs\n")
-    assert submitter.run("logs", "stopped", "prompts")[0] == 3
+    assert cancel.end() == (0, "no job of stopped runs\n")
+    assert logs.end()[0] == 3
+    code, printed = status.end()
+    assert code == 0, printed
+    *parts, pipeline, prompts = printed.splitlines()
+    assert parts[1].split()[:2] == ["prompts.gather", "interrupted"]
+    assert pipeline.startswith("job stopped-pipeline-1 was stopped; submitted again, it goes on (submitted 20")
+    assert prompts.startswith("job stopped-prompts-1 was stopped")
 
 
-def test_a_pipeline_ends_with_the_stage_that_fails(submitter):
-    config = submitter.config("failing")
-    code, printed = submitter.run("submit", "pipeline", "--config", config)
+def test_a_stage_is_done_once(submitter, again):
+    code, printed = again.end()
+    assert (code, printed.splitlines()[-1]) == (0, "job held-prompts-2 succeeded"), printed
+    code, printed = submitter.run("logs", "held", "prompts")
+    assert code == 0
+    assert f"prompts: {submitter.folder}/runs/held/prompts" in printed.splitlines()
+
+
+@pytest.mark.usefixtures("released")
+def test_a_pipeline_ends_with_the_stage_that_fails(started):
+    code, printed = started.failing.end()
     assert code == 1, printed
     assert "job failing-prompts-1 succeeded" in printed
     assert "presafe: job failing-teacher-1 failed: its driver ended with exit code" in printed
     assert printed.splitlines()[-1].startswith("presafe: job failing-pipeline-1 failed")
 
 
-@pytest.mark.parametrize(
-    ("change", "told"),
-    [
-        ("address", "found no Ray dashboard at http://127.0.0.1:1 ("),
-        ("token", "that does not let this process in"),
-        ("run", "found no job of 'nobody' on this cluster"),
-    ],
-)
-def test_what_is_wrong_with_the_cluster_is_one_sentence(submitter, change, told):
-    environment = {
-        "address": {"RAY_API_SERVER_ADDRESS": "http://127.0.0.1:1"},
-        "token": {"RAY_AUTH_MODE": "disabled"},
-        "run": {},
+def test_what_is_wrong_with_the_cluster_is_one_sentence(submitter):
+    """Given side by side: each takes a Python that imports Ray."""
+    environments = {
+        "found no Ray dashboard at http://127.0.0.1:1 (": {"RAY_API_SERVER_ADDRESS": "http://127.0.0.1:1"},
+        "that does not let this process in": {"RAY_AUTH_MODE": "disabled"},
+        "found no job of 'nobody' on this cluster": {},
     }
-    code, printed = submitter.run("logs", "nobody", **environment[change])
-    assert code == 2
-    assert told in printed
-    assert len(printed.splitlines()) == 1, printed
+    given = {told: submitter.start("logs", "nobody", **changed) for told, changed in environments.items()}
+    for told, command in given.items():
+        code, printed = command.end()
+        assert code == 2
+        assert told in printed
+        assert len(printed.splitlines()) == 1, printed
 
 
 def test_what_is_not_fit_to_upload_is_refused(submitter, tmp_path):
-    config = submitter.config("large")
-    (tmp_path / "outside.yaml").write_text((submitter.folder / config).read_text())
-    code, printed = submitter.run("submit", "prompts", "--config", str(tmp_path / "outside.yaml"))
-    assert code == 2
-    assert "outside.yaml, which is not among what is uploaded" in printed
-    (submitter.folder / "weights.bin").write_bytes(os.urandom(6_000_000))
-    try:
-        code, printed = submitter.run("submit", "prompts", "--config", config)
-    finally:
-        (submitter.folder / "weights.bin").unlink()
-    assert code == 2
-    assert "MB to upload" in printed
-    assert "weights.bin (6.0 MB)" in printed
-    code, printed = submitter.run("submit", "prompts", "--config", config, "run.storage=runs")
-    assert code == 2
-    assert "whose working directory is a temporary copy" in printed
+    folder = working_directory(tmp_path / "w")
+    large = replace(submitter, folder=folder)
+    config = large.config("large")
+    (tmp_path / "outside.yaml").write_text((folder / config).read_text())
+    (folder / "weights.bin").write_bytes(os.urandom(6_000_000))
+    given = {
+        "outside.yaml, which is not among what is uploaded": ["--config", str(tmp_path / "outside.yaml")],
+        "weights.bin (6.0 MB)": ["--config", config],
+        "whose working directory is a temporary copy": ["--config", config, "run.storage=runs"],
+    }
+    commands = {told: large.start("submit", "prompts", *arguments) for told, arguments in given.items()}
+    for told, command in commands.items():
+        code, printed = command.end()
+        assert code == 2
+        assert told in printed
+        assert ("MB to upload" in printed) == ("weights" in told)
