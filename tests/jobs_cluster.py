@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
-from scripted_process import free_port, listens
+from scripted_process import free_port
 
 ROOT = Path(__file__).parents[1]
 HOST = "127.0.0.1"
@@ -49,18 +49,17 @@ class JobsCluster:
     def start_head(self, cpus: int = 0) -> None:
         """Start the head and its dashboard; the driver of a pipeline runs there, without CPUs."""
         options = [f"--port={self.port}", f"--dashboard-port={self.dashboard}", f"--dashboard-host={HOST}"]
-        options += [f"--temp-dir={self.folder}/r", f"--num-cpus={cpus}"]
+        options += [f"--temp-dir={self.folder}/r{self._started}", f"--num-cpus={cpus}"]
         self.head = self._start("--head", *options)
-        until(lambda: listens(self.dashboard) or self.head.poll() is not None)
+        log = self.folder / f"n{self._started}.log"
+        until(lambda: "runtime started" in log.read_text() or self.head.poll() is not None)
         assert self.head.poll() is None, self.log()
 
     def replace_head(self) -> None:
-        """Kill the head, and all nodes with it, and start another one at the same address with as many nodes."""
+        """Kill the head, and all nodes with it, and start another one at the same address."""
         self.end()
-        count, self.nodes = len(self.nodes), {}
+        self.nodes.clear()
         self.start_head()
-        for _ in range(count):
-            self.add_node()
 
     def add_node(self) -> None:
         """Start a node; it has joined once something runs on it."""
