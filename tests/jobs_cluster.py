@@ -150,33 +150,65 @@ def jobs_cluster(cpus: int, **environment: str) -> Iterator[JobsCluster]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@dataclass
+class Command:
+    """`presafe`, given in a process of its own; what it says is in a file."""
+
+    process: "subprocess.Popen[bytes]"
+    output: Path
+
+    @property
+    def printed(self) -> str:
+        return self.output.read_text()
+
+    def until(self, reached: Callable[[], bool], seconds: float = WAIT_S) -> None:
+        """Fails where it ends before."""
+        until(lambda: reached() or self.process.poll() is not None, seconds)
+        assert reached(), self.printed
+
+    def said(self, text: str) -> None:
+        self.until(lambda: text in self.printed)
+
+    def end(self, seconds: float = WAIT_S) -> tuple[int, str]:
+        """Exit code, and what was printed."""
+        code = self.process.wait(seconds)
+        return code, self.printed
+
+
 @dataclass(frozen=True)
 class Submitter:
     """A working directory with the code, and commands given in it to a cluster."""
 
     folder: Path
     environment: Mapping[str, str]
+    outputs: Path
 
-    def start(self, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
-        return subprocess.Popen(
-            [sys.executable, "-m", "presafe", *arguments],
-            cwd=self.folder,
-            env={**os.environ, **self.environment, **environment},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+    def start(self, *arguments: str, **environment: str) -> Command:
+        output = self.outputs / f"{len(list(self.outputs.iterdir()))}.txt"
+        with output.open("wb") as file:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "presafe", *arguments],
+                cwd=self.folder,
+                env={**os.environ, **self.environment, **environment},
+                stdout=file,
+                stderr=subprocess.STDOUT,
+            )
+        return Command(process, output)
 
     def run(self, *arguments: str, **environment: str) -> tuple[int, str]:
-        """Exit code, and what was printed."""
-        process = self.start(*arguments, **environment)
-        printed, _ = process.communicate(timeout=WAIT_S)
-        return process.returncode, printed
+        return self.start(*arguments, **environment).end()
 
 
-def submitter(cluster: JobsCluster, folder: Path) -> Submitter:
+def working_directory(folder: Path) -> Path:
+    """`folder` with the code that jobs need."""
+    folder.mkdir(exist_ok=True)
     for room in ("presafe", "jobs", "serve"):
         (folder / room).symlink_to(ROOT / room)
     (folder / ".rayignore").write_text("/runs\n")
+    return folder
+
+
+def submitter(cluster: JobsCluster, folder: Path, outputs: Path) -> Submitter:
+    """In a working directory that is there."""
     address = {"RAY_API_SERVER_ADDRESS": f"http://{HOST}:{cluster.dashboard}"}
-    return Submitter(folder, cluster.environment | address)
+    return Submitter(folder, cluster.environment | address, outputs)

@@ -2,23 +2,17 @@
 
 import json
 import os
-import secrets
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import psutil
 import pytest
 import yaml
-from scripted_process import free_port, listens
+from jobs_cluster import Command, Submitter, jobs_cluster, working_directory
+from jobs_cluster import submitter as submitter_of
 
 from prompt_stage import texts, write_jsonl
 
-ROOT = Path(__file__).parents[2]
-WAIT_S = 300.0
 DRIVERS = 2
 """Of stages, that the cluster has a CPU for."""
 WAITING = """
@@ -32,65 +26,18 @@ def rows(seed):
 """
 
 
-@dataclass
-class Command:
-    """`presafe`, given in a process of its own; what it says is in a file."""
-
-    process: "subprocess.Popen[bytes]"
-    output: Path
-
-    @property
-    def printed(self) -> str:
-        return self.output.read_text()
-
-    def until(self, reached: Callable[[], bool]) -> None:
-        """Fails where it ends before."""
-        until(lambda: reached() or self.process.poll() is not None)
-        assert reached(), self.printed
-
-    def said(self, text: str) -> None:
-        self.until(lambda: text in self.printed)
-
-    def end(self) -> tuple[int, str]:
-        code = self.process.wait(WAIT_S)
-        return code, self.printed
-
-
-@dataclass
-class Submitter:
-    """A working directory with the code, and commands given in it to a cluster."""
-
-    folder: Path
-    environment: dict[str, str]
-    outputs: Path
-
-    def start(self, *arguments: str, **environment: str) -> Command:
-        output = self.outputs / f"{len(list(self.outputs.iterdir()))}.txt"
-        with output.open("wb") as file:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "presafe", *arguments],
-                cwd=self.folder,
-                env={**os.environ, **self.environment, **environment},
-                stdout=file,
-                stderr=subprocess.STDOUT,
-            )
-        return Command(process, output)
-
-    def run(self, *arguments: str, **environment: str) -> tuple[int, str]:
-        return self.start(*arguments, **environment).end()
-
-    def config(self, name: str, **prompts: object) -> str:
-        """A small run of stage `prompts`."""
-        source = {"name": "s", "kind": "harmful", "path": str(self.folder / "rows.jsonl")}
-        suite = {"name": "e", "kind": "harmful", "path": str(self.folder / "suite.jsonl")}
-        values = {
-            "run": {"name": name, "storage": str(self.folder / "runs")},
-            "model": {"path": "org/name"},
-            "suites": [suite],
-            "prompts": {"sources": [source], "classifier_prompts": 10, "validation_prompts": 4, **prompts},
-        }
-        (self.folder / f"{name}.yaml").write_text(yaml.safe_dump(values))
-        return f"{name}.yaml"
+def config(submitter: Submitter, name: str, **prompts: object) -> str:
+    """A small run of stage `prompts`."""
+    source = {"name": "s", "kind": "harmful", "path": str(submitter.folder / "rows.jsonl")}
+    suite = {"name": "e", "kind": "harmful", "path": str(submitter.folder / "suite.jsonl")}
+    values = {
+        "run": {"name": name, "storage": str(submitter.folder / "runs")},
+        "model": {"path": "org/name"},
+        "suites": [suite],
+        "prompts": {"sources": [source], "classifier_prompts": 10, "validation_prompts": 4, **prompts},
+    }
+    (submitter.folder / f"{name}.yaml").write_text(yaml.safe_dump(values))
+    return f"{name}.yaml"
 
 
 @dataclass
@@ -102,26 +49,17 @@ class Waiting:
     go: Path
 
 
-def until(reached: Callable[[], bool]) -> None:
-    end = time.monotonic() + WAIT_S
-    while not reached():
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
 def waiting(submitter: Submitter, name: str) -> Waiting:
     mark, go = submitter.folder / f"{name}.mark", submitter.folder / f"{name}.go"
     code = WAITING.format(mark=str(mark), go=str(go), texts=texts(40))
     (submitter.folder / f"{name}.py").write_text(code)
     source = {"name": "s", "kind": "harmful", "function": f"{name}:rows"}
-    return Waiting(submitter.config(name, sources=[source]), mark, go)
+    return Waiting(config(submitter, name, sources=[source]), mark, go)
 
 
-def working_directory(folder: Path) -> Path:
-    folder.mkdir(exist_ok=True)
-    for room in ("presafe", "jobs", "serve"):
-        (folder / room).symlink_to(ROOT / room)
-    (folder / ".rayignore").write_text("/runs\n")
+def with_prompts(folder: Path) -> Path:
+    """A working directory with files of prompts."""
+    working_directory(folder)
     write_jsonl(folder / "rows.jsonl", texts(40))
     write_jsonl(folder / "suite.jsonl", texts(3, seed=1))
     return folder
@@ -129,34 +67,11 @@ def working_directory(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def submitter(tmp_path_factory) -> Iterator[Submitter]:
-    folder, temporary = working_directory(tmp_path_factory.mktemp("w")), tmp_path_factory.mktemp("r")
-    token = temporary / "token"
-    token.write_text(secrets.token_hex(32))
-    token.chmod(0o600)
-    port, dashboard = free_port(), free_port()
-    environment = {
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN_PATH": str(token),
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-    }
-    short = f"/tmp/r{os.getpid()}"
-    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", f"--num-cpus={DRIVERS}"]
-    command += [f"--port={port}", f"--dashboard-port={dashboard}", "--dashboard-host=127.0.0.1"]
-    command += ["--node-ip-address=127.0.0.1", f"--temp-dir={short}", "--object-store-memory=100000000"]
-    command += ["--dashboard-agent-listen-port=0", "--min-worker-port=0", "--max-worker-port=0"]
-    with open(temporary / "head.log", "w") as log:
-        head = subprocess.Popen(command, env={**os.environ, **environment}, stdout=log, stderr=log)
-    try:
-        until(lambda: listens(dashboard) or head.poll() is not None)
-        assert head.poll() is None, (temporary / "head.log").read_text()
-        address = {"RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{dashboard}"}
-        yield Submitter(folder, environment | address, tmp_path_factory.mktemp("o"))
-    finally:
-        for process in [*psutil.Process(head.pid).children(recursive=True), psutil.Process(head.pid)]:
-            process.kill()
-        head.wait()
-        subprocess.run(["rm", "-rf", short], check=True)
+    """A head with CPUs alone."""
+    folder, outputs = with_prompts(tmp_path_factory.mktemp("w")), tmp_path_factory.mktemp("o")
+    with jobs_cluster(DRIVERS) as cluster:
+        cluster.start_head(DRIVERS)
+        yield submitter_of(cluster, folder, outputs)
 
 
 @dataclass
@@ -186,7 +101,7 @@ def started(submitter) -> Started:
     stopping = submitter.start("submit", "pipeline", "--config", stopped.config)
     submitting.until(held.mark.exists)
     stopping.until(stopped.mark.exists)
-    failing = submitter.start("submit", "pipeline", "--config", submitter.config("failing"))
+    failing = submitter.start("submit", "pipeline", "--config", config(submitter, "failing"))
     return Started(held, submitting, stopped, stopping, failing)
 
 
@@ -288,15 +203,15 @@ def test_what_is_wrong_with_the_cluster_is_one_sentence(submitter):
 
 
 def test_what_is_not_fit_to_upload_is_refused(submitter, tmp_path):
-    folder = working_directory(tmp_path / "w")
+    folder = with_prompts(tmp_path / "w")
     large = replace(submitter, folder=folder)
-    config = large.config("large")
-    (tmp_path / "outside.yaml").write_text((folder / config).read_text())
+    file = config(large, "large")
+    (tmp_path / "outside.yaml").write_text((folder / file).read_text())
     (folder / "weights.bin").write_bytes(os.urandom(6_000_000))
     given = {
         "outside.yaml, which is not among what is uploaded": ["--config", str(tmp_path / "outside.yaml")],
-        "weights.bin (6.0 MB)": ["--config", config],
-        "whose working directory is a temporary copy": ["--config", config, "run.storage=runs"],
+        "weights.bin (6.0 MB)": ["--config", file],
+        "whose working directory is a temporary copy": ["--config", file, "run.storage=runs"],
     }
     commands = {told: large.start("submit", "prompts", *arguments) for told, arguments in given.items()}
     for told, command in commands.items():

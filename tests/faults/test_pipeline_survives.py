@@ -5,7 +5,6 @@ a run on one machine. Prints what each death cost.
 """
 
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import Any
 import fsspec
 import pytest
 import yaml
-from jobs_cluster import JobsCluster, Submitter, jobs_cluster, submitter, until
+from jobs_cluster import Command, JobsCluster, Submitter, jobs_cluster, submitter, until, working_directory
 from refusing_model import answered, refused, save_model
 from s3_server import s3_server
 
@@ -97,7 +96,7 @@ class World:
         (self.commands.folder / f"{name}.yaml").write_text(yaml.safe_dump(config(name)))
         return f"{name}.yaml"
 
-    def submit(self, name: str) -> "subprocess.Popen[str]":
+    def submit(self, name: str) -> Command:
         return self.commands.start("submit", "pipeline", "--config", self.write(name))
 
     def replace(self, process: str, notice_s: int) -> None:
@@ -117,7 +116,7 @@ class World:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory) -> Iterator[World]:
     """Three nodes; model and prompts are in the bucket."""
-    folder = tmp_path_factory.mktemp("w")
+    folder = working_directory(tmp_path_factory.mktemp("w"))
     with s3_server() as store, pytest.MonkeyPatch.context() as patch:
         for name, value in store.items():
             patch.setenv(name, value)
@@ -134,7 +133,7 @@ def world(tmp_path_factory) -> Iterator[World]:
             cluster.start_head()
             for _ in range(NODES):
                 cluster.add_node()
-            yield World(cluster, submitter(cluster, folder))
+            yield World(cluster, submitter(cluster, folder, tmp_path_factory.mktemp("o")))
 
 
 @pytest.fixture(scope="module")
@@ -177,8 +176,8 @@ def killed_in_each(world: World) -> dict[str, int]:
         wait_for("killed", file, first if stage == "prompts" else None)
         world.replace(process, 0)
         if stage == "prompts":
-            first.send_signal(signal.SIGKILL)
-            first.communicate()
+            first.process.send_signal(signal.SIGKILL)
+            first.process.wait()
     rows = STRIKES["evaluate"][0]
     wait_for("killed", rows, None, more_than=len(found("killed", rows)))
     code, printed = world.commands.run("status", f"{RUNS}/killed")
@@ -196,24 +195,20 @@ def measured(run: str) -> list[dict[str, Any]]:
     return measurements
 
 
-def ended(name: str, begin: float, *followers: "subprocess.Popen[str]") -> dict[str, int]:
+def ended(name: str, begin: float, *followers: Command) -> dict[str, int]:
     """Seconds of each stage, from the end of the one before or `begin`, once all that follow it have ended well."""
     for follower in followers:
-        printed, _ = follower.communicate(timeout=END_S)
-        assert follower.returncode == 0, printed
+        code, printed = follower.end(END_S)
+        assert code == 0, printed
     ends = {stage: modified(f"{name}/{stage}/manifest.json") for stage in STAGES}
     begins = [begin, *ends.values()]
     return {stage: round(end - begin) for (stage, end), begin in zip(ends.items(), begins, strict=False)}
 
 
-def wait_for(name: str, pattern: str, follower: "subprocess.Popen[str] | None", more_than: int = 0) -> None:
+def wait_for(name: str, pattern: str, follower: Command | None, more_than: int = 0) -> None:
     """Until the run has more such files; a follower that ends before shows why."""
-
-    def there() -> bool:
-        assert follower is None or follower.poll() is None, follower.communicate()[0]
-        return len(found(name, pattern)) > more_than
-
-    until(there, END_S)
+    wait = until if follower is None else follower.until
+    wait(lambda: len(found(name, pattern)) > more_than, END_S)
 
 
 def found(name: str, pattern: str) -> list[str]:
@@ -233,8 +228,8 @@ def test_a_new_head_knows_no_job_which_is_told(world):
     rows = STRIKES["teacher"][0]
     wait_for("headless", rows, follower)
     world.cluster.replace_head()
-    printed, _ = follower.communicate(timeout=END_S)
-    assert follower.returncode == 4, printed
+    code, printed = follower.end(END_S)
+    assert code == 4, printed
     assert printed.splitlines()[-1] == (
         "presafe: job headless-pipeline-1 was lost: the cluster does not know it, as its head was started anew; "
         "submitted again, it goes on"
