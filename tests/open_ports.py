@@ -48,6 +48,7 @@ CLOSED = {
 }
 """No token, no such service, no gRPC at all, and a process that is too busy or gone."""
 WAIT_S = 20.0
+ATTEMPTS = 10
 
 
 def own_addresses() -> list[str]:
@@ -104,15 +105,26 @@ def _grpc_entries(host: str, port: int, token: str | None) -> list[str]:
     open_methods = []
     with grpc.insecure_channel(f"[{host}]:{port}" if ":" in host else f"{host}:{port}") as channel:
         for method in GRPC:
-            try:
-                channel.unary_unary(method)(b"", metadata=metadata, timeout=WAIT_S)
-                open_methods.append(method)
-            except grpc.RpcError as error:
-                if error.code() == grpc.StatusCode.UNAVAILABLE:
-                    break  # the rest would wait for the same
-                if error.code() not in CLOSED:
-                    open_methods.append(f"{method} {error.code().name}")
+            code = _answer(channel, method, metadata)
+            if code == grpc.StatusCode.UNAVAILABLE:
+                break  # the rest would wait for the same
+            if code not in CLOSED:
+                open_methods.append(f"{method} {code.name}")
     return open_methods
+
+
+def _answer(channel: grpc.Channel, method: str, metadata: list[tuple[str, str]]) -> grpc.StatusCode:
+    """A process that ends cancels the calls that it has, whatever they are: asked again, it is gone, or it lives."""
+    for _ in range(ATTEMPTS):
+        try:
+            channel.unary_unary(method)(b"", metadata=metadata, timeout=WAIT_S)
+        except grpc.RpcError as error:
+            if error.code() != grpc.StatusCode.CANCELLED:
+                return error.code()
+        else:
+            return grpc.StatusCode.OK
+        time.sleep(1)
+    return grpc.StatusCode.CANCELLED
 
 
 class Intruder:

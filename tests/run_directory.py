@@ -14,11 +14,11 @@ from tiny_tokenizer import QWEN3, save_tokenizer
 COUNT = 60
 
 
-def config(root: Path, **align: object) -> Config:
-    """A config whose run directory is `root`/run; `align` overrides settings of the stage."""
+def config(root: Path, name: str = "run", **align: object) -> Config:
+    """A config whose run directory is `root`/`name`; `align` overrides settings of the stage."""
     return Config.model_validate(
         {
-            "run": {"name": "run", "storage": str(root)},
+            "run": {"name": name, "storage": str(root)},
             "model": {"path": str(root / "base"), "dtype": "float32"},
             "suites": [{"name": "e", "function": "m:f"}],
             "prompts": {"sources": [{"name": "s", "function": "m:f"}]},

@@ -79,9 +79,11 @@ def test_a_guard_judges_beside_the_prefixes_and_a_re_run_redoes_only_what_it_did
             generation("decided", "kite", "yes lamp", "decided"),
             generation("empty", "kite", " \n"),
             generation("failed", "kite", "", "length", "prompt too long"),
+            *(generation(f"more {k}", "kite", "yes lamp") for k in range(6)),
         ],
     )
     expected = {
+        **{f"more {k}": "comply" for k in range(6)},
         "declined": "refuse",
         "answered": "comply",
         "unclear": "unscored",
@@ -101,7 +103,7 @@ def test_a_guard_judges_beside_the_prefixes_and_a_re_run_redoes_only_what_it_did
     assert by_task(judged)["declined"]["prefixes"] == "refuse"
     verdicts = tmp_path / "judges/guard/verdicts"
     files = {file.name: file.stat().st_mtime_ns for file in verdicts.iterdir()}
-    assert len(files) >= 3  # ten rows in blocks of four
+    assert len(files) >= 4, "16 rows in blocks of 4, in any order: the 3 that are not read leave one alone"
     again = by_task(judge_answers(generations, judges, str(tmp_path), 0))
     assert again == by_task(judged)
     assert files.items() & {file.name: file.stat().st_mtime_ns for file in verdicts.iterdir()}.items()

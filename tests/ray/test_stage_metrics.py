@@ -25,6 +25,8 @@ from presafe.telemetry.part import PartAtWork
 from run_directory import config, finish_earlier_stages, save_model
 
 ROWS, STEPS, DEADLINE_S = 40, 4, 120.0
+RUN = "watched"
+"""Its own: other tests of this process may count tokens of a run `run`."""
 OF_ROWS = {"rows", "rows_done", "rows_failed", "tokens_total"}
 
 
@@ -73,7 +75,7 @@ class Watched:
 def watched(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Watched:  # noqa: ARG001 - the cluster
     root = tmp_path_factory.mktemp("watched")
     save_model(root)
-    settings = config(root, steps=STEPS, checkpoint_every=2, probe_every=2, workers={"num_workers": 1})
+    settings = config(root, RUN, steps=STEPS, checkpoint_every=2, probe_every=2, workers={"num_workers": 1})
     finish_earlier_stages(settings)
     texts = ["" if k % 20 == 0 else f"add {k}" for k in range(ROWS)]
     tasks = [Task(f"t{k:03}", f"p{k}", text, "off", 0) for k, text in enumerate(texts)]
@@ -97,22 +99,22 @@ def watched(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Watche
 
 
 def test_a_job_tells_its_rows_tokens_and_failures_under_the_names_of_its_part(watched):
-    made = list(read_generations(str(watched.root / "run/evaluate/base/generations")))
-    labels = {"run": "run", "stage": "evaluate", "part": "generate", "work": "evaluate base"}
+    made = list(read_generations(str(watched.root / RUN / "evaluate/base/generations")))
+    labels = {"run": RUN, "stage": "evaluate", "part": "generate", "work": "evaluate base"}
     assert watched.rows.value("rows", **labels) == watched.rows.value("rows_done", **labels) == ROWS == len(made)
     assert watched.rows.value("rows_failed", **labels) == sum(row.error is not None for row in made) == 2
     assert watched.rows.value("tokens_total", **labels) == sum(row.num_tokens for row in made) > 0
 
 
 def test_a_training_tells_what_its_last_row_says(watched):
-    labels = {"run": "run", "stage": "align", "part": "train", "work": "align"}
-    last = json.loads((watched.root / "run/align/metrics.jsonl").read_text().splitlines()[-1])
+    labels = {"run": RUN, "stage": "align", "part": "train", "work": "align"}
+    last = json.loads((watched.root / RUN / "align/metrics.jsonl").read_text().splitlines()[-1])
     for name in GAUGES.keys() & last.keys():
         assert watched.training.value(name, **labels) == pytest.approx(last[name]), name
     assert watched.training.value("steps", **labels) == watched.training.value("steps_done", **labels) == STEPS
     assert watched.training.value("tokens_per_second", **labels) > 0
     committed = watched.training.value("checkpoint_timestamp_seconds", **labels)
-    register = watched.root / "run/align/checkpoints/checkpoint_manager_snapshot.json"
+    register = watched.root / RUN / "align/checkpoints/checkpoint_manager_snapshot.json"
     assert committed == pytest.approx(register.stat().st_mtime, abs=5), "the last checkpoint's"
 
 
