@@ -7,7 +7,7 @@ again, and no row is lost or doubled.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pyarrow as pa
@@ -21,22 +21,17 @@ from presafe.storage.files import file_system
 logger = logging.getLogger("presafe")
 
 PENDING = ".pending.parquet"
+FILES_AT_ONCE = 32
+"""Of the small files of an output, one a block: a store takes its time for each, and Arrow has eight threads for it."""
 Hashes = NDArray[np.uint64]
 """Of ids, sorted: 8 bytes each, equal for the same ids in any order."""
 
 
-def hashes(url: str, id_column: str) -> Hashes:
+def hashes(url: str, id_column: str, files_at_once: int = 1) -> Hashes:
     """Of the ids in the Parquet file or folder at `url`; of none where it is not there or empty."""
-    found = [_hashes(ids) for ids in storage.stream_column(url, id_column)] if _holds(url) else []
-    return np.sort(np.concatenate([_hashes([]), *found]))
-
-
-def asked_no_more(asked: Hashes, output: str, id_column: str) -> pc.Expression:
-    """What holds for the rows at `output` whose ids are not among those asked for."""
-    lacking: list[str] = []
-    for ids in storage.stream_column(output, id_column) if _holds(output) else ():
-        lacking += [ids[k] for k in np.flatnonzero(~_among(asked, _hashes(ids)))]
-    return pc.field(id_column).isin(pa.array(lacking, pa.string()))
+    if not _holds(url):
+        return _hashes([])
+    return _sorted(_hashes(ids) for ids in storage.stream_column(url, id_column, files_at_once))
 
 
 def not_done(inputs: str, columns: list[str], id_column: str, done: Hashes) -> Iterator[pa.Table]:
@@ -61,25 +56,57 @@ def drop_pending(output: str, checkpoint: str) -> None:
         storage.remove(storage.join(checkpoint, stem + PENDING))
 
 
-def take_back(output: str, checkpoint: str, id_column: str, which: pc.Expression) -> int:
-    """Remove the rows at `output` that `which` holds for, there and in the checkpoint; returns how many they were."""
-    if not (_holds(output) and storage.exists(checkpoint)):
-        return 0
-    found = storage.read_table(output, ["__filename"], which)["__filename"].unique().to_pylist()
-    files = sorted(path.rpartition("/")[2] for path in found)
-    count = 0
-    for name in storage.names(checkpoint) if files else ():
-        stem = name.removesuffix(".parquet")
-        if not name.endswith(PENDING) and any(file.startswith(stem) for file in files):
-            own = [file for file in storage.names(output) if file.startswith(stem) and file.endswith(".parquet")]
-            count += _rewritten(output, own, checkpoint, stem, id_column, which)
-    if count:
-        logger.info("%d row(s) of an earlier run are taken back", count)
-    return count
+def take_back(
+    output: str, checkpoint: str, id_column: str, asked: Hashes, again: pc.Expression | None = None
+) -> Hashes:
+    """Remove the rows at `output` that are asked for no more or that `again` holds for, there and in the checkpoint.
+
+    Returns the ids of those that stay. Every file is read once, `FILES_AT_ONCE` of them at a time.
+    """
+    if not _holds(output):
+        return _hashes([])
+    columns = {"id": pc.field(id_column), "again": pc.scalar(False) if again is None else again}
+    stay, lacking, files = list[Hashes](), list[str](), set[str]()
+    for file, batch in storage.stream_by_file(output, columns, FILES_AT_ONCE):
+        ids = batch["id"].to_pylist()
+        found, taken = _hashes(ids), pc.fill_null(batch["again"], False).to_numpy(zero_copy_only=False)
+        wanted = _among(asked, found)
+        stay.append(found[wanted & ~taken])
+        lacking += [ids[k] for k in np.flatnonzero(~wanted)]
+        if (~wanted | taken).any():
+            files.add(file)
+    gone = pc.field(id_column).isin(pa.array(lacking, pa.string()))
+    if files and not _taken_out(output, files, checkpoint, id_column, gone if again is None else gone | again):
+        return hashes(output, id_column, FILES_AT_ONCE)
+    return _sorted(stay)
+
+
+def _taken_out(output: str, files: set[str], checkpoint: str, id_column: str, which: pc.Expression) -> bool:
+    """Out of these files, as far as their blocks have ended; whether all had."""
+    count, committed = 0, set(storage.names(checkpoint) if storage.exists(checkpoint) else ())
+    stems = {_stem(file) for file in files}
+    ended = {stem for stem in stems if f"{stem}.parquet" in committed}
+    blocks: dict[str, list[str]] = {stem: [] for stem in sorted(ended)}
+    for file in storage.names(output) if ended else ():
+        if _stem(file) in ended:
+            blocks[_stem(file)].append(file)
+    for stem, own in blocks.items():
+        count += _rewritten(output, own, checkpoint, stem, id_column, which)
+    logger.info("%d row(s) of an earlier run are taken back", count)
+    return stems == ended
+
+
+def _stem(file: str) -> str:
+    """Of the name of a data file."""
+    return file.rpartition("-")[0]
 
 
 def _holds(folder: str) -> bool:
     return storage.exists(folder) and bool(storage.names(folder))
+
+
+def _sorted(parts: Iterable[Hashes]) -> Hashes:
+    return np.sort(np.concatenate([_hashes([]), *parts]))
 
 
 def _hashes(ids: list[str]) -> Hashes:

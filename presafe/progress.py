@@ -101,30 +101,32 @@ PREFIX = 60
 """Columns of a line without its note, at most."""
 
 
-def generated(folder: str, running: str | None = None) -> Look:
+def generated(folder: str, running: str | None = None, done: int = 0) -> Look:
     """Rows in the Parquet files of `folder`, and the tokens a second that their column `num_tokens` sums up to.
 
-    The rows of a block count before its file is there where a BlockReporter of its actor writes to `running`. Where the
-    files have a column `error`, rows with one are counted among the numbers.
+    `done` rows are in the files that are there already, which are not read. The rows of a block count before its file
+    is there where a BlockReporter of its actor writes to `running`. Where the files have a column `error`, rows with
+    one are counted among the numbers.
     """
     fs, path = file_system(folder)
     begin = time.monotonic()
-    files: dict[str, _File] = {}
-    found_before = set(fs.glob(f"{path}/**/*.parquet"))
+    files: list[_File] = []
+    known = set(fs.glob(f"{path}/**/*.parquet"))
     blocks = _RunningBlocks(running) if running else None
     most = 0
 
     def look() -> Seen:
         nonlocal most
         for name in fs.glob(f"{path}/**/*.parquet"):
-            if name not in files:
+            if name not in known:
                 with suppress(OSError, ValueError):  # still being written: it counts at the next look
-                    files[name] = _read(fs, name)
+                    files.append(_read(fs, name))
+                    known.add(name)
         rows_running, tokens_running = blocks.read() if blocks else (0, 0)
-        new = tokens_running + sum(file.tokens for name, file in files.items() if name not in found_before)
+        new = tokens_running + sum(file.tokens for file in files)
         # A block that is done is in neither place for a moment, and one whose actor died begins anew.
-        most = max(most, rows_running + sum(file.rows for file in files.values()))
-        failed = [file.failed for file in files.values() if file.failed is not None]
+        most = max(most, done + rows_running + sum(file.rows for file in files))
+        failed = [file.failed for file in files if file.failed is not None]
         numbers = {TOKENS: new} | ({"rows_failed": sum(failed)} if failed else {})
         return Seen(most, f"{new / (time.monotonic() - begin):,.0f} tokens/s", numbers)
 

@@ -24,7 +24,7 @@ from presafe.cluster.demand import pool_size
 from presafe.cluster.options import actor_options
 from presafe.cluster.placing import autoscaled
 from presafe.config import Pool
-from presafe.failed_rows import Hashes, asked_no_more, drop_pending, hashes, not_done, take_back
+from presafe.failed_rows import FILES_AT_ONCE, Hashes, drop_pending, hashes, not_done, take_back
 from presafe.progress import generated, progress
 from presafe.runtime import user_errors
 
@@ -77,15 +77,13 @@ def run_rows(inputs: str, output: str, job: RowJob, actor: type, *arguments: Any
     storage.make_folder(output)
     drop_pending(output, job.checkpoint)
     asked = hashes(inputs, job.id_column)
-    again = asked_no_more(asked, output, job.id_column)
-    take_back(output, job.checkpoint, job.id_column, again if job.again is None else again | job.again)
-    done = hashes(output, job.id_column)
+    done = take_back(output, job.checkpoint, job.id_column, asked, job.again)
     if job.running is not None:
         storage.remove(job.running)  # what actors told that are gone
     if len(done) < len(asked) or not len(asked):
         with _left(inputs, job, done) as rows:
-            _run(rows, len(asked), len(asked) - len(done), output, job, actor, arguments)
-        done = hashes(output, job.id_column)
+            _run(rows, len(asked), len(done), output, job, actor, arguments)
+        done = hashes(output, job.id_column, FILES_AT_ONCE)
     assert np.array_equal(done, asked), "a row is lost or doubled"
     return output
 
@@ -104,8 +102,8 @@ def _left(inputs: str, job: RowJob, done: Hashes) -> Iterator[str]:
         storage.remove(url)
 
 
-def _run(inputs: str, total: int, left: int, output: str, job: RowJob, actor: type, arguments: tuple[Any, ...]) -> None:
-    blocks = max(1, math.ceil(left / job.rows_per_block))
+def _run(inputs: str, total: int, done: int, output: str, job: RowJob, actor: type, arguments: tuple[Any, ...]) -> None:
+    blocks = max(1, math.ceil((total - done) / job.rows_per_block))
     context = quiet_data()
     files, path = storage.arrow_file_system(job.checkpoint)
     context.checkpoint_config = CheckpointConfig(
@@ -127,7 +125,7 @@ def _run(inputs: str, total: int, left: int, output: str, job: RowJob, actor: ty
             **actor_options(job.workers),
         )
         files, path = storage.arrow_file_system(output)
-        with progress(generated(output, job.running), total, job.title, "rows"), user_errors():
+        with progress(generated(output, job.running, done), total, job.title, "rows"), user_errors():
             dataset.write_parquet(path, filesystem=files)
     finally:
         context.checkpoint_config = None

@@ -100,29 +100,44 @@ def stream_tables(
 
 
 def stream_batches(
-    url: str, columns: list[str] | None = None, where: Any | None = None, rows: int = CHUNK
+    url: str, columns: list[str] | None = None, where: Any | None = None, rows: int = CHUNK, files_at_once: int = 1
 ) -> Iterator[pa.RecordBatch]:
-    """Columns, by default all, of the Parquet file or folder at `url`, of the rows for which `where` holds.
+    """Columns, by default all, of the Parquet file or folder at `url`, of the rows for which `where` holds."""
+    yield from _scanner(url, columns, where, rows, files_at_once).to_batches()
 
-    Row groups are read one after the other: with Arrow's own readahead, memory grows with the file for a while.
+
+def stream_by_file(
+    url: str, columns: dict[str, Any], files_at_once: int, rows: int = CHUNK
+) -> Iterator[tuple[str, pa.RecordBatch]]:
+    """Values of expressions, by names, of each Parquet file in the folder `url`, with the file's name."""
+    for found in _scanner(url, columns, None, rows, files_at_once).scan_batches():
+        yield found.fragment.path.rpartition("/")[2], found.record_batch
+
+
+def stream_column(url: str, column: str, files_at_once: int = 1) -> Iterator[list[Any]]:
+    """Its values, a chunk at a time."""
+    for batch in stream_batches(url, [column], files_at_once=files_at_once):
+        yield batch.column(0).to_pylist()
+
+
+def _scanner(
+    url: str, columns: list[str] | dict[str, Any] | None, where: Any | None, rows: int, files_at_once: int
+) -> Any:
+    """Row groups are read one after the other: with Arrow's own readahead, memory grows with the file for a while.
+
+    `files_at_once` is for folders of many small files, where reading one takes less than asking a store for it.
     """
     import pyarrow.dataset as pds  # see _dataset
 
-    yield from _dataset(url).to_batches(
+    return _dataset(url).scanner(
         columns=columns,
         filter=where,
         batch_size=rows,
         batch_readahead=1,
-        fragment_readahead=1,
-        use_threads=False,
+        fragment_readahead=files_at_once,
+        use_threads=files_at_once > 1,
         fragment_scan_options=pds.ParquetFragmentScanOptions(pre_buffer=False),
     )
-
-
-def stream_column(url: str, column: str) -> Iterator[list[Any]]:
-    """Its values, a chunk at a time."""
-    for batch in stream_batches(url, [column]):
-        yield batch.column(0).to_pylist()
 
 
 def short_hash(value: str) -> int:

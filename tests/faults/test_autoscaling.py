@@ -25,10 +25,7 @@ def pools() -> list[str]:
     return [node["Labels"].get("presafe-pool", "") for node in alive()]
 
 
-ANY_POOL = pytest.mark.xfail(reason="Ray Data asks for nodes by their shape too, of any pool")
-
-
-@pytest.mark.parametrize("actors", ["auto", pytest.param(NODES, marks=ANY_POOL)])
+@pytest.mark.parametrize("actors", ["auto", NODES])
 def test_a_pool_comes_when_it_is_asked_for_and_goes_again_and_no_other_pool_is_touched(tmp_path, actors):
     types = {name: node for name, node in node_types(CLUSTER, NODES).items() if "on_demand" not in name}
     with HoldingServer() as endpoint, autoscaled(types, IDLE_S) as address:
