@@ -8,6 +8,7 @@ forward pass of its own, and a refused completion ends with its prefill.
 import asyncio
 import logging
 import math
+import threading
 import time
 import uuid
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -80,7 +81,10 @@ class PagedEngine:
         processors.tensors_required = 1
         self._manager.logit_processor = processors
         self._manager.warmup()  # lays out the cache here, where a failure can be seen
-        self._manager.start()
+        # A daemon's thread is one: the loop must not keep a process that ends, as an actor does without `close`.
+        starter = threading.Thread(target=self._manager.start, daemon=True)
+        starter.start()
+        starter.join()
 
     async def generate(
         self,

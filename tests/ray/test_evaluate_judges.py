@@ -1,10 +1,13 @@
 """Stage `evaluate` with several judges: the first one's verdict counts, the report says how far they agree."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 from finished_stage import finish
+from jobs_cluster import until
 
 from presafe import storage
 from presafe.config import Config
@@ -60,6 +63,14 @@ def config(root: Path, evaluate: dict) -> Config:
     )
 
 
+def actors() -> list[str]:
+    names = []
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            names.append(process.name())
+    return [name for name in names if name.startswith("ray::MapWorker")]
+
+
 @pytest.mark.usefixtures("local_ray")
 def test_the_first_judge_decides_and_the_report_compares_the_others(root, caplog):
     judges = [
@@ -103,6 +114,7 @@ def test_the_first_judge_decides_and_the_report_compares_the_others(root, caplog
         assert f"{TAGGED[:9]} / t" in text
         assert "no value is claimed, in: " in text
     assert "lookalikes (aligned, CoT on)" in caplog.text
+    until(lambda: not actors())
 
 
 @pytest.mark.usefixtures("local_ray")
