@@ -21,17 +21,15 @@ from presafe.storage.files import file_system
 logger = logging.getLogger("presafe")
 
 PENDING = ".pending.parquet"
-FILES_AT_ONCE = 32
-"""Of the small files of an output, one a block: a store takes its time for each, and Arrow has eight threads for it."""
 Hashes = NDArray[np.uint64]
 """Of ids, sorted: 8 bytes each, equal for the same ids in any order."""
 
 
-def hashes(url: str, id_column: str, files_at_once: int = 1) -> Hashes:
+def hashes(url: str, id_column: str) -> Hashes:
     """Of the ids in the Parquet file or folder at `url`; of none where it is not there or empty."""
     if not _holds(url):
         return _hashes([])
-    return _sorted(_hashes(ids) for ids in storage.stream_column(url, id_column, files_at_once))
+    return _sorted(_hashes(ids) for ids in storage.stream_column(url, id_column))
 
 
 def not_done(inputs: str, columns: list[str], id_column: str, done: Hashes) -> Iterator[pa.Table]:
@@ -61,13 +59,13 @@ def take_back(
 ) -> Hashes:
     """Remove the rows at `output` that are asked for no more or that `again` holds for, there and in the checkpoint.
 
-    Returns the ids of those that stay. Every file is read once, `FILES_AT_ONCE` of them at a time.
+    Returns the ids of those that stay. Every file is read once.
     """
     if not _holds(output):
         return _hashes([])
     columns = {"id": pc.field(id_column), "again": pc.scalar(False) if again is None else again}
     stay, lacking, files = list[Hashes](), list[str](), set[str]()
-    for file, batch in storage.stream_by_file(output, columns, FILES_AT_ONCE):
+    for file, batch in storage.stream_by_file(output, columns):
         ids = batch["id"].to_pylist()
         found, taken = _hashes(ids), pc.fill_null(batch["again"], False).to_numpy(zero_copy_only=False)
         wanted = _among(asked, found)
@@ -77,7 +75,7 @@ def take_back(
             files.add(file)
     gone = pc.field(id_column).isin(pa.array(lacking, pa.string()))
     if files and not _taken_out(output, files, checkpoint, id_column, gone if again is None else gone | again):
-        return hashes(output, id_column, FILES_AT_ONCE)
+        return hashes(output, id_column)
     return _sorted(stay)
 
 

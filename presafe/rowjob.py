@@ -24,7 +24,7 @@ from presafe.cluster.demand import pool_size
 from presafe.cluster.options import actor_options
 from presafe.cluster.placing import autoscaled
 from presafe.config import Pool
-from presafe.failed_rows import FILES_AT_ONCE, Hashes, drop_pending, hashes, not_done, take_back
+from presafe.failed_rows import Hashes, drop_pending, hashes, not_done, take_back
 from presafe.progress import generated, progress
 from presafe.runtime import user_errors
 
@@ -83,7 +83,7 @@ def run_rows(inputs: str, output: str, job: RowJob, actor: type, *arguments: Any
     if len(done) < len(asked) or not len(asked):
         with _left(inputs, job, done) as rows:
             _run(rows, len(asked), len(done), output, job, actor, arguments)
-        done = hashes(output, job.id_column, FILES_AT_ONCE)
+        done = hashes(output, job.id_column)
     assert np.array_equal(done, asked), "a row is lost or doubled"
     return output
 

@@ -8,12 +8,14 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from presafe.records import schema, to_table
-from presafe.storage.files import file_system, replacing_file
+from presafe.storage.files import file_system, is_local, replacing_file
 
 Row = TypeVar("Row")
 
 CHUNK = 4096
 """Rows held at once where rows are streamed."""
+FILES_AT_ONCE = 8
+"""Read of a store; as many as Arrow has threads for."""
 
 
 def write_rows(url: str, rows: Iterable[Any], record: type, *, chunk: int = CHUNK) -> int:
@@ -100,35 +102,30 @@ def stream_tables(
 
 
 def stream_batches(
-    url: str, columns: list[str] | None = None, where: Any | None = None, rows: int = CHUNK, files_at_once: int = 1
+    url: str, columns: list[str] | None = None, where: Any | None = None, rows: int = CHUNK
 ) -> Iterator[pa.RecordBatch]:
     """Columns, by default all, of the Parquet file or folder at `url`, of the rows for which `where` holds."""
-    yield from _scanner(url, columns, where, rows, files_at_once).to_batches()
+    yield from _scanner(url, columns, where, rows).to_batches()
 
 
-def stream_by_file(
-    url: str, columns: dict[str, Any], files_at_once: int, rows: int = CHUNK
-) -> Iterator[tuple[str, pa.RecordBatch]]:
+def stream_by_file(url: str, columns: dict[str, Any], rows: int = CHUNK) -> Iterator[tuple[str, pa.RecordBatch]]:
     """Values of expressions, by names, of each Parquet file in the folder `url`, with the file's name."""
-    for found in _scanner(url, columns, None, rows, files_at_once).scan_batches():
+    for found in _scanner(url, columns, None, rows).scan_batches():
         yield found.fragment.path.rpartition("/")[2], found.record_batch
 
 
-def stream_column(url: str, column: str, files_at_once: int = 1) -> Iterator[list[Any]]:
+def stream_column(url: str, column: str) -> Iterator[list[Any]]:
     """Its values, a chunk at a time."""
-    for batch in stream_batches(url, [column], files_at_once=files_at_once):
+    for batch in stream_batches(url, [column]):
         yield batch.column(0).to_pylist()
 
 
-def _scanner(
-    url: str, columns: list[str] | dict[str, Any] | None, where: Any | None, rows: int, files_at_once: int
-) -> Any:
-    """Row groups are read one after the other: with Arrow's own readahead, memory grows with the file for a while.
-
-    `files_at_once` is for folders of many small files, where reading one takes less than asking a store for it.
-    """
+def _scanner(url: str, columns: list[str] | dict[str, Any] | None, where: Any | None, rows: int) -> Any:
+    """A file's row groups are read one after the other: with Arrow's own readahead, memory grows with the file for a
+    while. So are files on a disk; of those in a store, several at once, since it takes its time for each."""
     import pyarrow.dataset as pds  # see _dataset
 
+    files_at_once = 1 if is_local(url) else FILES_AT_ONCE
     return _dataset(url).scanner(
         columns=columns,
         filter=where,
