@@ -145,8 +145,8 @@ def test_a_further_attack_costs_its_own_answers_and_has_figures_of_its_own(root)
     assert begun.reasoning.startswith(REASONING)
     assert (begun.path, gated.path) == ("think", "refuse"), "the gate reads the prompt, and refuses before the prefill"
     report = json.loads((folder / "report.json").read_text())
-    for found in (report["measurements"], report["comparisons"]):
-        assert {row["attack"] for row in found} == names
+    assert {row["attack"] for row in report["measurements"]} == names
+    assert {"none", "prefill"} <= {row["attack"] for row in report["comparisons"]}
     assert {row["attack"] for row in report["discrimination"]} == {None, *names}
     for page in ("report.md", "report.html"):
         assert "plain@prefill" in (folder / page).read_text()
