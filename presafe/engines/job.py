@@ -144,7 +144,15 @@ class Generator:
 
     def _generate(self, tasks: list[Task], decoding: Decoding) -> list[Generation]:
         queries = [
-            Query(task.text, task.cot, task.sample, task.stop_early, self._decision(task), task.earlier, task.prefill)
+            Query(
+                task.text,
+                task.cot,
+                task.sample,
+                task.stop_early,
+                self._decision(task),
+                task.earlier,
+                prefill=task.prefill,
+            )
             for task in tasks
         ]
         completions = self._engine.generate(queries, decoding, self._job.seed, self._job.decided, self._reporter.call())
