@@ -11,6 +11,15 @@ class Turn(TypedDict):
     content: str
 
 
+class Prefill(TypedDict):
+    """The beginning of the assistant's turn behind the last one: a think block with a thought, open, or closed and then
+    with the beginning of the answer. No thought in a closed one is the empty block."""
+
+    thought: str
+    closed: bool
+    answer: str
+
+
 class Conversation(Protocol):
     """Ends in a user's turn, `text`; `earlier` are the turns before it."""
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from presafe.conversation import Turn
+from presafe.conversation import Prefill, Turn
 from presafe.decision.rule import GateMode, Path, PathTaken
 
 Kind = Literal["harmful", "benign", "reasoning"]
@@ -144,6 +144,7 @@ class Example:
 class EvalRecord:
     """One generated answer of one model under one condition, with its verdict.
 
+    `attack` joins what the suite says of its prompts with the attack that they were asked under (evaluate/labels.py).
     `path` is the one that it took, by the endpoint's rule, with chain-of-thought on or by the gate; else None.
     """
 
@@ -200,5 +201,10 @@ _ARROW: dict[Any, pa.DataType] = {
     int: pa.int64(),
     float: pa.float64(),
     bool: pa.bool_(),
-    Turn: pa.struct([pa.field(name, pa.string(), nullable=False) for name in Turn.__annotations__]),
+}
+_ARROW |= {
+    kind: pa.struct(
+        [pa.field(name, _ARROW[hint], nullable=False) for name, hint in typing.get_type_hints(kind).items()]
+    )
+    for kind in (Turn, Prefill)
 }

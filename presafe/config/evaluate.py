@@ -4,6 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, Tag, model_validator
 
+from presafe.config.attacks import Attack, check_attacks
 from presafe.config.generation import Decoding, HttpSettings, PagedSettings, VllmSettings, check_gpus
 from presafe.config.judges import Judges, PrefixSettings
 from presafe.config.settings import HowItRuns, Settings, by_kind
@@ -39,6 +40,9 @@ class Evaluate(Settings):
     """How the tokens up to the path are decoded with chain-of-thought on. `greedy` is what is served: whether to refuse
     is the most probable path, whatever `decoding` says of the tokens behind it. `drawn` measures what would become of
     the decision if it were drawn as they are."""
+    attacks: list[Attack] = []
+    """Attacks under which harmful and benign prompts are asked, too: [evaluation.md](evaluation.md#attacks). One that
+    is added costs its own answers."""
     rows_per_block: HowItRuns[int] = Field(128, ge=1)
     """Rows of a Ray Data block: what a crash costs at most, a worker."""
     judges: Judges = [PrefixSettings()]
@@ -58,4 +62,5 @@ class Evaluate(Settings):
                 "set models to [aligned], cot to [on] and decision to greedy"
             )
         check_gpus(self.engine, self.workers)
+        check_attacks(self.attacks, self.engine, self.cot)
         return self

@@ -21,7 +21,7 @@ Every setting, with what it may be and what it is where a config leaves it out. 
 
 A config is a YAML file of the sections below; `run.name`, `model`, `suites` and `prompts` have no defaults. Behind it
 on the command line, `section.key=value` overrides a value, which is read as YAML: `align.lora.r=16`, `align.lora=null`,
-`evaluate.cot='[on]'`. A file that begins with `base: OTHER.yaml` says only what differs from that one: sections are
+`evaluate.cot='["on"]'`. A file that begins with `base: OTHER.yaml` says only what differs from that one: sections are
 merged, lists are replaced. Unknown keys are errors that name the nearest known one. `presafe run --config FILE
 --dry-run` prints all values of a run. *Run:* marks settings that say how, where or with which care something is made:
 what is done stays done when they change. All others shape the result (`docs/runs.md`); of files and models it is their
@@ -103,6 +103,8 @@ class _Pages:
             return "its own"
         if isinstance(value, str) and len(value) > LONGEST:
             return f"`{_line(value)[:LONGEST].rstrip()} ...`"
+        if value and isinstance(value, list) and all(isinstance(item, str) and " " in item for item in value):
+            return f"{len(value)} texts: `{_line(value[0])[:LONGEST].rstrip()}` ..."
         text = yaml.safe_dump(value, default_flow_style=True, width=10_000, allow_unicode=True)
         return f"`{text.removesuffix(chr(10)).removesuffix(chr(10) + '...')}`"
 

@@ -12,7 +12,7 @@ from presafe.thinking import ThinkFormat
 def encode(
     queries: Sequence[Query], think: ThinkFormat, max_prompt_tokens: int
 ) -> tuple[dict[int, list[int]], dict[int, Completion]]:
-    """Prompt ids of the good queries and completions with errors of the others, both by place.
+    """Prompt ids of the good queries, a prefill behind them, and completions with errors of the others, by place.
 
     An empty prompt makes an engine answer nothing in particular, and one that is too long can end it for everybody.
     """
@@ -23,7 +23,7 @@ def encode(
             rejected[place] = failed("empty prompt")
             continue
         try:
-            ids = think.prompt_ids(messages(query), cot=query.cot == "on")
+            ids = think.prompt_ids(messages(query), cot=query.cot == "on") + begun(query, think)
         except UserError as error:  # what one prompt makes of the template costs no other
             rejected[place] = failed(str(error))
             continue
@@ -32,6 +32,14 @@ def encode(
         else:
             prompts[place] = ids
     return prompts, rejected
+
+
+def begun(query: Query, think: ThinkFormat) -> list[int]:
+    """Token ids of a query's prefill; none where it has none, or where it says no more than the prompt itself."""
+    if query.prefill is None:
+        return []
+    assert query.cot == "on", "a prefill stands behind a prompt with chain-of-thought on"
+    return think.prefill_ids(query.prefill)
 
 
 def completion(think: ThinkFormat, cot: CotMode, text: str, num_tokens: int, finish_reason: FinishReason) -> Completion:

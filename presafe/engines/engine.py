@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from presafe.config import Decoding
-from presafe.conversation import Turn, transcript
+from presafe.conversation import Prefill, Turn, transcript
 from presafe.decision.rule import PathTaken
 from presafe.records import CotMode, DecisionMode, FinishReason
 
@@ -28,6 +28,10 @@ class Query:
     Queries that differ in `sample` alone draw differently. `stop_early` lets the engine stop where the answer is
     decided. With `decision` a CoT-ON query is answered as the endpoint answers it (presafe/decision); without, the
     completion is the model's own text.
+
+    With `prefill` a CoT-ON query's completion begins with that, and the model goes on from there by its own decoding:
+    no decision is taken, since the prefix stands where it would be. The completion is then taken apart as a whole, and
+    its path is what the whole shows; p' is that of the pre-CoT position, in front of the prefix.
     """
 
     text: str
@@ -36,6 +40,7 @@ class Query:
     stop_early: bool = False
     decision: DecisionMode | None = None
     earlier: list[Turn] = field(default_factory=list)
+    prefill: Prefill | None = None
 
 
 @dataclass(frozen=True)
@@ -80,5 +85,6 @@ def failed(error: str) -> Completion:
 
 def query_seed(seed: int, query: Query) -> int:
     """A seed of 31 bits for one query: by its content, so that no batch or worker changes what it draws."""
-    content = (seed, transcript(query), query.cot, query.sample)
+    begun = () if query.prefill is None else tuple(sorted(query.prefill.items()))
+    content = (seed, transcript(query), query.cot, query.sample, *begun)
     return int.from_bytes(hashlib.sha256(repr(content).encode()).digest()[:4], "big") >> 1

@@ -72,6 +72,7 @@ class HttpEngine:
 
         Raises UserError where the endpoint is gone, or refuses all that it is asked.
         """
+        assert all(query.prefill is None for query in queries), "the protocol has no beginning of an answer"
         return self._runner.run(self._generate(queries, decoding, seed, decided, tell))
 
     async def _generate(

@@ -14,7 +14,7 @@ from presafe import storage
 from presafe.cluster.demand import pool_size
 from presafe.config import Decoding, Pool
 from presafe.config import Engine as EngineSettings
-from presafe.conversation import Turn, transcript
+from presafe.conversation import Prefill, Turn, transcript
 from presafe.decision.rule import PathTaken
 from presafe.engines.engine import Completion, Engine, IsDecided, Query
 from presafe.engines.start import ModelSpec, start_engine
@@ -29,7 +29,11 @@ GENERATIONS = "generations"
 @dataclass(frozen=True)
 class Task:
     """One completion to generate, of the turn `text` behind the `earlier` ones; `task_id` is unique in its job and the
-    key of its checkpoint."""
+    key of its checkpoint.
+
+    Under an attack, `attack` names it, `prefill` begins the answer where it does that, and `query` is what was asked
+    without it.
+    """
 
     task_id: str
     prompt_id: str
@@ -38,14 +42,17 @@ class Task:
     sample: int
     stop_early: bool = False
     earlier: list[Turn] = field(default_factory=list)
+    attack: str | None = None
+    prefill: Prefill | None = None
+    query: str | None = None
 
 
 @dataclass(frozen=True)
 class Generation:
     """One task done. `error` says why a task has no completion; `head_probability` is None without a head.
 
-    `query` is what was asked, as a reader sees it: of several turns the transcript. `path` is that of a CoT-ON task of
-    a job with a `decision`.
+    `query` is what was asked, as a reader sees it: of several turns the transcript; under an `attack`, what it asks
+    for, since that is what a judge has to know. `path` is that of a CoT-ON task of a job with a `decision`.
     """
 
     task_id: str
@@ -60,6 +67,7 @@ class Generation:
     head_probability: float | None
     error: str | None
     path: PathTaken | None = None
+    attack: str | None = None
 
 
 @dataclass(frozen=True)
@@ -136,7 +144,15 @@ class Generator:
 
     def _generate(self, tasks: list[Task], decoding: Decoding) -> list[Generation]:
         queries = [
-            Query(task.text, task.cot, task.sample, task.stop_early, self._decision(task), task.earlier)
+            Query(
+                task.text,
+                task.cot,
+                task.sample,
+                task.stop_early,
+                self._decision(task),
+                task.earlier,
+                prefill=task.prefill,
+            )
             for task in tasks
         ]
         completions = self._engine.generate(queries, decoding, self._job.seed, self._job.decided, self._reporter.call())
@@ -160,7 +176,7 @@ def _generation(task: Task, completion: Completion) -> Generation:
     return Generation(
         task_id=task.task_id,
         prompt_id=task.prompt_id,
-        query=transcript(task),
+        query=task.query or transcript(task),
         cot=task.cot,
         sample=task.sample,
         reasoning=completion.reasoning,
@@ -170,4 +186,5 @@ def _generation(task: Task, completion: Completion) -> Generation:
         path=completion.path,
         head_probability=completion.refuse_probability,
         error=completion.error,
+        attack=task.attack,
     )

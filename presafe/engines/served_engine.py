@@ -10,9 +10,9 @@ from presafe.config import Decoding
 from presafe.conversation import messages
 from presafe.decision.events import CompletionEvents, Decided, Finished, events_of, shortest
 from presafe.decision.refusal import RefusalReader
-from presafe.decision.rule import GateRule
+from presafe.decision.rule import GateRule, PathTaken
 from presafe.decision.text import Text
-from presafe.engines.encoding import completion, encode
+from presafe.engines.encoding import begun, completion, encode
 from presafe.engines.engine import Completion, IsDecided, Query, Tell, failed, query_seed, told_nobody
 from presafe.engines.streaming import EngineError, Sampling, StreamingEngine
 from presafe.thinking import ThinkFormat
@@ -90,8 +90,9 @@ class ServedEngine:
         """The completion of one query, or why the engine lost it."""
         sampling = Sampling(decoding.max_new_tokens, decoding.temperature, decoding.top_p, seed)
         try:
-            if query.decision is None:
-                return await self._own_text(query, prompt, sampling, decided if query.stop_early else None)
+            prefix = begun(query, self._think)
+            if query.decision is None or prefix:
+                return await self._own_text(query, prompt, prefix, sampling, decided if query.stop_early else None)
             return await self._served(query, prompt, sampling)
         except EngineError as error:
             return failed(str(error))
@@ -122,9 +123,12 @@ class ServedEngine:
         )
 
     async def _own_text(
-        self, query: Query, prompt: list[int], sampling: Sampling, decided: IsDecided | None
+        self, query: Query, prompt: list[int], prefix: list[int], sampling: Sampling, decided: IsDecided | None
     ) -> Completion:
-        """Whatever the model writes; up to where `decided` says that it is decided, if at all."""
+        """Whatever the model writes; up to where `decided` says that it is decided, if at all.
+
+        `prefix` are the tokens at the end of `prompt` that belong to the completion, and are not counted.
+        """
         probability = await self._probability(query) if self._head else None
         tokens: list[int] = []
         limit = min(sampling.max_tokens, self._context - len(prompt))
@@ -133,14 +137,20 @@ class ServedEngine:
                 tokens += step.tokens
                 if step.finish_reason is not None:
                     used, reason = len(tokens) + step.unread_tokens, step.finish_reason
-                    whole = completion(self._think, query.cot, self._text(tokens), used, reason)
+                    whole = completion(self._think, query.cot, self._text([*prefix, *tokens]), used, reason)
                     break
                 if decided is not None:
-                    thought = self._think.split_beginning(self._text(tokens), cot=query.cot == "on")
+                    thought = self._think.split_beginning(self._text([*prefix, *tokens]), cot=query.cot == "on")
                     if thought.closed and decided(thought.answer):
-                        whole = completion(self._think, query.cot, self._text(tokens), len(tokens), "decided")
+                        text = self._text([*prefix, *tokens])
+                        whole = completion(self._think, query.cot, text, len(tokens), "decided")
                         break
-        return replace(whole, refuse_probability=probability)
+        path = self._path(whole) if query.decision is not None else None
+        return replace(whole, refuse_probability=probability, path=path)
+
+    def _path(self, whole: Completion) -> PathTaken:
+        """Of a completion with a prefill, by what the whole shows."""
+        return "think" if whole.reasoning else self._reader.end(whole.answer, whole.finish_reason)
 
     async def _probability(self, query: Query) -> float:
         """p' at the CoT-ON prompt of a query that takes no decision."""

@@ -51,6 +51,7 @@ class TransformersEngine:
         tell: Tell = told_nobody,
     ) -> list[Completion]:
         """One completion a query, in order. The same queries and seed give the same completions."""
+        assert all(query.prefill is None for query in queries), "its completions begin behind the prompt"
         prompts, done = encode(queries, self._format, self._settings.max_prompt_tokens)
         jobs = [_Job(place, ids, queries[place]) for place, ids in prompts.items()]
         config = self._generation_config(decoding)

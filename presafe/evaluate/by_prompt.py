@@ -26,7 +26,7 @@ class Condition:
 
 
 class Cell(NamedTuple):
-    """The prompts of a suite under one attack."""
+    """The prompts of a suite under one attack, as records name it (labels.py)."""
 
     suite: str
     attack: str
@@ -78,11 +78,10 @@ class ByPrompt:
         pairs = Pairs(found[:, 0] / found[:, 1], found[:, 2] / found[:, 3], prompts)
         return pairs, int(where.sum()) - len(both)
 
-    def answers_of(self, suite: str, condition: Condition) -> Answers:
-        """Those of the suite's prompts that have a scored answer, under whatever attack."""
-        where = np.isin(self.cell, [k for k, cell in enumerate(self.cells) if cell.suite == suite])
+    def answers_of(self, cell: Cell, condition: Condition) -> Answers:
+        """Those of the cell's prompts that have a scored answer."""
         hits, scored = self.answers[condition]
-        where &= scored > 0
+        where = (self.cell == self.cells.index(cell)) & (scored > 0)
         return Answers(hits[where], scored[where])
 
     def _all_keys(self, tables: Iterable[pa.Table]) -> Array:

@@ -6,7 +6,9 @@ from typing import NamedTuple
 
 from pydantic import BaseModel
 
+from presafe.config.attacks import NO_ATTACK
 from presafe.evaluate.by_prompt import ByPrompt, Cell, Condition
+from presafe.evaluate.labels import NO_LABELS, Labels, asked, attack_of
 from presafe.evaluate.measurements import OUTCOME
 from presafe.evaluate.table import TITLES, shown_p
 from presafe.records import Kind
@@ -20,10 +22,10 @@ ALPHA = 0.05
 class Comparison(BaseModel):
     """`difference` of a suite's metric between two arms, first less second, with its paired 95 % interval.
 
-    `n` prompts were scored in both arms, `left_out` were not. `p_holm` is `p` corrected over the suites of the
-    question; `smallest_effect` what n prompts show with 80 % power at that correction's first step, where as many
-    change against the difference as did here, None where n is too small for any. `difference` and `p` are None where
-    nothing was scored in both arms or one of them claims no value.
+    `attack` is that of a Measurement. `n` prompts were scored in both arms, `left_out` were not. `p_holm` is `p`
+    corrected over the suites of the question under that attack; `smallest_effect` what n prompts show with 80 % power
+    at that correction's first step, where as many change against the difference as did here, None where n is too small
+    for any. `difference` and `p` are None where nothing was scored in both arms or one of them claims no value.
     """
 
     question: str
@@ -44,7 +46,7 @@ class Comparison(BaseModel):
 
 
 class Question(NamedTuple):
-    """What a family of comparisons asks, a comparison a suite."""
+    """What families of comparisons ask, one an attack, with a comparison a suite."""
 
     title: str
     first: Condition
@@ -61,29 +63,42 @@ QUESTIONS = (
 
 
 def compare(
-    by_prompt: ByPrompt, kinds: Mapping[str, Kind], claimless: Collection[tuple[str, Condition]]
+    by_prompt: ByPrompt,
+    kinds: Mapping[str, Kind],
+    claimless: Collection[tuple[Cell, Condition]],
+    labels: Labels = NO_LABELS,
 ) -> Iterator[Comparison]:
-    """Every question's comparisons, suites in the order of `kinds`; `claimless` are suites and arms without a value."""
-    order = [*kinds]
-    cells = sorted(by_prompt.cells, key=lambda cell: (order.index(cell.suite), cell.attack))
+    """Every question's comparisons, suites in the order of `kinds`, as they are and then attack by attack; `claimless`
+    are cells and arms without a value.
+
+    Each attack is a family of its own: a further one changes nothing that is said of the others.
+    """
+    order, families = [*kinds], dict[str, list[Cell]]()
+    for cell in sorted(by_prompt.cells, key=lambda cell: (order.index(cell.suite), cell.attack)):
+        families.setdefault(attack_of(labels.get(cell.suite, NO_ATTACK), cell.attack), []).append(cell)
     for question in QUESTIONS:
         if {question.first, question.second} <= by_prompt.answers.keys():
-            yield from _family(by_prompt, question, cells, kinds, claimless)
+            for attack in sorted(families, key=lambda name: (name != NO_ATTACK, name)):
+                yield from _family(by_prompt, question, attack, families[attack], kinds, claimless)
 
 
 def _family(
     by_prompt: ByPrompt,
     question: Question,
+    attack: str,
     cells: list[Cell],
     kinds: Mapping[str, Kind],
-    claimless: Collection[tuple[str, Condition]],
+    claimless: Collection[tuple[Cell, Condition]],
 ) -> list[Comparison]:
     found, tested = list[Comparison](), list[tuple[Comparison, Pairs]]()
     for cell in cells:
         pairs, left_out = by_prompt.pairs(cell, question.first, question.second)
+        if attack != NO_ATTACK and not pairs.n:  # a prefill is not asked with chain-of-thought off
+            continue
         comparison = Comparison(
             question=question.title,
-            **cell._asdict(),
+            suite=cell.suite,
+            attack=attack,
             metric=OUTCOME[kinds[cell.suite]][0],
             first=question.first,
             second=question.second,
@@ -91,7 +106,7 @@ def _family(
             left_out=left_out,
         )
         found.append(comparison)
-        if pairs.n and not {(cell.suite, question.first), (cell.suite, question.second)} & {*claimless}:
+        if pairs.n and not {(cell, question.first), (cell, question.second)} & {*claimless}:
             tested.append((comparison, pairs))
     p = [paired_p(pairs) for _, pairs in tested]
     for (comparison, pairs), uncorrected, corrected in zip(tested, p, holm(p), strict=True):
@@ -116,7 +131,7 @@ def comparison_table(found: Sequence[Comparison]) -> list[list[str]]:
 
 
 def _row(one: Comparison) -> list[str]:
-    names = [one.question, TITLES[one.metric], one.suite]
+    names = [one.question, TITLES[one.metric], asked(one.suite, one.attack)]
     prompts = f"{one.n}" + (f" ({one.left_out} left out)" if one.left_out else "")
     if one.difference is None or one.p_holm is None:
         return [*names, "no claim", "-", "-", prompts]

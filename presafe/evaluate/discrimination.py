@@ -5,7 +5,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 import numpy as np
 from pydantic import BaseModel
 
+from presafe.config.attacks import NO_ATTACK
 from presafe.evaluate.by_prompt import Array, ByPrompt, Cell, Condition
+from presafe.evaluate.labels import NO_LABELS, Labels, attack_of
 from presafe.evaluate.table import shown_p
 from presafe.records import Kind
 from presafe.statistics.discrimination import Curve, areas, curve, d_prime
@@ -62,13 +64,21 @@ class Discrimination(BaseModel):
 
 
 def discriminate(
-    by_prompt: ByPrompt, kinds: Mapping[str, Kind], claimless: Collection[tuple[str, Condition]]
+    by_prompt: ByPrompt,
+    kinds: Mapping[str, Kind],
+    claimless: Collection[tuple[Cell, Condition]],
+    labels: Labels = NO_LABELS,
 ) -> Iterator[Discrimination]:
     """Of all suites, then of each attack where there are several, against the benign suites of the same attack.
 
-    Where an attack has no benign suite it is against all of them. Prompts without p' of one of the models are left out.
-    `claimless` are suites and arms without a value.
+    Attacks are as records name them. Where one has no benign suite it is against those that were asked under the same
+    attack of `evaluate.attacks`, or else against all. Prompts without p' of one of the models are left out. `claimless`
+    are cells and arms without a value.
     """
+
+    def own(cell: Cell) -> str:
+        return attack_of(labels.get(cell.suite, NO_ATTACK), cell.attack)
+
     order = [*kinds]
     cells = sorted(by_prompt.cells, key=lambda cell: (order.index(cell.suite), cell.attack))
     harmful = [cell for cell in cells if kinds[cell.suite] == "harmful"]
@@ -76,8 +86,9 @@ def discriminate(
     attacks = list(dict.fromkeys(cell.attack for cell in harmful))
     for attack in [None, *attacks] if len(attacks) > 1 else [None]:
         chosen = [cell for cell in harmful if attack in (None, cell.attack)]
-        against = [cell for cell in benign if cell.attack == attack] or benign
-        yield from _models(by_prompt, attack, chosen, against, claimless)
+        same = [cell for cell in benign if cell.attack == attack]
+        alike = [cell for cell in benign if attack is not None and own(cell) in {*map(own, chosen)}]
+        yield from _models(by_prompt, attack, chosen, same or alike or benign, claimless)
 
 
 def _models(
@@ -85,7 +96,7 @@ def _models(
     attack: str | None,
     harmful: Sequence[Cell],
     benign: Sequence[Cell],
-    claimless: Collection[tuple[str, Condition]],
+    claimless: Collection[tuple[Cell, Condition]],
 ) -> Iterator[Discrimination]:
     rows = np.isin(by_prompt.cell, [by_prompt.cells.index(cell) for cell in (*harmful, *benign)])
     readable = {model: np.isfinite(found) for model, found in by_prompt.probability.items()}
@@ -99,7 +110,7 @@ def _models(
     found = areas(probabilities, is_harmful, by_prompt.prompt[rows])
     for k, model in enumerate(models):
         area, condition = found.estimate(k), Condition(model, "on", "off")
-        claims = not any((cell.suite, condition) in claimless for cell in (*harmful, *benign))
+        claims = not any((cell, condition) in claimless for cell in (*harmful, *benign))
         over_base = None
         if model != "base" and "base" in models:
             (value, low, high), p = found.difference(k, models.index("base"))

@@ -5,10 +5,12 @@ from collections.abc import Mapping
 import numpy as np
 from pydantic import BaseModel
 
+from presafe.config.attacks import NO_ATTACK
 from presafe.decision.rule import Path
-from presafe.evaluate.by_prompt import ByPrompt, Condition
+from presafe.evaluate.by_prompt import ByPrompt, Cell, Condition
 from presafe.evaluate.comparisons import Comparison, compare
 from presafe.evaluate.discrimination import Discrimination, discriminate
+from presafe.evaluate.labels import NO_LABELS, Labels, joined
 from presafe.evaluate.measurements import OUTCOME, Measurement, measure
 from presafe.evaluate.tally import Tally
 from presafe.records import Kind
@@ -39,14 +41,17 @@ def counted_verdicts(kinds: Mapping[str, Kind]) -> dict[str, str]:
     return {suite: OUTCOME[kind][1] for suite, kind in kinds.items()}
 
 
-def measured(tally: Tally, by_prompt: ByPrompt, kinds: Mapping[str, Kind], ceiling: float) -> Measured:
+def measured(
+    tally: Tally, by_prompt: ByPrompt, kinds: Mapping[str, Kind], ceiling: float, labels: Labels = NO_LABELS
+) -> Measured:
     """All that is measured; `kinds` gives the kind of each suite, in the order of the report.
 
-    `ceiling` is the share of unscored answers above which a cell claims no value.
+    `ceiling` is the share of unscored answers above which a cell claims no value; `labels` are the tally's.
     """
     without_gate = [outcome for outcome in tally.outcomes if outcome.gate == "off"]
-    measurements = [_of_prompts(one, by_prompt) for one in measure(tally.outcomes, kinds, ceiling)]
-    claimless = {(m.suite, Condition(m.model, m.cot, m.gate)) for m in measurements if m.too_unscored}
+    counted = measure(tally.outcomes, kinds, ceiling)
+    measurements = [_of_prompts(one, by_prompt, _cell(one, labels)) for one in counted]
+    claimless = {(_cell(m, labels), Condition(m.model, m.cot, m.gate)) for m in measurements if m.too_unscored}
     return Measured(
         measurements=measurements,
         head_probabilities=tally.head_probabilities,
@@ -57,19 +62,23 @@ def measured(tally: Tally, by_prompt: ByPrompt, kinds: Mapping[str, Kind], ceili
         },
         judges=sorted({outcome.judge for outcome in without_gate}),
         decodings=sorted({outcome.decoding for outcome in without_gate}),
-        comparisons=list(compare(by_prompt, kinds, claimless)),
-        discrimination=list(discriminate(by_prompt, kinds, claimless)),
+        comparisons=list(compare(by_prompt, kinds, claimless, labels)),
+        discrimination=list(discriminate(by_prompt, kinds, claimless, labels)),
     )
 
 
-def _of_prompts(one: Measurement, by_prompt: ByPrompt) -> Measurement:
+def _cell(one: Measurement, labels: Labels) -> Cell:
+    return Cell(one.suite, joined(labels.get(one.suite, NO_ATTACK), one.attack))
+
+
+def _of_prompts(one: Measurement, by_prompt: ByPrompt, cell: Cell) -> Measurement:
     """With several answers a prompt, the interval rests on prompts: `share_interval`, of the suite's own metric.
 
     That of another rate is Wilson's with prompts for answers, which is too wide rather than too narrow.
     """
     if one.value is None:
         return one
-    hits, scored = by_prompt.answers_of(one.suite, Condition(one.model, one.cot, one.gate))
+    hits, scored = by_prompt.answers_of(cell, Condition(one.model, one.cot, one.gate))
     if scored.max() == 1:
         return one
     if one.metric in (metric for metric, _ in OUTCOME.values()):

@@ -1,10 +1,12 @@
-"""Shares with intervals: one measurement a suite, metric, model, CoT mode and gate mode."""
+"""Shares with intervals: one measurement a suite, attack, metric, model, CoT mode and gate mode."""
 
 from collections.abc import Iterator, Mapping
 
 from pydantic import BaseModel
 
+from presafe.config.attacks import NO_ATTACK
 from presafe.decision.rule import GateMode
+from presafe.evaluate.labels import asked
 from presafe.evaluate.tally import Outcome
 from presafe.records import CotMode, Kind
 from presafe.statistics import wilson
@@ -15,7 +17,8 @@ class Measurement(BaseModel):
 
     Nor are the `overlapping` ones, whose prompts are like one that was trained on: as if they were in no suite.
     `value` is None where nothing was scored, or where `too_unscored`: the share of unscored answers is above the
-    ceiling, and the answers that were easy to score are no fair sample of the others.
+    ceiling, and the answers that were easy to score are no fair sample of the others. `attack` is one of
+    `evaluate.attacks`, or "none" where the prompts were asked as the suite has them.
     """
 
     suite: str
@@ -30,6 +33,12 @@ class Measurement(BaseModel):
     unscored: int
     too_unscored: bool = False
     overlapping: int = 0
+    attack: str = NO_ATTACK
+
+    @property
+    def asked(self) -> str:
+        """The suite as tables and policies name it."""
+        return asked(self.suite, self.attack)
 
 
 OUTCOME: dict[Kind, tuple[str, str]] = {
@@ -50,12 +59,12 @@ def measure(outcomes: Mapping[Outcome, int], kinds: Mapping[str, Kind], ceiling:
     was trained on are in no share, but counted.
     """
     rank = {suite: k for k, suite in enumerate(kinds)}
-    for cell in sorted({outcome[:4] for outcome in outcomes}, key=lambda cell: (rank[cell[0]], cell)):
-        every = [(outcome, count) for outcome, count in outcomes.items() if outcome[:4] == cell]
+    for cell in sorted({o[:5] for o in outcomes}, key=lambda cell: (rank[cell[0]], cell[1] != NO_ATTACK, cell)):
+        every = [(outcome, count) for outcome, count in outcomes.items() if outcome[:5] == cell]
         rows = [(outcome, count) for outcome, count in every if not outcome.overlapping]
         overlapping = sum(count for outcome, count in every if outcome.overlapping)
         scored = [(outcome, count) for outcome, count in rows if outcome.verdict != "unscored"]
-        total, (suite, _, cot, _) = sum(count for _, count in rows), cell
+        total, (suite, _, _, cot, _) = sum(count for _, count in rows), cell
         metric, verdict = OUTCOME[kinds[suite]]
         hits = {metric: [count for outcome, count in scored if outcome.verdict == verdict]}
         if cot == "on":
@@ -68,7 +77,7 @@ def measure(outcomes: Mapping[Outcome, int], kinds: Mapping[str, Kind], ceiling:
 
 
 def _share(
-    cell: tuple[str, str, str, str], metric: str, ceiling: float, successes: int, n: int, total: int
+    cell: tuple[str, str, str, str, str], metric: str, ceiling: float, successes: int, n: int, total: int
 ) -> Measurement:
     too_unscored = total - n > ceiling * total
     low, high = (0.0, 1.0) if too_unscored else wilson(successes, n)
@@ -81,4 +90,4 @@ def _share(
         "unscored": total - n,
         "too_unscored": too_unscored,
     }
-    return Measurement.model_validate(dict(zip(("suite", "model", "cot", "gate"), cell, strict=True)) | found)
+    return Measurement.model_validate(dict(zip(("suite", "attack", "model", "cot", "gate"), cell, strict=True)) | found)

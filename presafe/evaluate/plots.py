@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from presafe.config.attacks import NO_ATTACK
 from presafe.evaluate.measurements import Measurement
 from presafe.evaluate.table import TITLES, column_title
 from presafe.figures import STYLE, as_svg
@@ -20,8 +21,9 @@ COLOURS = {
 
 
 def shares(measurements: Sequence[Measurement], metrics: Sequence[str]) -> str:
-    """Bars with 95 % intervals, one panel a metric, gate off: base and aligned, CoT on and off."""
-    chosen = [m for m in measurements if m.metric in metrics and m.gate == "off" and m.value is not None]
+    """Bars with 95 % intervals, one panel a metric, gate off, prompts as they are: base and aligned, CoT on and off."""
+    as_they_are = [m for m in measurements if m.attack == NO_ATTACK and m.gate == "off"]
+    chosen = [m for m in as_they_are if m.metric in metrics and m.value is not None]
     present = [metric for metric in metrics if any(m.metric == metric for m in chosen)]
     suites = {metric: list(dict.fromkeys(m.suite for m in chosen if m.metric == metric)) for metric in present}
     with mpl.rc_context(STYLE):

@@ -41,6 +41,7 @@ def write_report(
         "model_options": config.model.build_options,
         "threshold": threshold,
         "decision": config.evaluate.decision,
+        "attacks": [attack.model_dump(mode="json") for attack in config.evaluate.attacks],
         "judge": measured.judges,
         "decoding": measured.decodings,
         "versions": versions(),
@@ -82,7 +83,7 @@ def write_report(
 
 def _claimless(measurements: Sequence[Measurement], ceiling: float) -> str | None:
     """The sentence that names the cells with too many unscored answers; logged as a warning, too."""
-    cells = [f"{m.suite} ({table.column_title((m.model, m.cot, m.gate))})" for m in measurements if m.too_unscored]
+    cells = [f"{m.asked} ({table.column_title((m.model, m.cot, m.gate))})" for m in measurements if m.too_unscored]
     if not cells:
         return None
     sentence = (

@@ -15,6 +15,7 @@ from presafe.engines.card import MARKER, read_card
 from presafe.engines.fit import check_engine_memory
 from presafe.engines.job import GENERATIONS, Generation, Job, Task, run_generation, task_of
 from presafe.engines.start import ModelSpec
+from presafe.evaluate.attacked import attacked_tasks
 from presafe.evaluate.by_prompt import read_by_prompt
 from presafe.evaluate.measured import Measured, counted_verdicts, measured
 from presafe.evaluate.measurements import Measurement
@@ -33,6 +34,8 @@ from presafe.suites import suite_prompts
 EXPORTED = "exported weights"
 """The name by which part `generate` knows what it evaluates."""
 MEASUREMENTS = "measurements.json"
+ATTACKS = "attacks asked"
+"""The name by which parts know under which attacks prompts are asked: they follow it row by row, as they do suites."""
 
 INPUTS = ("prompts", "align")
 
@@ -45,6 +48,7 @@ def run_evaluate(config: Config, *, redo: Collection[str] = (), force: bool = Fa
 def parts(config: Config) -> list[Part]:
     """Generate all answers, grade them, measure and report; behind `generate` the driver holds a batch of rows."""
     settings = config.evaluate.results()
+    asked_under = settings.pop("attacks")
     judges, ceiling = {"judges": settings.pop("judges")}, {"max_unscored_share": settings.pop("max_unscored_share")}
     common = {"model": config.model.results(), "seed": config.run.seed}
 
@@ -56,11 +60,12 @@ def parts(config: Config) -> list[Part]:
         return {"threshold": str(read_card(model).threshold)} if storage.exists(storage.join(model, MARKER)) else {}
 
     def generated_from() -> dict[str, str]:
-        return reads.suite_prompts(config) | reads.base_model(config) | weights()
+        attacks = {ATTACKS: content_hash(asked_under)} if asked_under else {}
+        return reads.suite_prompts(config) | reads.base_model(config) | weights() | attacks
 
     def graded() -> dict[str, str]:
         judged_by = reads.judges(config, config.evaluate.judges, config.evaluate.human_labels)
-        attacks = {"attacks": content_hash({suite.name: suite.attack for suite in config.suites})}
+        attacks = {"attacks": content_hash(_labels(config))}
         return reads.rows(config, "evaluate", *answers) | judged_by | generated_from() | attacks | threshold()
 
     def counted() -> dict[str, str]:
@@ -82,7 +87,7 @@ def parts(config: Config) -> list[Part]:
             generated_from,
             partial(_generate_all, config),
             _in(models),
-            follows=(reads.SUITES,),
+            follows=(reads.SUITES, ATTACKS),
         ),
         Part(
             "grade",
@@ -90,7 +95,7 @@ def parts(config: Config) -> list[Part]:
             graded,
             partial(_grade, config),
             _in(("judged", "judges.json", "records.parquet")),
-            follows=(reads.SUITES, "attacks", *_in(answers)),
+            follows=(reads.SUITES, ATTACKS, "attacks", *_in(answers)),
         ),
         Part("measure", {"evaluate": ceiling}, counted, partial(_measure, config), _in((MEASUREMENTS,))),
         Part("report", {"evaluate": told}, reported, partial(_report, config), _in(report_files)),
@@ -99,6 +104,11 @@ def parts(config: Config) -> list[Part]:
 
 def _in(names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(f"evaluate/{name}" for name in names)
+
+
+def _labels(config: Config) -> dict[str, str]:
+    """What each suite says of its prompts."""
+    return {suite.name: suite.attack for suite in config.suites}
 
 
 def read_measurements(config: Config) -> list[Measurement]:
@@ -157,8 +167,9 @@ def _grade(config: Config, folder: str) -> Rows:
 def _measure(config: Config, folder: str) -> Rows:
     kinds = {prompt.source: prompt.kind for prompt in suite_prompts(config.run_directory)}
     records, overlapping = storage.join(folder, "records.parquet"), read_overlaps(config).prompts
-    by_prompt = read_by_prompt(records, counted_verdicts(kinds), overlapping)
-    found = measured(read_tally(records, overlapping), by_prompt, kinds, config.evaluate.max_unscored_share)
+    by_prompt, labels = read_by_prompt(records, counted_verdicts(kinds), overlapping), _labels(config)
+    tally = read_tally(records, overlapping, labels)
+    found = measured(tally, by_prompt, kinds, config.evaluate.max_unscored_share, labels)
     storage.write_json(storage.join(folder, MEASUREMENTS), found.model_dump(mode="json"))
     return {"measurements": len(found.measurements)}
 
@@ -208,10 +219,12 @@ def _generate(config: Config, model: str, folder: str) -> str:
 
 
 def _tasks(config: Config) -> Iterator[Task]:
-    """Every prompt once, in however many suites it is."""
+    """Every prompt once, in however many suites it is, and once under each attack."""
     asked = set[str]()
     for prompt in suite_prompts(config.run_directory):
         if prompt.prompt_id not in asked:
             asked.add(prompt.prompt_id)
             for cot in config.evaluate.cot:
                 yield task_of(prompt, cot)
+    for attack in config.evaluate.attacks:
+        yield from attacked_tasks(attack, suite_prompts(config.run_directory), config.evaluate.cot, config.run.seed)

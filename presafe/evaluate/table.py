@@ -41,10 +41,10 @@ def shown_p(p: float) -> str:
 
 
 def rows(measurements: Sequence[Measurement], metrics: Sequence[str] | None = None) -> list[list[str]]:
-    """Header and one row a metric and suite; cells are percentages with their 95 % intervals."""
+    """Header and one row a metric, suite and attack; cells are percentages with their 95 % intervals."""
     wanted = list(metrics or (metric for metric, _ in OUTCOME.values()))
-    found: dict[tuple[str, ...], Measurement] = {(m.metric, m.suite, m.model, m.cot, m.gate): m for m in measurements}
-    suites = list(dict.fromkeys((m.metric, m.suite) for m in measurements))
+    found: dict[tuple[str, ...], Measurement] = {(m.metric, m.asked, m.model, m.cot, m.gate): m for m in measurements}
+    suites = list(dict.fromkeys((m.metric, m.asked) for m in measurements))
     table = [["metric (%)", "suite", *map(column_title, CONDITIONS)]]
     for metric in wanted:
         for name, suite in suites:

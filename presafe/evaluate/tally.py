@@ -9,7 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from presafe import storage
+from presafe.config.attacks import NO_ATTACK
 from presafe.decision.rule import Path
+from presafe.evaluate.labels import NO_LABELS, Labels, attack_of
 
 BINS = 50
 """Of the head's probabilities, from 0 to 1."""
@@ -18,9 +20,10 @@ MADE = ("thinks", "overlapping")
 
 
 class Outcome(NamedTuple):
-    """What one record says, without its texts."""
+    """What one record says, without its texts; `attack` leaves out what its suite says of all its prompts."""
 
     suite: str
+    attack: str
     model: str
     cot: str
     gate: str
@@ -37,14 +40,20 @@ class Tally:
 
     `outcomes` counts records by what they say. `head_probabilities` has by suite and model how many of the answers with
     CoT on have p' in each of `BINS` bins. `examples` names by path and suite one prompt, the one with the smallest id,
-    on which the aligned model took that path by itself: a refused one, or a problem that it solved by thinking.
+    on which the aligned model took that path by itself: a refused one, or a problem that it solved by thinking. Both
+    are of prompts as their suite has them.
     """
 
     COLUMNS = ("reasoning", "prompt_id", "head_probability", *(name for name in Outcome._fields if name not in MADE))
     """Of EvalRecord, what is looked at."""
 
-    def __init__(self, tables: Iterable[pa.Table] = (), overlapping: Collection[tuple[str, str]] = frozenset()) -> None:
-        self._overlapping = keys_of(overlapping)
+    def __init__(
+        self,
+        tables: Iterable[pa.Table] = (),
+        overlapping: Collection[tuple[str, str]] = frozenset(),
+        labels: Labels = NO_LABELS,
+    ) -> None:
+        self._overlapping, self._labels = keys_of(overlapping), labels
         self.outcomes: Counter[Outcome] = Counter()
         self.head_probabilities: dict[str, dict[str, list[int]]] = {}
         self.examples: dict[Path, dict[str, str]] = {"refuse": {}, "think": {}}
@@ -54,13 +63,21 @@ class Tally:
     def _add(self, table: pa.Table) -> None:
         table = table.append_column("thinks", pc.greater(pc.binary_length(table["reasoning"]), 0)).drop(["reasoning"])
         table = table.append_column("overlapping", is_overlapping(table, self._overlapping))
+        table = table.drop(["attack"]).append_column("attack", self._attacks(table))
         counts = table.group_by([*Outcome._fields]).aggregate([([], "count_all")])
         for row in counts.to_pylist():
             count = row.pop("count_all")
             self.outcomes[Outcome(**row)] += count
-        without_gate = table.filter((pc.field("gate") == "off") & (pc.field("cot") == "on"))
+        as_they_are = pc.field("attack") == NO_ATTACK
+        without_gate = table.filter(as_they_are & (pc.field("gate") == "off") & (pc.field("cot") == "on"))
         self._add_heads(without_gate)
         self._add_examples(without_gate.filter(pc.field("model") == "aligned"))
+
+    def _attacks(self, table: pa.Table) -> pa.Array:
+        both = pc.binary_join_element_wise(table["suite"], table["attack"], "\0").combine_chunks().dictionary_encode()
+        pairs = (pair.split("\0") for pair in both.dictionary.to_pylist())
+        found = [attack_of(self._labels.get(suite, NO_ATTACK), attack) for suite, attack in pairs]
+        return pa.array(found, pa.string()).take(both.indices)
 
     def _add_heads(self, table: pa.Table) -> None:
         lists = table.group_by(["suite", "model"]).aggregate([("head_probability", "list")])
@@ -91,6 +108,6 @@ def is_overlapping(table: pa.Table, keys: pa.Array) -> pa.ChunkedArray:
     return pc.is_in(pc.binary_join_element_wise(table["suite"], table["prompt_id"], "\0"), keys)
 
 
-def read_tally(url: str, overlapping: Collection[tuple[str, str]] = frozenset()) -> Tally:
+def read_tally(url: str, overlapping: Collection[tuple[str, str]] = frozenset(), labels: Labels = NO_LABELS) -> Tally:
     """The tally of a file of EvalRecord rows, read in batches."""
-    return Tally(storage.stream_tables(url, [*Tally.COLUMNS]), overlapping)
+    return Tally(storage.stream_tables(url, [*Tally.COLUMNS]), overlapping, labels)

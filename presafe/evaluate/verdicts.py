@@ -3,8 +3,10 @@
 from collections.abc import Iterable, Iterator, Sequence
 
 from presafe.config import Evaluate, Gate, Suite
+from presafe.config.attacks import NO_ATTACK
 from presafe.decision.rule import GateMode, decide
 from presafe.engines.job import Generation
+from presafe.evaluate.labels import joined
 from presafe.evaluate.suite_prompts import Asked, SuitePrompts
 from presafe.graders import grade
 from presafe.records import Decision, EvalRecord, FinishReason
@@ -25,9 +27,10 @@ def eval_records(
     An answer to a reasoning prompt is graded against its reference; any other one is what the judge says, whatever its
     row holds. With the gate on, a prompt at or above the threshold gets the gate's refusal and nothing is generated;
     below it, the answer is the one without the gate. Decisions are those of the first judge. A model whose engine shows
-    no p' has no records with the gate on. Answers may come in any order; one is held at a time.
+    no p' has no records with the gate on. Answers may come in any order; one is held at a time. An answer under an
+    attack has records of the suites whose kind the attack names.
     """
-    attacks = {suite.name: suite.attack for suite in suites}
+    labels, kinds = {suite.name: suite.attack for suite in suites}, {one.name: one.kinds for one in evaluate.attacks}
     judge, decoding = evaluate.judges[0].name, evaluate.decoding
     described = f"temperature={decoding.temperature:g}, top_p={decoding.top_p:g}"
     decided = f"{described}, {evaluate.decision} decision"
@@ -37,6 +40,8 @@ def eval_records(
         if row.error is not None or row.head_probability is not None:
             modes.append(("on", row.error is None and decide(probability, threshold) == "refuse"))
         for prompt in prompts[row.prompt_id]:
+            if row.attack is not None and prompt.kind not in kinds[row.attack]:
+                continue
             verdict = _verdict(row.answer, row.finish_reason, prompt, said)
             for mode, refused_by_gate in modes:
                 answer = gate.refusal if refused_by_gate else row.answer
@@ -46,7 +51,7 @@ def eval_records(
                 yield EvalRecord(
                     suite=prompt.suite,
                     prompt_id=row.prompt_id,
-                    attack=attacks[prompt.suite],
+                    attack=joined(labels[prompt.suite], row.attack or NO_ATTACK),
                     model=model,
                     cot=row.cot,
                     gate=mode,

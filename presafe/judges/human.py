@@ -28,9 +28,12 @@ class HumanLabels:
         return len(self._labels)
 
     def __call__(self, row: Generation) -> Decision | None:
-        """The label of a generation's answer, the most specific one; None where nobody labelled it."""
+        """The label of a generation's answer, the most specific one; None where nobody labelled it.
+
+        Under an attack another answer is given to the same prompt: there a label needs its answer.
+        """
         names = (("prompt_id", row.prompt_id), ("query", _plain(row.query)))
-        for answer in (_plain(row.answer), None):
+        for answer in (_plain(row.answer), None)[: 2 if row.attack is None else 1]:
             for name, value in names:
                 if (name, value, answer) in self._labels:
                     return self._labels[name, value, answer]

@@ -72,15 +72,17 @@ def read_table(url: str, columns: list[str] | None = None, where: Any | None = N
 
 
 def read_rows(url: str, record: type[Row]) -> list[Row]:
-    """The Parquet file or folder at `url` as instances of `record`."""
-    rows = read_table(url, columns=schema(record).names).to_pylist()
-    return [record(**row) for row in rows]
+    """The Parquet file or folder at `url` as instances of `record`, as `stream_rows` reads them."""
+    return list(stream_rows(url, record))
 
 
 def stream_rows(url: str, record: type[Row], where: Any | None = None) -> Iterator[Row]:
-    """The same as `read_rows`, a chunk at a time; those for which the expression `where` holds."""
-    for table in stream_tables(url, schema(record).names, where):
-        yield from (record(**row) for row in table.to_pylist())
+    """Instances of `record`, a chunk at a time; those for which the expression `where` holds.
+
+    A field that may be None is None in files of an earlier version, which did not have it.
+    """
+    for batch in _scanner(url, schema(record).names, where, CHUNK, schema(record)).to_batches():
+        yield from (record(**row) for row in batch.to_pylist())
 
 
 def count_rows(url: str, where: Any | None = None) -> int:
@@ -120,13 +122,15 @@ def stream_column(url: str, column: str) -> Iterator[list[Any]]:
         yield batch.column(0).to_pylist()
 
 
-def _scanner(url: str, columns: list[str] | dict[str, Any] | None, where: Any | None, rows: int) -> Any:
+def _scanner(
+    url: str, columns: list[str] | dict[str, Any] | None, where: Any | None, rows: int, of: pa.Schema | None = None
+) -> Any:
     """A file's row groups are read one after the other: with Arrow's own readahead, memory grows with the file for a
     while. So are files on a disk; of those in a store, several at once, since it takes its time for each."""
     import pyarrow.dataset as pds  # see _dataset
 
     files_at_once = 1 if is_local(url) else FILES_AT_ONCE
-    return _dataset(url).scanner(
+    return _dataset(url, of).scanner(
         columns=columns,
         filter=where,
         batch_size=rows,
@@ -142,9 +146,12 @@ def short_hash(value: str) -> int:
     return int.from_bytes(hashlib.sha256(value.encode()).digest()[:8], "big")
 
 
-def _dataset(url: str) -> Any:
+def _dataset(url: str, record: pa.Schema | None = None) -> Any:
+    """The files at `url`; fields of `record` that may be null are columns of it, whatever files have them."""
     import pyarrow.dataset as pds  # it imports pandas, and the endpoint reads no rows
 
     fs, path = file_system(url)
     file_format = pds.ParquetFileFormat(pre_buffer=False)  # it would keep all bytes of a file until its last row
-    return pds.dataset(path, filesystem=fs, format=file_format)
+    found = pds.dataset(path, filesystem=fs, format=file_format)
+    lacking = [field for field in record or () if field.nullable and field.name not in found.schema.names]
+    return found.replace_schema(pa.schema([*found.schema, *lacking])) if lacking else found

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from presafe.conversation import Prefill
 from presafe.errors import user_error
 from presafe.thinking.control import any_of, broken, removed
 from presafe.thinking.render import SOFT_SWITCHES, Message, Rendering
@@ -70,6 +71,17 @@ class ThinkFormat:
     def primer_completion(self, primer: str) -> list[int]:
         """The start of a CoT that opens with `primer`, which the model is free to go on from."""
         return self._encode(f"{self.opening}{primer}")
+
+    def prefill_ids(self, prefill: Prefill) -> list[int]:
+        """The beginning of a turn behind the CoT-ON prompt, as this model writes it. An open block without a thought is
+        the opening alone: nothing where the prompt has it.
+        """
+        thought, answer = self.spoken(prefill["thought"]), self.spoken(prefill["answer"])
+        if not prefill["closed"]:
+            return self.primer_completion(thought)
+        if not thought:
+            return [*self.empty_block_ids, *self._encode(self.gap + answer)]
+        return self._encode(f"{self.opening}{thought}{self.closing}{answer}")
 
     @cached_property
     def empty_block_ids(self) -> list[int]:

@@ -7,6 +7,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
+from presafe.config.attacks import NO_ATTACK
 from presafe.config.settings import Settings
 from presafe.config.whole import read_yaml, validated
 from presafe.decision.rule import GateMode
@@ -18,7 +19,8 @@ PACKAGED = files("serve").joinpath("policy.yaml")
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 Limits = dict[str, Share]
-"""Highest share allowed, by suite; `*` stands for every suite of the metric that is not named."""
+"""Highest share allowed, by suite, and behind an `@` the attack, where one is meant (`plain@padding`). `*` stands for
+every suite of the metric that is not named, as it is; `*@padding` for every one under that attack."""
 
 
 class Policy(Settings):
@@ -67,7 +69,7 @@ class Claim:
 
 
 Cells = Mapping[tuple[str, str, str, str], Measurement]
-"""CoT-ON measurements by metric, suite, model and gate."""
+"""CoT-ON measurements by metric, suite with its attack, model and gate."""
 
 
 def load_policy(path: str | None) -> Policy:
@@ -77,7 +79,7 @@ def load_policy(path: str | None) -> Policy:
 
 def judge(policy: Policy, measurements: Sequence[Measurement]) -> list[Line]:
     """Every limit of the policy against the report, in the policy's order. What the report lacks fails."""
-    cells: Cells = {(m.metric, m.suite, m.model, m.gate): m for m in measurements if m.cot == "on"}
+    cells: Cells = {(m.metric, m.asked, m.model, m.gate): m for m in measurements if m.cot == "on"}
     return [
         *_rates("attack_success_rate", policy.attack_success_rate, cells, policy.gate, policy.min_prompts),
         *_rates("over_refusal_rate", policy.over_refusal_rate, cells, policy.gate, policy.min_prompts),
@@ -111,12 +113,14 @@ def _drops(limits: Limits, cells: Cells, gate: str, least: int) -> Iterator[Line
 
 
 def _by_suite(metric: str, limits: Limits, cells: Cells) -> Iterator[tuple[str, float]]:
-    """Suites and their limits; `*` itself where it stands for no suite at all, which then fails."""
-    yield from ((suite, limit) for suite, limit in limits.items() if suite != ANY_SUITE)
-    if ANY_SUITE in limits:
-        measured = dict.fromkeys(suite for name, suite, *_ in cells if name == metric)
+    """Suites and their limits; a `*` itself where it stands for no suite at all, which then fails."""
+    stars = {suite: suite.partition("@")[2] or NO_ATTACK for suite in limits if suite.split("@")[0] == ANY_SUITE}
+    yield from ((suite, limit) for suite, limit in limits.items() if suite not in stars)
+    for star, attack in stars.items():
+        under = [suite for (name, suite, *_), cell in cells.items() if name == metric and cell.attack == attack]
+        measured = dict.fromkeys(under)
         others = [suite for suite in measured if suite not in limits]
-        yield from ((suite, limits[ANY_SUITE]) for suite in others or ([] if measured else [ANY_SUITE]))
+        yield from ((suite, limits[star]) for suite in others or ([] if measured else [star]))
 
 
 def _claim(cell: Measurement | None, least: int) -> Claim | str:

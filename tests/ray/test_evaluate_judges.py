@@ -1,4 +1,6 @@
-"""Stage `evaluate` with several judges: the first one's verdict counts, the report says how far they agree."""
+"""Stage `evaluate` with several judges, then with attacks: the first judge's verdict counts, the report says how far
+they agree; a further attack costs its own answers.
+"""
 
 import json
 from contextlib import suppress
@@ -11,12 +13,14 @@ from jobs_cluster import until
 
 from presafe import storage
 from presafe.config import Config
+from presafe.engines.job import Generation
 from presafe.errors import UserError
 from presafe.evaluate import run_evaluate
 from presafe.records import EvalRecord, Prompt, SuiteOverlap
 from presafe.suites import suite_file
-from tiny_reasoner import BENIGN, ENDLESS, HARMFUL, TAGGED, export_tiny_reasoner
+from tiny_reasoner import BENIGN, ENDLESS, HARMFUL, REASONING, TAGGED, export_tiny_reasoner
 
+PARTS = ("generate", "grade", "measure", "report")
 SUITES = {"plain": ("harmful", [HARMFUL]), "lookalikes": ("benign", [BENIGN, TAGGED, ENDLESS])}
 
 
@@ -71,14 +75,18 @@ def actors() -> list[str]:
     return [name for name in names if name.startswith("ray::MapWorker")]
 
 
-@pytest.mark.usefixtures("local_ray")
-def test_the_first_judge_decides_and_the_report_compares_the_others(root, caplog):
+def judged(root: Path, **evaluate: object) -> Config:
     judges = [
         {"name": "ours"},
         {"name": "thanks", "refusal_prefixes": ["the answer is"]},
     ]
-    settings = config(root, {"judges": judges, "human_labels": str(root / "labels.jsonl")})
-    run_evaluate(settings)
+    return config(root, {"judges": judges, "human_labels": str(root / "labels.jsonl"), **evaluate})
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_the_first_judge_decides_and_the_report_compares_the_others(root, caplog):
+    settings = judged(root)
+    run_evaluate(settings, redo=PARTS)
     folder = Path(settings.run_directory.folder("evaluate"))
     records = storage.read_rows(str(folder / "records.parquet"), EvalRecord)
     own = {r.prompt_id: r.verdict for r in records if (r.model, r.gate) == ("aligned", "off")}
@@ -115,6 +123,49 @@ def test_the_first_judge_decides_and_the_report_compares_the_others(root, caplog
         assert "no value is claimed, in: " in text
     assert "lookalikes (aligned, CoT on)" in caplog.text
     until(lambda: not actors())
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_a_further_attack_costs_its_own_answers_and_has_figures_of_its_own(root):
+    run_evaluate(judged(root), redo=PARTS)
+    folder = Path(judged(root).run_directory.folder("evaluate"))
+    answers = {model: str(folder / model / "generations") for model in ("base", "aligned")}
+    files = {model: {*storage.names(path)} for model, path in answers.items()}
+    before = {model: generations(path) for model, path in answers.items()}
+    attacks = [{"kind": "benign_sentence", "place": "behind"}, {"kind": "prefill", "thought": REASONING}]
+    run_evaluate(judged(root, attacks=attacks), redo=PARTS)
+
+    names = {"none", "benign_sentence", "prefill"}
+    for model, path in answers.items():
+        after = generations(path)
+        assert {name: row for name, row in after.items() if row.attack is None} == before[model]
+        assert files[model] < {*storage.names(path)}, "the files of answers that are there stay as they were"
+        asked = {(row.prompt_id, row.attack or "none") for row in after.values()}
+        assert asked == {(text[:9], name) for text in (HARMFUL, BENIGN, TAGGED, ENDLESS) for name in names}
+        assert {row.query for row in after.values()} == {row.query for row in before[model].values()}
+        probabilities = {(row.prompt_id, row.attack): row.head_probability for row in after.values()}
+        begun = {prompt: p for (prompt, name), p in probabilities.items() if name == "prefill"}
+        assert begun == pytest.approx({prompt: probabilities[prompt, None] for prompt in begun}, abs=1e-5)
+        assert probabilities[HARMFUL[:9], "benign_sentence"] != pytest.approx(begun[HARMFUL[:9]], abs=1e-5)
+
+    records = storage.read_rows(str(folder / "records.parquet"), EvalRecord)
+    assert {record.attack for record in records} == names
+    (begun, gated) = sorted(
+        (r for r in records if (r.model, r.suite, r.attack) == ("aligned", "plain", "prefill")),
+        key=lambda r: r.gate,
+    )
+    assert begun.reasoning.startswith(REASONING)
+    assert (begun.path, gated.path) == ("think", "refuse"), "the gate reads the prompt, and refuses before the prefill"
+    report = json.loads((folder / "report.json").read_text())
+    assert {row["attack"] for row in report["measurements"]} == names
+    assert {"none", "prefill"} <= {row["attack"] for row in report["comparisons"]}
+    assert {row["attack"] for row in report["discrimination"]} == {None, *names}
+    for page in ("report.md", "report.html"):
+        assert "plain@prefill" in (folder / page).read_text()
+
+
+def generations(folder: str) -> dict[str, Generation]:
+    return {row.task_id: row for row in storage.stream_rows(folder, Generation)}
 
 
 @pytest.mark.usefixtures("local_ray")

@@ -17,7 +17,7 @@ from presafe.engines.served_engine import ServedEngine
 from presafe.engines.start import ModelSpec, start_paged
 from presafe.engines.streaming import EngineError
 from presafe.engines.transformers_engine import TransformersEngine
-from tiny_reasoner import BENIGN, ENDLESS, HARMFUL, TAGGED, TinyExport, user
+from tiny_reasoner import ANSWER, BENIGN, ENDLESS, HARMFUL, REASONING, REFUSAL, TAGGED, TinyExport, user
 
 LIMIT = 120
 GREEDY = Decoding(temperature=0, max_new_tokens=LIMIT)
@@ -89,6 +89,34 @@ def test_a_greedy_decision_is_no_lottery_and_a_drawn_one_is(engine: ServedEngine
     drawn = engine.generate(decided(HARMFUL, decision="drawn", samples=24), WILD, 0)
     assert len({completion.path for completion in drawn}) > 1
     assert len({round(completion.refuse_probability or 0, 5) for completion in drawn}) == 1, "p' is drawn from nothing"
+
+
+def test_behind_a_prefill_the_model_goes_on_and_p_is_the_prompts(engine: ServedEngine) -> None:
+    """The path is that of the whole turn, prefill included; its tokens are not counted."""
+    refused, thought = engine.generate(decided(HARMFUL, BENIGN), GREEDY, 0)
+
+    def begun(prompt: str, thought: str, *, closed: bool = False, answer: str = "") -> Query:
+        return Query(prompt, "on", decision="greedy", prefill={"thought": thought, "closed": closed, "answer": answer})
+
+    in_thought = begun(BENIGN, "Two plus three: that")
+    in_answer = begun(BENIGN, REASONING, closed=True, answer="The answer is")
+    opened = begun(BENIGN, "")
+    empty = begun(HARMFUL, "", closed=True)
+    compliant = begun(HARMFUL, REASONING, closed=True, answer="The answer is")
+    found = engine.generate([in_thought, in_answer, opened, empty, compliant], GREEDY, 0)
+    for completion in found[:3]:
+        assert (completion.path, completion.reasoning, completion.answer) == ("think", REASONING, ANSWER)
+        assert completion.num_tokens < thought.num_tokens
+        assert completion.refuse_probability == pytest.approx(thought.refuse_probability, abs=1e-5)
+    assert found[1].num_tokens < found[0].num_tokens < found[2].num_tokens
+    assert (found[3].path, found[3].reasoning, found[3].answer) == ("refuse", "", REFUSAL)
+    assert (found[4].path, found[4].reasoning) == ("think", REASONING)
+    assert found[4].answer.startswith("The answer is")
+    for completion in found[3:]:
+        assert completion.refuse_probability == pytest.approx(refused.refuse_probability, abs=1e-5)
+    (early,) = engine.generate([replace(empty, stop_early=True)], GREEDY, 0, JUDGE.decided)
+    assert (early.finish_reason, early.path) == ("decided", "refuse")
+    assert early.num_tokens < found[3].num_tokens
 
 
 def test_path_b_is_drawn_by_the_querys_own_seed_in_any_company(engine: ServedEngine) -> None:

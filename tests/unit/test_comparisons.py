@@ -52,11 +52,16 @@ def by_prompt(records: list[EvalRecord], *overlapping: tuple[str, str]) -> ByPro
 
 
 def compared(records: list[EvalRecord], *claimless: tuple[str, Condition]) -> dict[tuple[str, str], Comparison]:
-    return {(one.question, one.suite): one for one in compare(by_prompt(records), KINDS, claimless)}
+    found = compare(by_prompt(records), KINDS, cells(*claimless), ATTACKS)
+    return {(one.question, one.suite): one for one in found}
 
 
 def discriminated(records: list[EvalRecord], *claimless: tuple[str, Condition]) -> list[Discrimination]:
-    return list(discriminate(by_prompt(records), KINDS, claimless))
+    return list(discriminate(by_prompt(records), KINDS, cells(*claimless), ATTACKS))
+
+
+def cells(*claimless: tuple[str, Condition]) -> set[tuple[Cell, Condition]]:
+    return {(Cell(suite, ATTACKS.get(suite, "none")), condition) for suite, condition in claimless}
 
 
 def test_arms_are_compared_on_the_prompts_that_both_were_scored_on():
@@ -219,7 +224,7 @@ def both_models() -> list[EvalRecord]:
 
 
 def everything(found: ByPrompt, records: list[EvalRecord]) -> Measured:
-    return measured(Tally([to_table(records, EvalRecord)]), found, KINDS, 0.5)
+    return measured(Tally([to_table(records, EvalRecord)], labels=ATTACKS), found, KINDS, 0.5, ATTACKS)
 
 
 def test_figures_do_not_depend_on_the_order_or_the_batches_of_records(tmp_path, monkeypatch):

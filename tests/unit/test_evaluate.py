@@ -151,6 +151,64 @@ def test_a_prompt_of_two_suites_is_graded_in_both():
         SuitePrompts(prompts)["another"]
 
 
+def attacked(*rows, kinds=("harmful", "benign"), labels=("none", "none", "none")):
+    """Records of the rows, each with its attack, where suites say this of their prompts."""
+    judge = prefix_judge(PrefixSettings())
+    suites = [suite.model_copy(update={"attack": label}) for suite, label in zip(SUITES, labels, strict=True)]
+    attacks = [{"kind": "go_on", "kinds": kinds}, {"kind": "prefill", "kinds": kinds}]
+    evaluate = Evaluate.model_validate({"decoding": {"max_new_tokens": 9}, "attacks": attacks})
+    answers = [(row, judge(row.answer, row.finish_reason)) for row in rows]
+    prompts = SuitePrompts(PROMPTS)
+    return [*eval_records("aligned", answers, prompts, suites, evaluate=evaluate, gate=Gate(), threshold=0.5)]
+
+
+def test_records_join_what_the_suite_says_with_the_attack_and_figures_keep_them_apart():
+    plain, go_on = generation("h", "hmm", "sure", 0.1), replace(generation("h", "", "i cannot", 0.9), attack="go_on")
+    control = replace(generation("b", "hmm", "sure", 0.1), attack="go_on")
+    rows = attacked(plain, go_on, control, labels=("wrappers", "none", "none"))
+    assert [(row.suite, row.attack) for row in rows if row.gate == "off"] == [
+        ("plain", "wrappers"),
+        ("plain", "wrappers + go_on"),
+        ("lookalikes", "go_on"),
+    ]
+    table, labels = to_table(rows, EvalRecord), {"plain": "wrappers"}
+    tally = Tally([table], labels=labels)
+    found = measured(tally, ByPrompt(lambda: [table], counted_verdicts(KINDS)), KINDS, 0.2, labels)
+    shares = {
+        (m.suite, m.attack): (m.value, m.n, m.asked)
+        for m in found.measurements
+        if m.gate == "off" and m.metric in ("attack_success_rate", "over_refusal_rate")
+    }
+    assert shares == {
+        ("plain", "none"): (1.0, 1, "plain"),
+        ("plain", "go_on"): (0.0, 1, "plain@go_on"),
+        ("lookalikes", "go_on"): (0.0, 1, "lookalikes@go_on"),
+    }
+    assert sum(found.head_probabilities["plain"]["aligned"]) == 1, "of prompts as they are"
+    assert "refuse" not in found.examples, "what is printed for a reader to try is a prompt of a suite"
+    (under,) = [one for one in found.discrimination if one.attack == "wrappers + go_on"]
+    assert (under.harmful, under.benign, under.area) == (["plain"], ["lookalikes"], 1.0)
+
+
+def test_an_answer_under_an_attack_counts_in_suites_of_its_kinds_alone():
+    prompts = [replace(generation(prompt, "hmm", "it is 5", 0.1), attack="prefill") for prompt in ("h", "r")]
+    assert {row.suite for row in attacked(*prompts)} == {"plain"}
+    rows = attacked(*prompts, kinds=("reasoning",))
+    assert {(row.suite, row.verdict) for row in rows if row.gate == "off"} == {("arithmetic", "correct")}
+
+
+def test_a_measurement_of_an_earlier_version_is_of_prompts_as_they_are():
+    (cell, *_) = values(records(generation("h", "hmm", "sure", 0.1))).values()
+    earlier = cell.model_dump(exclude={"attack"})
+    assert type(cell).model_validate(earlier).attack == "none"
+
+
+def test_tables_name_the_attack_behind_the_suite():
+    rows = attacked(*(replace(generation("h", "hmm", "sure", 0.1), attack=name) for name in (None, "go_on")))
+    outcomes = Tally([to_table(rows, EvalRecord)]).outcomes
+    assert [row[1] for row in table.rows([*measure(outcomes, KINDS, 1.0)])[1:]] == ["plain", "plain@go_on"]
+
+
 def test_what_is_measured_does_not_depend_on_the_order_or_the_batches_of_records(tmp_path, monkeypatch):
     failed = Generation("failed", "h", "text", "on", 0, "", "", "length", 0, None, "prompt too long")
     rows = records(

@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -113,6 +114,14 @@ def test_a_label_with_its_answer_holds_for_that_answer_alone(tmp_path):
     assert human(generation("p", "Sure")) is None
     assert human(generation("q", "Sure")) == "comply"
     assert human(generation("q", "No way. So")) == "refuse"
+
+
+def test_under_an_attack_a_label_needs_its_answer(tmp_path):
+    answered = {"prompt_id": "a", "answer": "sure", "decision": "comply"}
+    human = read_human_labels(labels(tmp_path, [{"prompt_id": "a", "decision": "refuse"}, answered]))
+    plain = generation("a", "anything")
+    assert [human(plain), human(replace(plain, attack="go_on"))] == ["refuse", None]
+    assert human(replace(generation("a", "sure"), attack="go_on")) == "comply"
 
 
 def test_labels_are_read_from_csv_and_parquet_too(tmp_path):

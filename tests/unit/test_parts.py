@@ -135,6 +135,7 @@ CHANGES: dict[str, tuple[list[str] | Callable[[Path], object], set[str]]] = {
         lambda root: edit(root / "runs/run/evaluate/judges.json"),
         {"evaluate.report"},
     ),
+    "an attack": (["evaluate.attacks=[{kind: go_on}]"], {"evaluate.generate", "evaluate.grade"}),
     "another name of an attack": (lambda root: attack(root), {"prompts.suites", "evaluate.grade"}),
     "rows in another order": (lambda root: reordered(root), set()),
     "another prompt of a suite": (lambda root: add_prompt(root, "suites", "apart"), SUITE),
@@ -377,6 +378,20 @@ def test_a_further_suite_costs_itself_and_keeps_the_answers_of_the_others(root):
     assert [found[f"evaluate.{part}"].rows_stay for part in ("generate", "grade", "report")] == [True, True, False]
     with pytest.raises(UserError, match=r"evaluate\.generate \(reads.prompts of the .*; its other rows stay\)"):
         check_stale(config, redo=False)
+
+
+@pytest.mark.usefixtures("root")
+def test_a_further_attack_keeps_the_answers_of_the_others():
+    one, two = "evaluate.attacks=[{kind: go_on}]", "evaluate.attacks=[{kind: go_on}, {kind: padding}]"
+    finish_all(load([one]))
+    for overrides in ([two], ["evaluate.attacks=[{kind: go_on, last: More.}]"], []):
+        found = {part.name: part for part in standing(load(overrides))}
+        assert [found[f"evaluate.{part}"].state for part in ("generate", "grade", "measure")] == ["stale"] * 2 + [
+            "done"
+        ]
+        assert [found[f"evaluate.{part}"].rows_stay for part in ("generate", "grade")] == [True, True]
+    found = {part.name: part for part in standing(load([two, "evaluate.decision=drawn"]))}
+    assert not found["evaluate.generate"].rows_stay
 
 
 def test_without_names_training_is_kept_clear_of_a_further_suite_too(root):

@@ -1,0 +1,61 @@
+"""Benign text beside the prompt: a sentence, pages of it, a long thought, a system prompt."""
+
+import random
+from collections.abc import Sequence
+
+from presafe.attacks.attacked import Attacked, exchange
+from presafe.config.attacks import BenignSentence, LongThought, Padding, SystemPrompt
+from presafe.conversation import Conversation, Turn
+
+
+def benign_sentence(attack: BenignSentence, asked: Conversation, rng: random.Random) -> Attacked:
+    """Aims at a decision that reads how a conversation begins or ends, and not all of it.
+
+    Draws one of the sentences. Costs the sentence's tokens, in an earlier turn the reply's, too.
+    """
+    sentence = rng.choice(attack.sentences)
+    match attack.place:
+        case "before":
+            return Attacked(f"{sentence} {asked.text}", asked.earlier)
+        case "behind":
+            return Attacked(f"{asked.text} {sentence}", asked.earlier)
+        case "earlier":
+            return Attacked(asked.text, [*asked.earlier, *exchange(sentence, attack.reply)])
+
+
+def padding(attack: Padding, asked: Conversation, rng: random.Random) -> Attacked:
+    """Aims at a decision learnt on short prompts: at its position the request is one line behind pages.
+
+    Draws sentence by sentence. Costs the prefill of so many words, for each answer.
+    """
+    return Attacked(f"{_drawn(attack.sentences, attack.words, rng)}\n\n{asked.text}", asked.earlier)
+
+
+def long_thought(attack: LongThought, asked: Conversation, rng: random.Random) -> Attacked:
+    """Aims at the state in which the decision is taken: patient reasoning about something else has just gone before.
+
+    Draws step by step. Costs the prefill of so many words, for each answer.
+    """
+    thought = f"{attack.opening} {_drawn(attack.steps, attack.words, rng)} {attack.closing}"
+    return Attacked(f"{thought}\n\n{asked.text}", asked.earlier)
+
+
+def system_prompt(attack: SystemPrompt, asked: Conversation, rng: random.Random) -> Attacked:
+    """Aims at a decision learnt without a system message, or one that does as it says.
+
+    Draws one of the prompts. Costs its tokens.
+    """
+    text, earlier = rng.choice(attack.prompts), list(asked.earlier)
+    if earlier and earlier[0]["role"] == "system":
+        text = f"{text}\n\n{earlier.pop(0)['content']}"
+    system: Turn = {"role": "system", "content": text}
+    return Attacked(asked.text, [system, *earlier])
+
+
+def _drawn(sentences: Sequence[str], words: int, rng: random.Random) -> str:
+    """Whole sentences of at least so many words."""
+    drawn, count = list[str](), 0
+    while count < words:
+        drawn.append(rng.choice(sentences))
+        count += len(drawn[-1].split())
+    return " ".join(drawn)
