@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pyarrow.compute as pc
 
 from presafe import storage
-from presafe.config import Config, Judge, PrefixSettings
+from presafe.config import ClassifierSettings, Config, Judge, LlmSettings
 from presafe.config.prompts import Origin
 from presafe.content import Contents, hub_commit
 from presafe.stages import RunDirectory, content_hash
@@ -72,7 +72,7 @@ def judges(config: Config, judges: Sequence[Judge], human_labels: str | None) ->
     """The models of judges, and the file of human decisions."""
     found: dict[str, str] = {}
     for judge in judges:
-        if not isinstance(judge, PrefixSettings):
+        if isinstance(judge, ClassifierSettings | LlmSettings):
             found |= named_model(config, f"judge {judge.name}", judge.model)
     if human_labels is not None:
         found["human_labels"] = _contents(config).of_file(human_labels)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from presafe.config import Decoding
-from presafe.conversation import Turn, transcript
+from presafe.conversation import Role, Turn, transcript
 from presafe.decision.rule import PathTaken
 from presafe.records import CotMode, DecisionMode, FinishReason
 
@@ -27,7 +27,7 @@ class Query:
 
     Queries that differ in `sample` alone draw differently. `stop_early` lets the engine stop where the answer is
     decided. With `decision` a CoT-ON query is answered as the endpoint answers it (presafe/decision); without, the
-    completion is the model's own text.
+    completion is the model's own text. Endpoints alone take a `role` other than the user's.
     """
 
     text: str
@@ -36,6 +36,7 @@ class Query:
     stop_early: bool = False
     decision: DecisionMode | None = None
     earlier: list[Turn] = field(default_factory=list)
+    role: Role = "user"
 
 
 @dataclass(frozen=True)

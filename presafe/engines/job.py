@@ -14,7 +14,7 @@ from presafe import storage
 from presafe.cluster.demand import pool_size
 from presafe.config import Decoding, Pool
 from presafe.config import Engine as EngineSettings
-from presafe.conversation import Turn, transcript
+from presafe.conversation import Role, Turn, transcript
 from presafe.decision.rule import PathTaken
 from presafe.engines.engine import Completion, Engine, IsDecided, Query
 from presafe.engines.start import ModelSpec, start_engine
@@ -29,7 +29,7 @@ GENERATIONS = "generations"
 @dataclass(frozen=True)
 class Task:
     """One completion to generate, of the turn `text` behind the `earlier` ones; `task_id` is unique in its job and the
-    key of its checkpoint."""
+    key of its checkpoint. `role` is `assistant` where an endpoint's guard is to judge `text` as an answer."""
 
     task_id: str
     prompt_id: str
@@ -38,6 +38,7 @@ class Task:
     sample: int
     stop_early: bool = False
     earlier: list[Turn] = field(default_factory=list)
+    role: Role = "user"
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,7 @@ class Generator:
 
     def _generate(self, tasks: list[Task], decoding: Decoding) -> list[Generation]:
         queries = [
-            Query(task.text, task.cot, task.sample, task.stop_early, self._decision(task), task.earlier)
+            Query(task.text, task.cot, task.sample, task.stop_early, self._decision(task), task.earlier, task.role)
             for task in tasks
         ]
         completions = self._engine.generate(queries, decoding, self._job.seed, self._job.decided, self._reporter.call())
