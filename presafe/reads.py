@@ -68,12 +68,12 @@ def exported_weights(run: RunDirectory) -> str:
     return Contents(run.memory).of_folder(run.folder("model"), NOT_THE_WEIGHTS)
 
 
-def judges(config: Config, judges: Sequence[Judge], human_labels: str | None) -> dict[str, str]:
+def judges(config: Config, judges: Sequence[Judge], human_labels: str | None, title: str = "judge") -> dict[str, str]:
     """The models of judges, and the file of human decisions."""
     found: dict[str, str] = {}
     for judge in judges:
         if isinstance(judge, ClassifierSettings | LlmSettings):
-            found |= named_model(config, f"judge {judge.name}", judge.model)
+            found |= named_model(config, f"{title} {judge.name}", judge.model)
     if human_labels is not None:
         found["human_labels"] = _contents(config).of_file(human_labels)
     return found

@@ -1,6 +1,8 @@
 """Stage `evaluate`: `records.parquet` with every answer and verdict, `report.json`, `report.md` and `report.html`."""
 
 import itertools
+import json
+from collections import Counter
 from collections.abc import Collection, Iterator
 from functools import partial
 
@@ -16,6 +18,7 @@ from presafe.engines.fit import check_engine_memory
 from presafe.engines.job import GENERATIONS, Generation, Job, Task, run_generation, task_of
 from presafe.engines.start import ModelSpec
 from presafe.evaluate.by_prompt import read_by_prompt
+from presafe.evaluate.harm import Harm, judged_harm
 from presafe.evaluate.measured import Measured, counted_verdicts, measured
 from presafe.evaluate.measurements import Measurement
 from presafe.evaluate.overlaps import OVERLAP_TABLE, OVERLAPS, read_overlaps
@@ -32,6 +35,7 @@ from presafe.suites import suite_prompts
 
 EXPORTED = "exported weights"
 """The name by which part `generate` knows what it evaluates."""
+SAMPLES = "samples"
 MEASUREMENTS = "measurements.json"
 
 INPUTS = ("prompts", "align")
@@ -46,6 +50,9 @@ def parts(config: Config) -> list[Part]:
     """Generate all answers, grade them, measure and report; behind `generate` the driver holds a batch of rows."""
     settings = config.evaluate.results()
     judges, ceiling = {"judges": settings.pop("judges")}, {"max_unscored_share": settings.pop("max_unscored_share")}
+    harm = {name: settings.pop(name) for name in ("harm_judges", "judge_thoughts")}
+    judges |= harm if config.evaluate.harm_judges else {}
+    del settings["samples"]  # rows follow them, as they follow the suites
     common = {"model": config.model.results(), "seed": config.run.seed}
 
     def weights() -> dict[str, str]:
@@ -56,10 +63,13 @@ def parts(config: Config) -> list[Part]:
         return {"threshold": str(read_card(model).threshold)} if storage.exists(storage.join(model, MARKER)) else {}
 
     def generated_from() -> dict[str, str]:
-        return reads.suite_prompts(config) | reads.base_model(config) | weights()
+        several = {name: k for name, k in sorted(config.evaluate.samples.items()) if k > 1}
+        samples = {SAMPLES: json.dumps(several)} if several else {}
+        return reads.suite_prompts(config) | reads.base_model(config) | weights() | samples
 
     def graded() -> dict[str, str]:
         judged_by = reads.judges(config, config.evaluate.judges, config.evaluate.human_labels)
+        judged_by |= reads.judges(config, config.evaluate.harm_judges, None, "harm judge")
         attacks = {"attacks": content_hash({suite.name: suite.attack for suite in config.suites})}
         return reads.rows(config, "evaluate", *answers) | judged_by | generated_from() | attacks | threshold()
 
@@ -82,7 +92,7 @@ def parts(config: Config) -> list[Part]:
             generated_from,
             partial(_generate_all, config),
             _in(models),
-            follows=(reads.SUITES,),
+            follows=(reads.SUITES, SAMPLES),
         ),
         Part(
             "grade",
@@ -90,7 +100,7 @@ def parts(config: Config) -> list[Part]:
             graded,
             partial(_grade, config),
             _in(("judged", "judges.json", "records.parquet")),
-            follows=(reads.SUITES, "attacks", *_in(answers)),
+            follows=(reads.SUITES, SAMPLES, "attacks", *_in(answers)),
         ),
         Part("measure", {"evaluate": ceiling}, counted, partial(_measure, config), _in((MEASUREMENTS,))),
         Part("report", {"evaluate": told}, reported, partial(_report, config), _in(report_files)),
@@ -118,8 +128,8 @@ def _generate_all(config: Config, folder: str) -> Rows:
     check_cluster(demand("evaluate", settings.workers), config.cluster, packages_of(settings.engine))
     base, dtype = model_folder(config), config.model.dtype
     check_engine_memory("evaluate.engine", settings.engine, settings.workers, base, dtype, settings.decoding)
-    check_judges(config.evaluate.judges, config.cluster)
-    JudgeReport(config.evaluate.judges, config.evaluate.human_labels)  # the labels are read before hours of generation
+    check_judges([*settings.judges, *settings.harm_judges], config.cluster)
+    JudgeReport(settings.judges, settings.human_labels)  # the labels are read before hours of generation
     jobs = [_generate(config, model, storage.join(folder, model)) for model in settings.models]
     return {"answers": sum(storage.count_rows(job) for job in jobs)}
 
@@ -127,13 +137,15 @@ def _generate_all(config: Config, folder: str) -> Rows:
 def _grade(config: Config, folder: str) -> Rows:
     settings = config.evaluate
     connect(config.cluster)
-    check_judges(settings.judges, config.cluster)
+    check_judges([*settings.judges, *settings.harm_judges], config.cluster)
     reports = {model: JudgeReport(settings.judges, settings.human_labels) for model in settings.models}
     prompts, card = SuitePrompts(suite_prompts(config.run_directory)), read_card(config.run_directory.folder("model"))
     answers = {
         model: _judged(config, storage.join(folder, model, GENERATIONS), storage.join(folder, "judged", model), report)
         for model, report in reports.items()
     }
+    harm_reports = {model: JudgeReport(settings.harm_judges, settings.human_labels) for model in settings.models}
+    harm = {model: _harm(config, folder, model, prompts, report) for model, report in harm_reports.items()}
     records = (
         eval_records(
             model,
@@ -143,14 +155,16 @@ def _grade(config: Config, folder: str) -> Rows:
             evaluate=settings,
             gate=config.gate,
             threshold=card.threshold,
+            harm=harm[model],
         )
         for model in settings.models
     )
     written = storage.join(folder, "records.parquet")
     count = storage.write_rows(written, itertools.chain.from_iterable(records), EvalRecord)
-    storage.write_json(
-        storage.join(folder, "judges.json"), {model: report.as_json() for model, report in reports.items()}
-    )
+    judges = {model: report.as_json() for model, report in reports.items()}
+    if settings.harm_judges:
+        judges = {model: report | {"harm": harm_reports[model].as_json()} for model, report in judges.items()}
+    storage.write_json(storage.join(folder, "judges.json"), judges)
     return {"records": count, "unscored": storage.count_rows(written, pc.field("verdict") == "unscored")}
 
 
@@ -189,6 +203,12 @@ def _judged(
     return itertools.chain(good(), ((row, "unscored") for row in failed))
 
 
+def _harm(config: Config, folder: str, model: str, prompts: SuitePrompts, report: JudgeReport) -> Harm | None:
+    """What the graders of harm say of a model's answers."""
+    generations, own = storage.join(folder, model, GENERATIONS), storage.join(folder, "judged", model, "harm")
+    return judged_harm(generations, config.evaluate, prompts, own, config.run.seed, report)
+
+
 def _generate(config: Config, model: str, folder: str) -> str:
     """The base reads the export's head, too: what the head says of latents that were never aligned is a control."""
     settings, exported = config.evaluate, config.run_directory.folder("model")
@@ -208,10 +228,11 @@ def _generate(config: Config, model: str, folder: str) -> str:
 
 
 def _tasks(config: Config) -> Iterator[Task]:
-    """Every prompt once, in however many suites it is."""
-    asked = set[str]()
+    """Every prompt as often as the one of its suites asks for that wants the most answers."""
+    asked = Counter[str]()
     for prompt in suite_prompts(config.run_directory):
-        if prompt.prompt_id not in asked:
-            asked.add(prompt.prompt_id)
+        wanted = config.evaluate.samples_of(prompt.source, prompt.kind)
+        for sample in range(asked[prompt.prompt_id], wanted):
             for cot in config.evaluate.cot:
-                yield task_of(prompt, cot)
+                yield task_of(prompt, cot, sample)
+        asked[prompt.prompt_id] = max(asked[prompt.prompt_id], wanted)

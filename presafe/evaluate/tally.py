@@ -15,6 +15,8 @@ BINS = 50
 """Of the head's probabilities, from 0 to 1."""
 MADE = ("thinks", "overlapping")
 """Of an outcome, what is no column of a record."""
+THOUGHT = "thought_verdict"
+"""No column of an earlier version's records."""
 
 
 class Outcome(NamedTuple):
@@ -30,6 +32,7 @@ class Outcome(NamedTuple):
     judge: str
     decoding: str
     overlapping: bool
+    thought_verdict: str | None
 
 
 class Tally:
@@ -52,6 +55,8 @@ class Tally:
             self._add(table)
 
     def _add(self, table: pa.Table) -> None:
+        if THOUGHT not in table.column_names:
+            table = table.append_column(THOUGHT, pa.nulls(len(table), pa.string()))
         table = table.append_column("thinks", pc.greater(pc.binary_length(table["reasoning"]), 0)).drop(["reasoning"])
         table = table.append_column("overlapping", is_overlapping(table, self._overlapping))
         counts = table.group_by([*Outcome._fields]).aggregate([([], "count_all")])
@@ -93,4 +98,5 @@ def is_overlapping(table: pa.Table, keys: pa.Array) -> pa.ChunkedArray:
 
 def read_tally(url: str, overlapping: Collection[tuple[str, str]] = frozenset()) -> Tally:
     """The tally of a file of EvalRecord rows, read in batches."""
-    return Tally(storage.stream_tables(url, [*Tally.COLUMNS]), overlapping)
+    known = storage.column_names(url)
+    return Tally(storage.stream_tables(url, [name for name in Tally.COLUMNS if name in known]), overlapping)
