@@ -47,11 +47,11 @@ def corrected(measurements: Sequence[Measurement], reports: Mapping[str, Any]) -
             continue
         if one.metric == "attack_success_rate" and "harm" in report:
             report = report["harm"]
-        name, judge = next(iter(report["judges"].items()))
-        if "human_matrix" not in judge:
+        name = next(iter(report["judges"]), None)
+        if name is None or "human_matrix" not in report["judges"][name]:
             continue
         counted, other = JUDGED[one.metric]
-        matrix = judge["human_matrix"]
+        matrix = report["judges"][name]["human_matrix"]
         positive, negative = ([matrix[label][said] for said in (counted, other)] for label in (counted, other))
         labelled = Labelled(sum(positive), positive[0], sum(negative), negative[1])
         found = corrected_share(one.value, _independent(one), labelled)

@@ -21,7 +21,8 @@ def corrected_share(share: float, n: float, labelled: Labelled) -> Estimate | No
 
     Rogan and Gladen 1978 (American Journal of Epidemiology 107:71), with the interval of Lang and Reiczigel 2014
     (Preventive Veterinary Medicine 113:13), which has the uncertainty of both the judge's sensitivity and specificity
-    in it. What was labelled must be drawn without regard to what the judge said. None where nobody labelled an answer
+    in it. What was labelled must be drawn without regard to what the judge said; where it is among the n answers, the
+    interval is too wide rather than too narrow. None where nobody labelled an answer
     of one side, or where the judge is not seen to tell the sides apart.
     """
     positive, found, negative, left = labelled
