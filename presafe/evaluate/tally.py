@@ -76,7 +76,7 @@ class Tally:
             models[row["model"]] = [a + int(b) for a, b in zip(earlier, found, strict=True)]
 
     def _add_examples(self, table: pa.Table) -> None:
-        refused = ~pc.field("thinks") & (pc.field("verdict") == "refuse")
+        refused = pc.field("refused_before_cot") & (pc.field("verdict") == "refuse")
         solved = pc.field("thinks") & (pc.field("verdict") == "correct")
         wanted: tuple[tuple[Path, pc.Expression], ...] = (("refuse", refused), ("think", solved))
         for path, which in wanted:
