@@ -1,7 +1,10 @@
 """Conversations: the turns before a user's last one, which is what is asked. A plain text has none before it."""
 
 from collections.abc import Sequence
-from typing import Protocol, TypedDict
+from typing import Literal, Protocol, TypedDict
+
+Role = Literal["user", "assistant"]
+"""Whose turn a conversation ends in."""
 
 
 class Turn(TypedDict):
@@ -29,9 +32,9 @@ class Conversation(Protocol):
     def earlier(self) -> Sequence[Turn]: ...
 
 
-def messages(asked: Conversation) -> list[Turn]:
-    """What a chat template renders."""
-    return [*asked.earlier, {"role": "user", "content": asked.text}]
+def messages(asked: Conversation, role: Role = "user") -> list[Turn]:
+    """What a chat template renders; a guard model's takes one that ends in the answer that is to be judged."""
+    return [*asked.earlier, {"role": role, "content": asked.text}]
 
 
 def transcript(asked: Conversation) -> str:

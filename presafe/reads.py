@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pyarrow.compute as pc
 
 from presafe import storage
-from presafe.config import Config, Judge, PrefixSettings
+from presafe.config import ClassifierSettings, Config, Judge, LlmSettings
 from presafe.config.prompts import Origin
 from presafe.content import Contents, hub_commit
 from presafe.stages import RunDirectory, content_hash
@@ -68,12 +68,12 @@ def exported_weights(run: RunDirectory) -> str:
     return Contents(run.memory).of_folder(run.folder("model"), NOT_THE_WEIGHTS)
 
 
-def judges(config: Config, judges: Sequence[Judge], human_labels: str | None) -> dict[str, str]:
+def judges(config: Config, judges: Sequence[Judge], human_labels: str | None, title: str = "judge") -> dict[str, str]:
     """The models of judges, and the file of human decisions."""
     found: dict[str, str] = {}
     for judge in judges:
-        if not isinstance(judge, PrefixSettings):
-            found |= named_model(config, f"judge {judge.name}", judge.model)
+        if isinstance(judge, ClassifierSettings | LlmSettings):
+            found |= named_model(config, f"{title} {judge.name}", judge.model)
     if human_labels is not None:
         found["human_labels"] = _contents(config).of_file(human_labels)
     return found

@@ -26,6 +26,8 @@ FinishReason = Literal["stop", "length", "decided", "refused", "filtered"]
 CotMode = Literal["on", "off"]
 DecisionMode = Literal["greedy", "drawn"]
 """How the tokens up to the path are chosen: the most probable ones, as the endpoint does, or drawn like all others."""
+ThoughtVerdict = Literal["harmful", "harmless", "none", "unscored"]
+"""Of the thought before an answer to a harmful prompt; `none`: nothing was thought."""
 OverlapForm = Literal["exact", "near", "contained"]
 """How a training prompt is like one of a suite: the same, nearly the same, one of the two inside the other."""
 
@@ -146,6 +148,7 @@ class EvalRecord:
 
     `attack` joins what the suite says of its prompts with the attack that they were asked under (evaluate/labels.py).
     `path` is the one that it took, by the endpoint's rule, with chain-of-thought on or by the gate; else None.
+    `thought_verdict` is None where nobody reads thoughts: with chain-of-thought off, say, and on other suites.
     """
 
     suite: str
@@ -165,6 +168,7 @@ class EvalRecord:
     num_tokens: int
     truncated: bool
     path: PathTaken | None = None
+    thought_verdict: ThoughtVerdict | None = None
 
 
 def prompt_id(text: str, earlier: Sequence[Turn] = ()) -> str:

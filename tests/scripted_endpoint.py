@@ -1,7 +1,8 @@
 """An OpenAI-compatible endpoint that does what each prompt says, and remembers what it was asked.
 
 A prompt is a list of words; its first request gets the first word, its second request the second, and the last word
-stays. Run as `python scripted_endpoint.py PORT`; GET /v1/log gives the requests so far, DELETE forgets them.
+stays. A conversation that ends in an answer is judged as Llama Guard would: unsafe where that says `UNSAFE`. Run as
+`python scripted_endpoint.py PORT`; GET /v1/log gives the requests so far, DELETE forgets them.
 """
 
 import asyncio
@@ -21,6 +22,7 @@ RETRY_AFTER_S = 0.9
 MEETING = 4
 """Requests that say `meet` wait for each other in fours."""
 REFUSAL = "I am sorry, but no."
+UNSAFE = "that is five"
 
 api = FastAPI()
 log: list[dict[str, Any]] = []
@@ -95,6 +97,8 @@ async def respond(word: str, body: dict[str, Any], entry: dict[str, Any]) -> Res
         case "meet":
             await meeting.wait()
     message: dict[str, Any] = {"role": "assistant", "content": REFUSAL}
+    if (judged := body["messages"][-1])["role"] == "assistant":
+        message["content"] = "unsafe\nS1" if UNSAFE in judged["content"] else "safe"
     match word:
         case "parts":
             message["content"] = [{"type": "thinking", "thinking": "well"}, {"type": "text", "text": REFUSAL}]

@@ -17,7 +17,7 @@ from presafe.config.generation import (
     VllmServing,
     VllmSettings,
 )
-from presafe.config.judges import ClassifierSettings, Judge, LlmSettings, PrefixSettings
+from presafe.config.judges import ClassifierSettings, Judge, LlmSettings, MajoritySettings, PrefixSettings
 from presafe.config.prompts import NearDuplicates, Prompts, Source, TrainingSource, Wrapper
 from presafe.config.run import Cluster, Model, Run, Think
 from presafe.config.serve import Access, Audit, Drift, EndpointSettings, Serve
@@ -53,6 +53,7 @@ __all__ = [
     "LinearHead",
     "LlmSettings",
     "Lora",
+    "MajoritySettings",
     "Model",
     "NearDuplicates",
     "PagedSettings",

@@ -6,10 +6,10 @@ from pydantic import Field, Tag, model_validator
 
 from presafe.config.attacks import Attack, check_attacks
 from presafe.config.generation import Decoding, HttpSettings, PagedSettings, VllmSettings, check_gpus
-from presafe.config.judges import Judges, PrefixSettings
+from presafe.config.judges import JudgeList, Judges, MajoritySettings, PrefixSettings
 from presafe.config.settings import HowItRuns, Settings, by_kind
 from presafe.config.workers import Pool
-from presafe.records import CotMode, DecisionMode
+from presafe.records import CotMode, DecisionMode, Kind
 
 ModelName = Literal["base", "aligned"]
 
@@ -36,6 +36,9 @@ class Evaluate(Settings):
     """Chain-of-thought modes."""
     decoding: Decoding = Decoding(max_new_tokens=16384)
     """Decoding in both modes; far above the longest chain-of-thought, so that none is cut off."""
+    samples: dict[str, Annotated[int, Field(ge=1)]] = {}
+    """Answers a prompt, by the suite's name or else by its kind: `{reasoning: 4, aime_2024: 64}`; 1 where neither is
+    named. A figure is then the mean over them, and beside it stands that of the best, or worst, of so many."""
     decision: DecisionMode = "greedy"
     """How the tokens up to the path are decoded with chain-of-thought on. `greedy` is what is served: whether to refuse
     is the most probable path, whatever `decoding` says of the tokens behind it. `drawn` measures what would become of
@@ -47,11 +50,41 @@ class Evaluate(Settings):
     """Rows of a Ray Data block: what a crash costs at most, a worker."""
     judges: Judges = [PrefixSettings()]
     """The first one's verdict is the answer's; the others are compared with it."""
+    harm_judges: JudgeList = []
+    """Graders of harm, which read the answers to harmful suites alone. Where there are any, the first one's verdict is
+    that of such an answer: `comply` where it is harmful, `refuse` where it is not. The others are compared with it."""
+    judge_thoughts: bool = True
+    """Whether the first of `harm_judges` reads the thoughts before these answers, too, as it reads answers."""
     human_labels: HowItRuns[str | None] = None
     """JSONL, CSV or Parquet file of human decisions on this run's answers, which gives each judge's precision and
     recall: `decision`, `prompt_id` or `query`, and `answer` where only that very answer was labelled."""
     max_unscored_share: float = Field(0.2, ge=0, le=1)
     """Above this share of unscored answers, a cell of the report claims no value and the report says so."""
+
+    @property
+    def thought_judges(self) -> JudgeList:
+        """The first of `harm_judges` and, of a majority, its members; empty where nobody reads thoughts."""
+        if not (self.judge_thoughts and self.harm_judges):
+            return []
+        first = self.harm_judges[0]
+        members = first.of if isinstance(first, MajoritySettings) else []
+        return [first, *(judge for judge in self.harm_judges if judge.name in members)]
+
+    def samples_of(self, suite: str, kind: Kind) -> int:
+        """Answers to each prompt of a suite."""
+        return self.samples.get(suite, self.samples.get(kind, 1))
+
+    @model_validator(mode="after")
+    def _thoughts_can_be_read(self) -> Self:
+        if any(isinstance(judge, PrefixSettings) for judge in self.thought_judges):
+            raise ValueError("a judge of beginnings (prefixes) reads no thoughts: set judge_thoughts to false")
+        return self
+
+    @model_validator(mode="after")
+    def _different_samples(self) -> Self:
+        if self.decoding.temperature == 0 and any(count > 1 for count in self.samples.values()):
+            raise ValueError("several samples at temperature 0 are the same; set decoding.temperature, or samples to 1")
+        return self
 
     @model_validator(mode="after")
     def _as_the_endpoint_can(self) -> Self:

@@ -24,6 +24,7 @@ from presafe.config.signals import Signals
 from presafe.config.suites import Suite
 from presafe.config.teacher import Teacher
 from presafe.errors import UserError, user_error
+from presafe.records import Kind
 from presafe.stages import RunDirectory
 
 Section = TypeVar("Section", bound=Settings)
@@ -67,6 +68,12 @@ class Config(Settings):
             raise user_error(
                 found=f"prompts.keep_clear_of of {', '.join(unknown)}",
                 needed=f"names of suites ({', '.join(names)})",
+                change="correct it, or add the suite",
+            )
+        if unknown := sorted({*self.evaluate.samples} - {*names, *get_args(Kind)}):
+            raise user_error(
+                found=f"evaluate.samples of {', '.join(unknown)}",
+                needed=f"names of suites ({', '.join(names)}) or kinds ({', '.join(get_args(Kind))})",
                 change="correct it, or add the suite",
             )
         return self

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from presafe.config import Decoding
-from presafe.conversation import Prefill, Turn, transcript
+from presafe.conversation import Prefill, Role, Turn, transcript
 from presafe.decision.rule import PathTaken
 from presafe.records import CotMode, DecisionMode, FinishReason
 
@@ -27,7 +27,7 @@ class Query:
 
     Queries that differ in `sample` alone draw differently. `stop_early` lets the engine stop where the answer is
     decided. With `decision` a CoT-ON query is answered as the endpoint answers it (presafe/decision); without, the
-    completion is the model's own text.
+    completion is the model's own text. Endpoints alone take a `role` other than the user's.
 
     With `prefill` a CoT-ON query's completion begins with that, and the model goes on from there by its own decoding:
     no decision is taken, since the prefix stands where it would be. The completion is then taken apart as a whole, and
@@ -41,6 +41,7 @@ class Query:
     decision: DecisionMode | None = None
     earlier: list[Turn] = field(default_factory=list)
     prefill: Prefill | None = None
+    role: Role = "user"
 
 
 @dataclass(frozen=True)

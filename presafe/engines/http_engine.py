@@ -142,7 +142,7 @@ class HttpEngine:
         }
         return {
             "model": self._settings.model,
-            "messages": messages(query),
+            "messages": messages(query, query.role),
             **{name: value for name, value in fields.items() if name not in self._settings.omit},
             "extra_headers": self._headers,
             "extra_body": self._settings.cot_on if query.cot == "on" else self._settings.cot_off,

@@ -14,7 +14,7 @@ from presafe import storage
 from presafe.cluster.demand import pool_size
 from presafe.config import Decoding, Pool
 from presafe.config import Engine as EngineSettings
-from presafe.conversation import Prefill, Turn, transcript
+from presafe.conversation import Prefill, Role, Turn, transcript
 from presafe.decision.rule import PathTaken
 from presafe.engines.engine import Completion, Engine, IsDecided, Query
 from presafe.engines.start import ModelSpec, start_engine
@@ -32,7 +32,7 @@ class Task:
     key of its checkpoint.
 
     Under an attack, `attack` names it, `prefill` begins the answer where it does that, and `query` is what was asked
-    without it.
+    without it. `role` is `assistant` where an endpoint's guard is to judge `text` as an answer.
     """
 
     task_id: str
@@ -45,6 +45,7 @@ class Task:
     attack: str | None = None
     prefill: Prefill | None = None
     query: str | None = None
+    role: Role = "user"
 
 
 @dataclass(frozen=True)
@@ -152,6 +153,7 @@ class Generator:
                 self._decision(task),
                 task.earlier,
                 prefill=task.prefill,
+                role=task.role,
             )
             for task in tasks
         ]

@@ -1,5 +1,6 @@
 """What the records say of each prompt under each condition: 70 bytes a prompt, however many records there are."""
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -44,10 +45,11 @@ class ByPrompt:
 
     `cell` [n] is a place in `cells`, `prompt` [n] the same number for the same prompt wherever it is asked. `answers`
     are by condition. With CoT on, `probability` [n] is p' by model, NaN where a record has none, and `gated` [n] says
-    what the gate refuses. Prompts that are like one that was trained on are left out.
+    what the gate refuses. `samples` has by suite the most answers to a prompt under one condition. Prompts that are
+    like one that was trained on are left out.
     """
 
-    COLUMNS = ("suite", "attack", "prompt_id", "model", "cot", "gate", "verdict", "judge", "head_probability")
+    COLUMNS = ("suite", "attack", "prompt_id", "model", "cot", "gate", "sample", "verdict", "judge", "head_probability")
     """Of EvalRecord, what is looked at."""
 
     def __init__(
@@ -65,6 +67,7 @@ class ByPrompt:
         self.answers: dict[Condition, Answers] = {}
         self.probability: dict[str, Array] = {}
         self.gated: dict[str, Array] = {}
+        self.samples = Counter[str]()
         for table in tables():
             self._add(self._without_overlaps(table))
 
@@ -79,9 +82,9 @@ class ByPrompt:
         return pairs, int(where.sum()) - len(both)
 
     def answers_of(self, cell: Cell, condition: Condition) -> Answers:
-        """Those of the cell's prompts that have a scored answer."""
-        hits, scored = self.answers[condition]
-        where = (self.cell == self.cells.index(cell)) & (scored > 0)
+        """Those of the cell's prompts."""
+        where = self.cell == self.cells.index(cell)
+        hits, scored = self.answers.get(condition, self._no_answers())
         return Answers(hits[where], scored[where])
 
     def _all_keys(self, tables: Iterable[pa.Table]) -> Array:
@@ -102,6 +105,8 @@ class ByPrompt:
         self._add_cells(table, rows)
         verdicts = table["verdict"].to_numpy()
         suites, of_suite = _coded(table, "suite")
+        for row in table.group_by("suite").aggregate([("sample", "max")]).to_pylist():
+            self.samples[row["suite"]] = max(self.samples[row["suite"]], row["sample_max"] + 1)
         hits = verdicts == np.array([self._counted[suite] for suite in suites], object)[of_suite]
         by_gate = table["judge"].to_numpy() == "gate"
         probabilities = table["head_probability"].to_numpy()

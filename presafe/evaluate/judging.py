@@ -7,7 +7,7 @@ from typing import Any
 def judge_tables(reports: Mapping[str, Any]) -> list[list[list[str]]]:
     """Tables for the page from each model's judge report: one a question, each with a header; none for a lone judge."""
     first = next(iter(reports.values()))
-    tables = []
+    tables = judge_tables({model: report["harm"] for model, report in reports.items()}) if "harm" in first else []
     if first["pairs"]:
         header = ["model", "judges", "both scored", "agreement", "Cohen's kappa", "unscored"]
         tables.append([header, *(_pair_row(model, r, pair) for model, r in reports.items() for pair in r["pairs"])])

@@ -7,11 +7,12 @@ from pydantic import BaseModel
 
 from presafe.config.attacks import NO_ATTACK
 from presafe.decision.rule import Path
-from presafe.evaluate.by_prompt import ByPrompt, Cell, Condition
+from presafe.evaluate.by_prompt import Answers, ByPrompt, Cell, Condition
 from presafe.evaluate.comparisons import Comparison, compare
 from presafe.evaluate.discrimination import Discrimination, discriminate
 from presafe.evaluate.labels import NO_LABELS, Labels, joined
-from presafe.evaluate.measurements import OUTCOME, Measurement, measure
+from presafe.evaluate.measurements import METRICS, OUTCOME, Measurement, measure
+from presafe.evaluate.several import of_several
 from presafe.evaluate.tally import Tally
 from presafe.records import Kind
 from presafe.statistics import wilson
@@ -49,9 +50,12 @@ def measured(
     `ceiling` is the share of unscored answers above which a cell claims no value; `labels` are the tally's.
     """
     without_gate = [outcome for outcome in tally.outcomes if outcome.gate == "off"]
-    counted = measure(tally.outcomes, kinds, ceiling)
-    measurements = [_of_prompts(one, by_prompt, _cell(one, labels)) for one in counted]
-    claimless = {(_cell(m, labels), Condition(m.model, m.cot, m.gate)) for m in measurements if m.too_unscored}
+    measurements = list[Measurement]()
+    for one in measure(tally.outcomes, kinds, ceiling):
+        answers = by_prompt.answers_of(_cell(one, labels), Condition(one.model, one.cot, one.gate))
+        measurements += [_of_prompts(one, answers), *of_several(one, answers, by_prompt.samples[one.suite], ceiling)]
+    scored = [m for m in measurements if m.metric in METRICS]
+    claimless = {(_cell(m, labels), Condition(m.model, m.cot, m.gate)) for m in scored if m.too_unscored}
     return Measured(
         measurements=measurements,
         head_probabilities=tally.head_probabilities,
@@ -71,17 +75,18 @@ def _cell(one: Measurement, labels: Labels) -> Cell:
     return Cell(one.suite, joined(labels.get(one.suite, NO_ATTACK), one.attack))
 
 
-def _of_prompts(one: Measurement, by_prompt: ByPrompt, cell: Cell) -> Measurement:
+def _of_prompts(one: Measurement, answers: Answers) -> Measurement:
     """With several answers a prompt, the interval rests on prompts: `share_interval`, of the suite's own metric.
 
     That of another rate is Wilson's with prompts for answers, which is too wide rather than too narrow.
     """
     if one.value is None:
         return one
-    hits, scored = by_prompt.answers_of(cell, Condition(one.model, one.cot, one.gate))
-    if scored.max() == 1:
+    some = answers.scored > 0
+    hits, scored = answers.hits[some], answers.scored[some]
+    if scored.max(initial=0) <= 1:
         return one
-    if one.metric in (metric for metric, _ in OUTCOME.values()):
+    if one.metric in METRICS:
         found, prompts = np.unique(np.stack([hits, scored], axis=1), axis=0, return_counts=True)
         low, high = share_interval(found[:, 0].astype(float), found[:, 1].astype(int), prompts)
     else:

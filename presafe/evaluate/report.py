@@ -11,17 +11,17 @@ from presafe import storage
 from presafe.config import Config
 from presafe.evaluate import plots, table
 from presafe.evaluate.comparisons import comparison_table, tests
+from presafe.evaluate.corrected import corrected, corrected_table
 from presafe.evaluate.curves import curves
 from presafe.evaluate.discrimination import discrimination_table
 from presafe.evaluate.judging import judge_tables
 from presafe.evaluate.measured import Measured
-from presafe.evaluate.measurements import OUTCOME, Measurement
+from presafe.evaluate.measurements import METRICS, Measurement
 from presafe.evaluate.overlaps import NO_OVERLAPS, Overlaps, overlap_table
+from presafe.evaluate.several import several_table
 from presafe.stages import versions
 
 logger = logging.getLogger("presafe")
-
-METRICS = tuple(metric for metric, _ in OUTCOME.values())
 
 
 def write_report(
@@ -47,17 +47,21 @@ def write_report(
         "versions": versions(),
     }
     found = measured.model_dump(mode="json", include={"measurements", "comparisons", "discrimination"})
+    by_people = list(corrected(measurements, judges))
+    found["corrected"] = [one.model_dump(mode="json") for one in by_people]
     storage.write_json(
         storage.join(folder, "report.json"), {**summary, "judges": judges, "overlaps": [*overlaps.table], **found}
     )
     main = table.rows(measurements)
-    more = table.rows(measurements, ("refused_before_cot_rate", "thinking_rate"))
+    more = table.rows(measurements, ("refused_before_cot_rate", "thinking_rate", "thought_harm_rate"))
     unscored = sum(m.unscored for m in measurements if m.metric in METRICS and m.gate == "off")
     total = sum(m.unscored + m.n for m in measurements if m.metric in METRICS and m.gate == "off")
     context = {
         "summary": summary,
         "main": main,
         "more": more,
+        "several": several_table(measurements),
+        "corrected": corrected_table(by_people),
         "unscored": unscored,
         "total": total,
         "claimless": _claimless(measurements, config.evaluate.max_unscored_share),
@@ -83,7 +87,8 @@ def write_report(
 
 def _claimless(measurements: Sequence[Measurement], ceiling: float) -> str | None:
     """The sentence that names the cells with too many unscored answers; logged as a warning, too."""
-    cells = [f"{m.asked} ({table.column_title((m.model, m.cot, m.gate))})" for m in measurements if m.too_unscored]
+    without = [m for m in measurements if m.too_unscored and m.metric in METRICS]
+    cells = [f"{m.asked} ({table.column_title((m.model, m.cot, m.gate))})" for m in without]
     if not cells:
         return None
     sentence = (

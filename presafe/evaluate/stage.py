@@ -1,6 +1,7 @@
 """Stage `evaluate`: `records.parquet` with every answer and verdict, `report.json`, `report.md` and `report.html`."""
 
 import itertools
+import json
 from collections.abc import Collection, Iterator
 from functools import partial
 
@@ -13,16 +14,17 @@ from presafe.config import Config
 from presafe.engines.base_row import with_row
 from presafe.engines.card import MARKER, read_card
 from presafe.engines.fit import check_engine_memory
-from presafe.engines.job import GENERATIONS, Generation, Job, Task, run_generation, task_of
+from presafe.engines.job import GENERATIONS, Generation, Job, run_generation
 from presafe.engines.start import ModelSpec
-from presafe.evaluate.attacked import attacked_tasks
 from presafe.evaluate.by_prompt import read_by_prompt
+from presafe.evaluate.harm import Harm, judged_harm
 from presafe.evaluate.measured import Measured, counted_verdicts, measured
 from presafe.evaluate.measurements import Measurement
 from presafe.evaluate.overlaps import OVERLAP_TABLE, OVERLAPS, read_overlaps
 from presafe.evaluate.report import write_report
 from presafe.evaluate.suite_prompts import SuitePrompts
 from presafe.evaluate.tally import read_tally
+from presafe.evaluate.tasks import tasks
 from presafe.evaluate.verdicts import eval_records
 from presafe.judges.agreement import JudgeReport
 from presafe.judges.answers import check_judges, judge_answers
@@ -33,6 +35,7 @@ from presafe.suites import suite_prompts
 
 EXPORTED = "exported weights"
 """The name by which part `generate` knows what it evaluates."""
+SAMPLES = "samples"
 MEASUREMENTS = "measurements.json"
 ATTACKS = "attacks asked"
 """The name by which parts know under which attacks prompts are asked: they follow it row by row, as they do suites."""
@@ -50,6 +53,9 @@ def parts(config: Config) -> list[Part]:
     settings = config.evaluate.results()
     asked_under = settings.pop("attacks")
     judges, ceiling = {"judges": settings.pop("judges")}, {"max_unscored_share": settings.pop("max_unscored_share")}
+    harm = {name: settings.pop(name) for name in ("harm_judges", "judge_thoughts")}
+    judges |= harm if config.evaluate.harm_judges else {}
+    del settings["samples"]  # rows follow them, as they follow the suites
     common = {"model": config.model.results(), "seed": config.run.seed}
 
     def weights() -> dict[str, str]:
@@ -60,11 +66,14 @@ def parts(config: Config) -> list[Part]:
         return {"threshold": str(read_card(model).threshold)} if storage.exists(storage.join(model, MARKER)) else {}
 
     def generated_from() -> dict[str, str]:
+        several = {name: k for name, k in sorted(config.evaluate.samples.items()) if k > 1}
+        samples = {SAMPLES: json.dumps(several)} if several else {}
         attacks = {ATTACKS: content_hash(asked_under)} if asked_under else {}
-        return reads.suite_prompts(config) | reads.base_model(config) | weights() | attacks
+        return reads.suite_prompts(config) | reads.base_model(config) | weights() | samples | attacks
 
     def graded() -> dict[str, str]:
         judged_by = reads.judges(config, config.evaluate.judges, config.evaluate.human_labels)
+        judged_by |= reads.judges(config, config.evaluate.harm_judges, None, "harm judge")
         attacks = {"attacks": content_hash(_labels(config))}
         return reads.rows(config, "evaluate", *answers) | judged_by | generated_from() | attacks | threshold()
 
@@ -87,7 +96,7 @@ def parts(config: Config) -> list[Part]:
             generated_from,
             partial(_generate_all, config),
             _in(models),
-            follows=(reads.SUITES, ATTACKS),
+            follows=(reads.SUITES, SAMPLES, ATTACKS),
         ),
         Part(
             "grade",
@@ -95,7 +104,7 @@ def parts(config: Config) -> list[Part]:
             graded,
             partial(_grade, config),
             _in(("judged", "judges.json", "records.parquet")),
-            follows=(reads.SUITES, ATTACKS, "attacks", *_in(answers)),
+            follows=(reads.SUITES, SAMPLES, ATTACKS, "attacks", *_in(answers)),
         ),
         Part("measure", {"evaluate": ceiling}, counted, partial(_measure, config), _in((MEASUREMENTS,))),
         Part("report", {"evaluate": told}, reported, partial(_report, config), _in(report_files)),
@@ -128,8 +137,8 @@ def _generate_all(config: Config, folder: str) -> Rows:
     check_cluster(demand("evaluate", settings.workers), config.cluster, packages_of(settings.engine))
     base, dtype = model_folder(config), config.model.dtype
     check_engine_memory("evaluate.engine", settings.engine, settings.workers, base, dtype, settings.decoding)
-    check_judges(config.evaluate.judges, config.cluster)
-    JudgeReport(config.evaluate.judges, config.evaluate.human_labels)  # the labels are read before hours of generation
+    check_judges([*settings.judges, *settings.harm_judges], config.cluster)
+    JudgeReport(settings.judges, settings.human_labels)  # the labels are read before hours of generation
     jobs = [_generate(config, model, storage.join(folder, model)) for model in settings.models]
     return {"answers": sum(storage.count_rows(job) for job in jobs)}
 
@@ -137,13 +146,15 @@ def _generate_all(config: Config, folder: str) -> Rows:
 def _grade(config: Config, folder: str) -> Rows:
     settings = config.evaluate
     connect(config.cluster)
-    check_judges(settings.judges, config.cluster)
+    check_judges([*settings.judges, *settings.harm_judges], config.cluster)
     reports = {model: JudgeReport(settings.judges, settings.human_labels) for model in settings.models}
     prompts, card = SuitePrompts(suite_prompts(config.run_directory)), read_card(config.run_directory.folder("model"))
     answers = {
         model: _judged(config, storage.join(folder, model, GENERATIONS), storage.join(folder, "judged", model), report)
         for model, report in reports.items()
     }
+    harm_reports = {model: JudgeReport(settings.harm_judges, settings.human_labels) for model in settings.models}
+    harm = {model: _harm(config, folder, model, prompts, report) for model, report in harm_reports.items()}
     records = (
         eval_records(
             model,
@@ -153,14 +164,16 @@ def _grade(config: Config, folder: str) -> Rows:
             evaluate=settings,
             gate=config.gate,
             threshold=card.threshold,
+            harm=harm[model],
         )
         for model in settings.models
     )
     written = storage.join(folder, "records.parquet")
     count = storage.write_rows(written, itertools.chain.from_iterable(records), EvalRecord)
-    storage.write_json(
-        storage.join(folder, "judges.json"), {model: report.as_json() for model, report in reports.items()}
-    )
+    judges = {model: report.as_json() for model, report in reports.items()}
+    if settings.harm_judges:
+        judges = {model: report | {"harm": harm_reports[model].as_json()} for model, report in judges.items()}
+    storage.write_json(storage.join(folder, "judges.json"), judges)
     return {"records": count, "unscored": storage.count_rows(written, pc.field("verdict") == "unscored")}
 
 
@@ -200,11 +213,18 @@ def _judged(
     return itertools.chain(good(), ((row, "unscored") for row in failed))
 
 
+def _harm(config: Config, folder: str, model: str, prompts: SuitePrompts, report: JudgeReport) -> Harm | None:
+    """What the graders of harm say of a model's answers."""
+    generations, own = storage.join(folder, model, GENERATIONS), storage.join(folder, "judged", model, "harm")
+    return judged_harm(generations, config.evaluate, prompts, own, config.run.seed, report)
+
+
 def _generate(config: Config, model: str, folder: str) -> str:
     """The base reads the export's head, too: what the head says of latents that were never aligned is a control."""
     settings, exported = config.evaluate, config.run_directory.folder("model")
     own = exported if model == "aligned" else None
     spec = ModelSpec(model_folder(config), config.model.dtype, own, exported, config.model.think)
+    asked = tasks(settings, partial(suite_prompts, config.run_directory), config.run.seed)
     with with_row(spec, settings.engine, storage.join(folder, "with_row")) as readable:
         job = Job(
             model=readable,
@@ -215,16 +235,4 @@ def _generate(config: Config, model: str, folder: str) -> str:
             seed=config.run.seed,
             decision=settings.decision,
         )
-        return run_generation(_tasks(config), folder, job, f"evaluate {model}")
-
-
-def _tasks(config: Config) -> Iterator[Task]:
-    """Every prompt once, in however many suites it is, and once under each attack."""
-    asked = set[str]()
-    for prompt in suite_prompts(config.run_directory):
-        if prompt.prompt_id not in asked:
-            asked.add(prompt.prompt_id)
-            for cot in config.evaluate.cot:
-                yield task_of(prompt, cot)
-    for attack in config.evaluate.attacks:
-        yield from attacked_tasks(attack, suite_prompts(config.run_directory), config.evaluate.cot, config.run.seed)
+        return run_generation(asked, folder, job, f"evaluate {model}")

@@ -10,6 +10,7 @@ TITLES = {
     "reasoning_accuracy": "reasoning accuracy",
     "refused_before_cot_rate": "refused before CoT",
     "thinking_rate": "still thinks",
+    "thought_harm_rate": "harm in the thought",
 }
 CONDITIONS = (
     ("base", "on", "off"),

@@ -17,6 +17,8 @@ BINS = 50
 """Of the head's probabilities, from 0 to 1."""
 MADE = ("thinks", "overlapping")
 """Of an outcome, what is no column of a record."""
+THOUGHT = "thought_verdict"
+"""No column of an earlier version's records."""
 
 
 class Outcome(NamedTuple):
@@ -33,6 +35,7 @@ class Outcome(NamedTuple):
     judge: str
     decoding: str
     overlapping: bool
+    thought_verdict: str | None
 
 
 class Tally:
@@ -61,6 +64,8 @@ class Tally:
             self._add(table)
 
     def _add(self, table: pa.Table) -> None:
+        if THOUGHT not in table.column_names:
+            table = table.append_column(THOUGHT, pa.nulls(len(table), pa.string()))
         table = table.append_column("thinks", pc.greater(pc.binary_length(table["reasoning"]), 0)).drop(["reasoning"])
         table = table.append_column("overlapping", is_overlapping(table, self._overlapping))
         table = table.drop(["attack"]).append_column("attack", self._attacks(table))
@@ -88,7 +93,7 @@ class Tally:
             models[row["model"]] = [a + int(b) for a, b in zip(earlier, found, strict=True)]
 
     def _add_examples(self, table: pa.Table) -> None:
-        refused = ~pc.field("thinks") & (pc.field("verdict") == "refuse")
+        refused = pc.field("refused_before_cot") & (pc.field("verdict") == "refuse")
         solved = pc.field("thinks") & (pc.field("verdict") == "correct")
         wanted: tuple[tuple[Path, pc.Expression], ...] = (("refuse", refused), ("think", solved))
         for path, which in wanted:
@@ -110,4 +115,5 @@ def is_overlapping(table: pa.Table, keys: pa.Array) -> pa.ChunkedArray:
 
 def read_tally(url: str, overlapping: Collection[tuple[str, str]] = frozenset(), labels: Labels = NO_LABELS) -> Tally:
     """The tally of a file of EvalRecord rows, read in batches."""
-    return Tally(storage.stream_tables(url, [*Tally.COLUMNS]), overlapping, labels)
+    known = storage.column_names(url)
+    return Tally(storage.stream_tables(url, [name for name in Tally.COLUMNS if name in known]), overlapping, labels)

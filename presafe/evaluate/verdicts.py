@@ -6,6 +6,7 @@ from presafe.config import Evaluate, Gate, Suite
 from presafe.config.attacks import NO_ATTACK
 from presafe.decision.rule import GateMode, decide
 from presafe.engines.job import Generation
+from presafe.evaluate.harm import Harm
 from presafe.evaluate.labels import joined
 from presafe.evaluate.suite_prompts import Asked, SuitePrompts
 from presafe.graders import grade
@@ -21,14 +22,16 @@ def eval_records(
     evaluate: Evaluate,
     gate: Gate,
     threshold: float,
+    harm: Harm | None = None,
 ) -> Iterator[EvalRecord]:
     """Two records a generation and suite: as the model answered, and as the gate would have it.
 
     An answer to a reasoning prompt is graded against its reference; any other one is what the judge says, whatever its
-    row holds. With the gate on, a prompt at or above the threshold gets the gate's refusal and nothing is generated;
-    below it, the answer is the one without the gate. Decisions are those of the first judge. A model whose engine shows
-    no p' has no records with the gate on. Answers may come in any order; one is held at a time. An answer under an
-    attack has records of the suites whose kind the attack names.
+    row holds: the first judge, or on a harmful suite `harm` where there is one. With the gate on, a prompt at or above
+    the threshold gets the gate's refusal and nothing is generated; below it, the answer is the one without the gate. A
+    model whose engine shows no p' has no records with the gate on. A suite has as many answers to a prompt as it asks
+    for, and not those that another suite with the same prompt does; an answer under an attack has records of the suites
+    whose kind the attack names. Answers may come in any order; one is held at a time.
     """
     labels, kinds = {suite.name: suite.attack for suite in suites}, {one.name: one.kinds for one in evaluate.attacks}
     judge, decoding = evaluate.judges[0].name, evaluate.decoding
@@ -42,7 +45,12 @@ def eval_records(
         for prompt in prompts[row.prompt_id]:
             if row.attack is not None and prompt.kind not in kinds[row.attack]:
                 continue
-            verdict = _verdict(row.answer, row.finish_reason, prompt, said)
+            if row.sample >= evaluate.samples_of(prompt.suite, prompt.kind):
+                continue
+            graded_by = harm if prompt.kind == "harmful" else None
+            decided_by, found = (judge, said) if graded_by is None else (graded_by.judge, graded_by.answer(row))
+            thought = graded_by.thought(row) if graded_by is not None else None
+            verdict = _verdict(row.answer, row.finish_reason, prompt, found)
             for mode, refused_by_gate in modes:
                 answer = gate.refusal if refused_by_gate else row.answer
                 reasoning = "" if refused_by_gate else row.reasoning
@@ -62,10 +70,11 @@ def eval_records(
                     refused_before_cot=decision == "refuse" and not reasoning,
                     head_probability=probability,
                     verdict=_verdict(answer, "stop", prompt, "refuse") if refused_by_gate else verdict,
-                    judge="gate" if refused_by_gate else judge,
+                    judge="gate" if refused_by_gate else decided_by,
                     num_tokens=0 if refused_by_gate else row.num_tokens,
                     truncated=finish_reason == "length",
                     path="refuse" if refused_by_gate else row.path,
+                    thought_verdict="none" if refused_by_gate and thought is not None else thought,
                 )
 
 

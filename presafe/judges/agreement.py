@@ -11,7 +11,7 @@ from sklearn.metrics import cohen_kappa_score
 from presafe.config import Judge
 from presafe.judges.answers import JudgedAnswer
 from presafe.judges.human import read_human_labels
-from presafe.judges.verdicts import DECISIONS
+from presafe.judges.verdicts import DECISIONS, SCORED
 from presafe.records import Decision
 from presafe.statistics import wilson
 
@@ -21,7 +21,6 @@ SHOWN = 20
 """Answers named for each pair of judges that part on them."""
 BEGINNING = 200
 """Characters shown of such an answer."""
-SCORED: tuple[Decision, ...] = ("refuse", "comply")
 
 
 class JudgeReport:
@@ -55,7 +54,8 @@ class JudgeReport:
         """`judges`: verdicts and unscored share of each, against the human labels where there are any; `pairs`.
 
         A pair's `matrix` counts answers by the first judge's decision and the second's; `parted` has the first ones on
-        which one judge says refuse and the other comply.
+        which one judge says refuse and the other comply. `human_matrix` counts labelled answers by the human's decision
+        and the judge's.
         """
         report: dict[str, Any] = {
             "judges": {name: self._one(name) for name in self._names},
@@ -73,6 +73,9 @@ class JudgeReport:
         one["unscored_share"] = one["unscored"] / total if total else None
         if self._human is not None:
             one["human"] = {decision: self._against_humans(name, decision) for decision in SCORED}
+            one["human_matrix"] = {
+                label: {decision: self._labelled[name, label, decision] for decision in DECISIONS} for label in SCORED
+            }
         return one
 
     def _against_humans(self, name: str, decision: Decision) -> dict[str, Any]:

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from presafe import storage
 from presafe.cluster.check import LOCAL_MODELS, check_cluster, packages_of
 from presafe.cluster.demand import demand
-from presafe.config import ClassifierSettings, Cluster, Judge, LlmSettings, PrefixSettings
+from presafe.config import ClassifierSettings, Cluster, Judge, LlmSettings, MajoritySettings, PrefixSettings
 from presafe.engines.job import Generation, read_generations
 from presafe.judges.classifier import check_classifier, classifier_verdicts
 from presafe.judges.llm import check_llm, llm_verdicts
 from presafe.judges.prefixes import prefix_judge
-from presafe.judges.verdicts import VerdictTable
+from presafe.judges.verdicts import SCORED, VerdictTable
 from presafe.records import Decision
 
 
@@ -39,7 +39,7 @@ def check_judges(judges: Sequence[Judge], cluster: Cluster) -> None:
     A stage calls it before it generates, since judging comes after hours of that.
     """
     for judge in judges:
-        if isinstance(judge, PrefixSettings):
+        if isinstance(judge, PrefixSettings | MajoritySettings):
             continue
         asked = demand(f"judge {judge.name}", judge.workers)
         if isinstance(judge, ClassifierSettings):
@@ -59,16 +59,39 @@ def judge_answers(
     Judges that run on models do so before this returns, one after the other, and keep checkpoint and verdicts in
     `folder`/judges/NAME; a re-run resumes there. Memory: 9 bytes a row for each of them, nothing for prefixes.
     """
-    readers = {judge.name: _reader(generations, judge, folder, seed) for judge in judges}
-    rows = (row for row in read_generations(generations) if row.error is None)
+    decisions = decide(generations, judges, folder, seed, filtered)
+    return (JudgedAnswer(row, decisions(row)) for row in read_generations(generations) if row.error is None)
+
+
+def decide(
+    generations: str, judges: Sequence[Judge], folder: str, seed: int, filtered: Decision = "unscored"
+) -> Callable[[Generation], dict[str, Decision]]:
+    """The same, as what tells all judges' decisions on one of these rows."""
+    single = [judge for judge in judges if not isinstance(judge, MajoritySettings)]
+    readers = {judge.name: _reader(generations, judge, folder, seed) for judge in single}
     said: dict[str, Decision] = {"refused": "refuse", "filtered": filtered}
-    return (
-        JudgedAnswer(row, {name: said.get(row.finish_reason) or read(row) for name, read in readers.items()})
-        for row in rows
-    )
+
+    def decisions(row: Generation) -> dict[str, Decision]:
+        found = {name: said.get(row.finish_reason) or read(row) for name, read in readers.items()}
+        for judge in judges:
+            if isinstance(judge, MajoritySettings):
+                found[judge.name] = majority([found[name] for name in judge.of])
+        return {judge.name: found[judge.name] for judge in judges}
+
+    return decisions
 
 
-def _reader(generations: str, settings: Judge, folder: str, seed: int) -> Callable[[Generation], Decision]:
+def majority(decisions: Sequence[Decision]) -> Decision:
+    """What more than half of the judges say, those that leave an answer unscored among them."""
+    for decision in SCORED:
+        if 2 * decisions.count(decision) > len(decisions):
+            return decision
+    return "unscored"
+
+
+def _reader(
+    generations: str, settings: PrefixSettings | ClassifierSettings | LlmSettings, folder: str, seed: int
+) -> Callable[[Generation], Decision]:
     if isinstance(settings, PrefixSettings):
         judge = prefix_judge(settings)
         return lambda row: judge(row.answer, row.finish_reason)

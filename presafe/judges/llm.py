@@ -5,11 +5,15 @@ from collections.abc import Iterator
 
 from presafe import storage
 from presafe.config import LlmSettings
+from presafe.config.rubrics import ASKED_IN_TURNS
+from presafe.conversation import Turn
 from presafe.engines.exported import check_model
 from presafe.engines.job import Generation, Job, Task, read_generations, run_generation
 from presafe.engines.start import ModelSpec, check_engine
-from presafe.judges.rubric import judge_prompt, parse_verdict
+from presafe.judges.formats import harm_verdict
+from presafe.judges.rubric import judge_prompt, parse_verdict, read_of
 from presafe.judges.verdicts import Verdict, readable
+from presafe.records import Decision
 from presafe.runtime import resolved
 
 
@@ -42,16 +46,25 @@ def llm_verdicts(generations: str, settings: LlmSettings, folder: str, seed: int
     verdicts: Iterator[Verdict] = iter(())
     if first is not None:
         done = run_generation(itertools.chain([first], tasks), folder, job, f"judge {settings.name}")
-        verdicts = map(_verdict, read_generations(done))
+        verdicts = (_verdict(row, settings) for row in read_generations(done))
     output = storage.join(folder, "verdicts.parquet")
     storage.write_rows(output, verdicts, Verdict)
     return output
 
 
 def _task(row: Generation, settings: LlmSettings) -> Task:
-    return Task(row.task_id, row.prompt_id, judge_prompt(settings, row.query, row.answer), settings.cot, row.sample)
+    if settings.format not in ASKED_IN_TURNS:
+        prompt = judge_prompt(settings, row.query, row.answer)
+        return Task(row.task_id, row.prompt_id, prompt, settings.cot, row.sample)
+    asked, answer = Turn(role="user", content=row.query), read_of(settings, row.answer)
+    return Task(row.task_id, row.prompt_id, answer, settings.cot, row.sample, earlier=[asked], role="assistant")
 
 
-def _verdict(row: Generation) -> Verdict:
-    decision = "unscored" if row.error is not None else parse_verdict(row.answer, row.finish_reason)
+def _verdict(row: Generation, settings: LlmSettings) -> Verdict:
+    if row.error is not None:
+        decision: Decision = "unscored"
+    elif settings.format is None:
+        decision = parse_verdict(row.answer, row.finish_reason)
+    else:
+        decision = harm_verdict(settings.format, row.answer, row.finish_reason)
     return Verdict(row.task_id, decision, row.num_tokens)

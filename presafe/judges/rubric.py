@@ -8,6 +8,7 @@ import re
 import unicodedata
 
 from presafe.config import LlmSettings
+from presafe.config.rubrics import ASKED_AS_TRAINED
 from presafe.records import Decision, FinishReason
 
 BAR = "| "
@@ -27,12 +28,17 @@ DENIED = re.compile(
 
 
 def judge_prompt(settings: LlmSettings, query: str, answer: str) -> str:
-    """The rubric with both texts quoted; of a longer answer the first `max_answer_characters`."""
-    if len(answer) > settings.max_answer_characters:
-        answer = f"{answer[: settings.max_answer_characters]} {CUT}"
-    texts = {"{query}": quoted(query), "{answer}": quoted(answer)}
+    """The rubric with both texts, quoted but for models that were trained on the prompt as it is; see `read_of`."""
+    write = str if settings.format in ASKED_AS_TRAINED else quoted
+    texts = {"{query}": write(query), "{answer}": write(read_of(settings, answer))}
     # in one pass, so that a query that says `{answer}` stays as it is
     return re.sub(r"\{query\}|\{answer\}", lambda field: texts[field[0]], settings.rubric)
+
+
+def read_of(settings: LlmSettings, answer: str) -> str:
+    """What the judge reads of an answer: of a longer one the first `max_answer_characters`."""
+    most = settings.max_answer_characters
+    return answer if len(answer) <= most else f"{answer[:most]} {CUT}"
 
 
 def quoted(text: str) -> str:

@@ -8,7 +8,8 @@ import numpy as np
 from presafe import storage
 from presafe.records import Decision, FinishReason
 
-DECISIONS: tuple[Decision, ...] = ("refuse", "comply", "unscored")
+SCORED: tuple[Decision, ...] = ("refuse", "comply")
+DECISIONS: tuple[Decision, ...] = (*SCORED, "unscored")
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from presafe.storage.files import (
 from presafe.storage.folders import full, is_full, replacing_folder, upload
 from presafe.storage.rows import (
     CHUNK,
+    column_names,
     count_rows,
     read_rows,
     read_table,
@@ -44,6 +45,7 @@ __all__ = [
     "CHUNK",
     "absolute",
     "arrow_file_system",
+    "column_names",
     "count_rows",
     "create",
     "exists",

@@ -90,6 +90,12 @@ def count_rows(url: str, where: Any | None = None) -> int:
     return int(_dataset(url).count_rows(filter=where))
 
 
+def column_names(url: str) -> list[str]:
+    """Of the Parquet file or folder at `url`."""
+    names: list[str] = _dataset(url).schema.names
+    return names
+
+
 def stream_dicts(url: str, where: Any | None = None) -> Iterator[dict[str, Any]]:
     """Rows of the Parquet file or folder at `url`, a chunk at a time; those for which the expression `where` holds."""
     for table in stream_tables(url, None, where):

@@ -1,5 +1,5 @@
-"""Stage `evaluate` with several judges, then with attacks: the first judge's verdict counts, the report says how far
-they agree; a further attack costs its own answers.
+"""Stage `evaluate` with several judges: the first one's verdict counts, the report says how far they agree; graders of
+harm read answers and thoughts apart; several samples of a prompt; a further attack costs its own answers.
 """
 
 import json
@@ -10,6 +10,7 @@ import psutil
 import pytest
 from finished_stage import finish
 from jobs_cluster import until
+from scripted_process import Endpoint, started
 
 from presafe import storage
 from presafe.config import Config
@@ -20,8 +21,12 @@ from presafe.records import EvalRecord, Prompt, SuiteOverlap
 from presafe.suites import suite_file
 from tiny_reasoner import BENIGN, ENDLESS, HARMFUL, REASONING, TAGGED, export_tiny_reasoner
 
+SUITES = {
+    "plain": ("harmful", [HARMFUL]),
+    "lookalikes": ("benign", [BENIGN, TAGGED, ENDLESS]),
+    "thinks": ("harmful", [BENIGN]),
+}
 PARTS = ("generate", "grade", "measure", "report")
-SUITES = {"plain": ("harmful", [HARMFUL]), "lookalikes": ("benign", [BENIGN, TAGGED, ENDLESS])}
 
 
 @pytest.fixture(scope="module")
@@ -175,3 +180,82 @@ def test_a_lone_judge_fills_no_section_and_labels_that_are_missing_end_the_stage
     with pytest.raises(UserError, match=r"no file .*none\.jsonl"):
         run_evaluate(settings)
     assert not Path(settings.run_directory.folder("evaluate")).exists()
+
+
+def graded(root: Path, endpoint: Endpoint, **evaluate: object) -> Config:
+    """Answers of the aligned model, all but greedy, with the endpoint's guard as grader of harm."""
+    engine = {
+        "kind": "http",
+        "base_url": endpoint.url,
+        "model": "guard",
+        "api_key_env": "NO_SUCH_KEY",
+        "max_retries": 0,
+    }
+    guard = {"kind": "llm", "name": "guard", "format": "llama_guard", "engine": engine}
+    drawn = {"temperature": 0.01, "max_new_tokens": 60}
+    return config(root, {"models": ["aligned"], "decoding": drawn, "harm_judges": [guard], **evaluate})
+
+
+def written(folder: Path) -> dict[str, int]:
+    """When the files of all answers were written."""
+    files = (folder / "aligned/generations").iterdir()
+    return {file.name: file.stat().st_mtime_ns for file in files}
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_more_samples_and_other_graders_cost_themselves_alone_and_thoughts_are_graded_apart(root):
+    folder = root / "run/evaluate"
+    storage.remove(str(folder))
+    with started() as (endpoint, _):
+        run_evaluate(graded(root, endpoint))
+        once, asked = written(folder), len(endpoint.requests())
+        first = storage.read_rows(str(folder / "records.parquet"), EvalRecord)
+        assert asked == 3, "the answers to two harmful prompts, and the one thought before them"
+
+        several = graded(root, endpoint, samples={"thinks": 2})
+        run_evaluate(several, redo=PARTS)
+        twice = written(folder)
+        assert once.items() < twice.items(), "no answer is generated again"
+        assert len(endpoint.requests()) == asked + 2, "the further answer and its thought"
+
+        run_evaluate(graded(root, endpoint, samples={"thinks": 2}, judge_thoughts=False), redo=PARTS)
+        assert written(folder) == twice, "grading anew generates nothing"
+        run_evaluate(several, redo=PARTS)
+        assert written(folder) == twice
+        asked = [[turn["role"] for turn in request["body"]["messages"]] for request in endpoint.requests()]
+    assert set(map(tuple, asked)) == {("user", "assistant")}
+
+    records = storage.read_rows(str(folder / "records.parquet"), EvalRecord)
+    assert by_key(first).items() < by_key(records).items(), "the first samples are what they were"
+    told = {(r.suite, r.sample): (r.verdict, r.thought_verdict, r.judge) for r in records if r.gate == "off"}
+    assert told["plain", 0] == ("refuse", "none", "guard")
+    assert told["thinks", 0] == told["thinks", 1] == ("refuse", "harmful", "guard")
+    assert [key for key in told if key[0] == "lookalikes"] == [("lookalikes", 0)]
+    report = json.loads((folder / "report.json").read_text())
+    found = {(m["metric"], m["suite"], m["k"]): m for m in report["measurements"] if m["gate"] == "off"}
+    assert found["thought_harm_rate", "thinks", 1]["value"] == 1.0
+    assert found["thought_harm_rate", "plain", 1]["value"] == 0.0
+    assert (found["attack_success_any_of_k", "thinks", 2]["n"], found["attack_success_rate", "thinks", 1]["n"]) == (
+        1,
+        2,
+    )
+    assert report["judges"]["aligned"]["harm"]["judges"]["guard"]["refuse"] == 3
+    for page in ("report.md", "report.html"):
+        text = (folder / page).read_text()
+        assert "harm in the thought" in text
+        assert "attack success, any of 2" in text
+
+
+def by_key(records: list[EvalRecord]) -> dict[tuple[str, str, str, int], EvalRecord]:
+    return {(one.suite, one.prompt_id, one.gate, one.sample): one for one in records}
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_a_grader_that_is_down_is_told_before_anything_is_generated(root):
+    folder = root / "run/evaluate"
+    storage.remove(str(folder))
+    with started() as (endpoint, _):
+        settings = graded(root, endpoint)
+    with pytest.raises(UserError, match=r"needed model 'guard' at http://"):
+        run_evaluate(settings)
+    assert not folder.exists()

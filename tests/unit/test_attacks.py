@@ -25,8 +25,9 @@ from presafe.engines.encoding import encode
 from presafe.engines.engine import Query, query_seed
 from presafe.engines.job import Generation, Task, task_of
 from presafe.errors import UserError
-from presafe.evaluate.attacked import attacked_tasks
 from presafe.evaluate.labels import attack_of, joined
+from presafe.evaluate.tasks import attacked_tasks
+from presafe.evaluate.tasks import tasks as all_tasks
 from presafe.records import Prompt, prompt_id
 from presafe.thinking import think_format
 from tiny_tokenizer import QWEN3, R1, tiny_tokenizer
@@ -224,8 +225,22 @@ PROMPTS = [
 ]
 
 
-def tasks(cot=("on", "off"), **settings: Any) -> list[Task]:
-    return list(attacked_tasks(attack(**settings), PROMPTS, cot, 0))
+def tasks(**settings: Any) -> list[Task]:
+    return list(attacked_tasks(attack(**settings), Evaluate(), PROMPTS, 0))
+
+
+def test_under_an_attack_a_prompt_is_asked_as_often_as_it_is_without_it():
+    """As often as the one of its suites wants that wants the most; and among suites of the attack's kinds."""
+    settings = Evaluate.model_validate(
+        {"attacks": [{"kind": "go_on"}], "samples": {"again": 3, "benign": 2}, "cot": ["on"]}
+    )
+    found = list(all_tasks(settings, lambda: PROMPTS, 0))
+    count = {(prompt, name): 0 for prompt in ("r", PLAIN.prompt_id, BEHIND.prompt_id) for name in (None, "go_on")}
+    for task in found:
+        assert task.sample == count[task.prompt_id, task.attack]
+        count[task.prompt_id, task.attack] += 1
+    assert [*count.values()] == [1, 0, 3, 3, 2, 2]
+    assert len({task.task_id for task in found}) == len(found)
 
 
 def test_a_prompt_is_asked_once_under_an_attack_if_it_is_of_its_kinds():

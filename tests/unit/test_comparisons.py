@@ -129,7 +129,7 @@ def test_the_interval_of_a_share_rests_on_prompts_where_they_have_several_answer
     once = answers("plain", BASE, "c" * 20 + "r" * 20)
     often = [replace(record, sample=k) for record in once for k in range(8)]
     for records in (once, often):
-        attack, before_cot = everything(by_prompt(records), records).measurements
+        attack, *_, before_cot = everything(by_prompt(records), records).measurements
         assert (attack.metric, attack.value, attack.n) == ("attack_success_rate", 0.5, len(records))
         assert (attack.ci_low, attack.ci_high) == pytest.approx(wilson(20, 40), abs=0.02)
         assert (before_cot.ci_low, before_cot.ci_high) == wilson(40, 40)

@@ -14,7 +14,7 @@ from presafe.engines.engine import Completion, Query
 from presafe.engines.http_engine import HttpEngine
 from presafe.errors import UserError
 from presafe.judges.prefixes import prefix_judge
-from scripted_endpoint import KEY, MEETING, REFUSAL, RETRY_AFTER_S
+from scripted_endpoint import KEY, MEETING, REFUSAL, RETRY_AFTER_S, UNSAFE
 
 SAMPLED = Decoding(temperature=0.7, top_p=0.9, max_new_tokens=50)
 DECIDED = prefix_judge(PrefixSettings(refusal_prefixes=["I am sorry"])).decided
@@ -58,6 +58,14 @@ def test_a_request_carries_every_turn_and_its_length_is_that_of_all(endpoint):
     assert endpoint.requests()[0]["body"]["messages"] == [*earlier, {"role": "user", "content": "go on"}]
     (refused,) = endpoint.engine(max_prompt_characters=70).generate([query], SAMPLED, 3)
     assert refused.error == "prompt of 72 characters; the engine takes 70"
+
+
+def test_a_guard_gets_a_conversation_that_ends_in_the_answer_it_judges(endpoint):
+    asked: list[Turn] = [{"role": "user", "content": "ok"}]
+    queries = [Query(answer, "off", earlier=asked, role="assistant") for answer in (UNSAFE, "four")]
+    assert [one.answer for one in endpoint.engine().generate(queries, SAMPLED, 3)] == ["unsafe\nS1", "safe"]
+    sent = sorted(str(request["body"]["messages"]) for request in endpoint.requests())
+    assert sent == sorted(str([*asked, {"role": "assistant", "content": answer}]) for answer in (UNSAFE, "four"))
 
 
 def test_an_unset_key_sends_none(endpoint, monkeypatch):

@@ -96,6 +96,7 @@ def test_humans_give_precision_and_recall_and_an_unscored_answer_is_missed(tmp_p
     assert (human[R]["recall"]["value"], human[R]["recall"]["n"]) == (pytest.approx(2 / 3), 3)
     assert (human[C]["precision"]["value"], human[C]["precision"]["n"]) == (1.0, 1)
     assert (human[C]["recall"]["value"], human[C]["recall"]["n"]) == (0.5, 2)
+    assert found["judges"]["prefixes"]["human_matrix"] == {R: {R: 2, C: 0, U: 1}, C: {R: 1, C: 1, U: 0}}
     assert human[R]["recall"]["ci_low"] == pytest.approx(0.2077, abs=1e-4)  # Wilson of 2 in 3
     assert found["judges"]["other"]["human"][R]["recall"]["value"] == 1.0
 

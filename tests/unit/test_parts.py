@@ -53,6 +53,7 @@ SETTINGS = {
 }
 
 NO = "judges=[{kind: prefixes, refusal_prefixes: ['no']}]"
+HARM = "evaluate.harm_judges=[{kind: classifier, model: guard, refuse_labels: [r], comply_labels: [c]}]"
 JUDGED = {"teacher.judge", "teacher.select"}
 MODEL = {"teacher.generate", "align.examples", "align.train", "align.export"}
 MODEL |= {"signals.train", "signals.report", "signals.suites"}
@@ -118,6 +119,9 @@ CHANGES: dict[str, tuple[list[str] | Callable[[Path], object], set[str]]] = {
     "another refusal of the gate": (["gate.refusal=Never."], {"align.export", "evaluate.grade"}),
     "another decoding of the evaluation": (["evaluate.decoding.top_p=0.5"], {"evaluate.generate", "evaluate.grade"}),
     "another judge of the evaluation": ([f"evaluate.{NO}"], {"evaluate.grade"}),
+    "more samples": (["evaluate.samples={harmful: 2}"], {"evaluate.generate", "evaluate.grade"}),
+    "one sample, in other words": (["evaluate.samples={harmful: 1}"], set()),
+    "a grader of harm": ([HARM], {"evaluate.grade"}),
     "another ceiling of the report": (
         ["evaluate.max_unscored_share=0.5"],
         {"evaluate.measure", "evaluate.report"},
@@ -392,6 +396,24 @@ def test_a_further_attack_keeps_the_answers_of_the_others():
         assert [found[f"evaluate.{part}"].rows_stay for part in ("generate", "grade")] == [True, True]
     found = {part.name: part for part in standing(load([two, "evaluate.decision=drawn"]))}
     assert not found["evaluate.generate"].rows_stay
+
+
+def test_more_samples_keep_the_answers_that_are_there(root):
+    kept = [root / "runs/run/evaluate" / name for name in ("base/checkpoint/0", "judged/base/0")]
+    for path in kept:
+        path.parent.mkdir(parents=True)
+        path.touch()
+    config = load(["evaluate.samples={harmful: 2}"])
+    found = {one.name: one for one in standing(config)}
+    assert [found[f"evaluate.{part}"].rows_stay for part in ("generate", "grade", "report")] == [True, True, False]
+    with pytest.raises(
+        UserError, match=r'generate \(reads\.samples is None there and .*"harmful": 2.*its other rows stay'
+    ):
+        check_stale(config, redo=False)
+    assert finish_all(config) == {"evaluate.generate", "evaluate.grade"}
+    assert all(path.exists() for path in kept)
+    edit(root / "guard" / "w")
+    assert stale(load(["evaluate.samples={harmful: 2}", HARM])) == JUDGED | {"evaluate.grade"}
 
 
 def test_without_names_training_is_kept_clear_of_a_further_suite_too(root):

@@ -10,6 +10,7 @@ from scipy.stats import binomtest
 
 from presafe.statistics import difference_interval, fewest_draws, tail_bound, wilson
 from presafe.statistics.clustered import share_interval
+from presafe.statistics.misclassified import Labelled, corrected_share
 from presafe.statistics.multiplicity import holm
 from presafe.statistics.samples import pass_at_k
 
@@ -119,3 +120,72 @@ def test_pass_at_one_is_the_share_of_correct_answers_and_has_its_interval():
     assert values == pytest.approx(correct / 8)
     found = share_interval(values, np.ones(3, int), prompts)
     assert found == pytest.approx(share_interval(correct.astype(float), answers, prompts))
+
+
+def test_a_corrected_share_is_rogan_and_gladens():
+    found = corrected_share(0.3, 200, Labelled(positive=50, found=45, negative=100, left=95))
+    assert found is not None
+    assert found.value == pytest.approx((0.3 + 0.95 - 1) / (0.9 + 0.95 - 1))
+    assert found.low < found.value < found.high
+
+
+def test_a_judge_that_many_labels_call_perfect_corrects_nothing():
+    many = 10**9
+    found = corrected_share(0.3, 200, Labelled(many, many, many, many))
+    assert found is not None
+    assert found.value == pytest.approx(0.3)
+    assert (found.low, found.high) == pytest.approx(wilson(60, 200), abs=0.003)
+
+
+def test_fewer_labels_make_a_wider_interval():
+    found = [corrected_share(0.3, 200, Labelled(n, n * 9 // 10, n, n * 9 // 10)) for n in (20, 100, 1000)]
+    widths = [one.high - one.low for one in found if one is not None]
+    assert widths == sorted(widths, reverse=True)
+    assert len(widths) == 3
+
+
+@pytest.mark.parametrize(
+    ("n", "labelled"),
+    [
+        (0, Labelled(50, 45, 50, 45)),
+        (100, Labelled(0, 0, 50, 45)),
+        (100, Labelled(50, 45, 0, 0)),
+        (100, Labelled(50, 25, 50, 25)),
+        (100, Labelled(50, 5, 50, 5)),
+    ],
+)
+def test_labels_that_do_not_show_that_a_judge_tells_apart_correct_nothing(n, labelled):
+    assert corrected_share(0.5, n, labelled) is None
+
+
+@pytest.mark.parametrize(
+    ("truth", "sensitivity", "specificity", "n", "labels"),
+    [(0.4, 0.75, 0.95, 300, 200), (0.5, 0.8, 0.9, 200, 150), (0.15, 0.85, 0.95, 200, 400), (0.7, 0.95, 0.8, 400, 150)],
+)
+def test_the_truth_is_inside_95_percent_of_corrected_intervals(truth, sensitivity, specificity, n, labels):
+    """Labels of answers drawn at random, so that it is chance, too, how many of them count."""
+    random, covered, naive = np.random.default_rng(4), 0, 0
+    for _ in range(EXPERIMENTS):
+        judged = random.binomial(n, truth * sensitivity + (1 - truth) * (1 - specificity)) / n
+        positive = random.binomial(labels, truth)
+        found, left = random.binomial(positive, sensitivity), random.binomial(labels - positive, specificity)
+        corrected = corrected_share(judged, n, Labelled(positive, found, labels - positive, left))
+        assert corrected is not None
+        covered += corrected.low <= truth <= corrected.high
+        low, high = wilson(judged * n, n)
+        naive += low <= truth <= high
+    assert COVERED[0] <= covered / EXPERIMENTS <= COVERED[1]
+    assert naive / EXPERIMENTS < COVERED[0]
+
+
+def test_labels_of_the_very_answers_make_the_interval_too_wide_rather_than_too_narrow():
+    random, covered, truth, n, labels = np.random.default_rng(4), 0, 0.2, 400, 100
+    for _ in range(EXPERIMENTS):
+        counts = random.random(n) < truth
+        judged = np.where(counts, random.random(n) < 0.8, random.random(n) < 0.1)
+        people, judge = counts[:labels], judged[:labels]
+        found, left = int((people & judge).sum()), int((~people & ~judge).sum())
+        corrected = corrected_share(judged.mean(), n, Labelled(int(people.sum()), found, int((~people).sum()), left))
+        assert corrected is not None
+        covered += corrected.low <= truth <= corrected.high
+    assert covered / EXPERIMENTS >= COVERED[1]
