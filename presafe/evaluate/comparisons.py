@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from pydantic import BaseModel
 
-from presafe.evaluate.by_prompt import ByPrompt, Cell, Condition
+from presafe.evaluate.by_prompt import ByPrompt, Condition
 from presafe.evaluate.measurements import OUTCOME
 from presafe.evaluate.table import TITLES, shown_p
 from presafe.records import Kind
@@ -64,22 +64,22 @@ def compare(
     by_prompt: ByPrompt, kinds: Mapping[str, Kind], claimless: Collection[tuple[str, Condition]]
 ) -> Iterator[Comparison]:
     """Every question's comparisons, suites in the order of `kinds`; `claimless` are suites and arms without a value."""
-    order = [*kinds]
-    cells = sorted(by_prompt.cells, key=lambda cell: (order.index(cell.suite), cell.attack))
     for question in QUESTIONS:
-        if {question.first, question.second} <= by_prompt.answers.keys():
-            yield from _family(by_prompt, question, cells, kinds, claimless)
+        yield from answered(by_prompt, question, kinds, claimless)
 
 
-def _family(
+def answered(
     by_prompt: ByPrompt,
     question: Question,
-    cells: list[Cell],
     kinds: Mapping[str, Kind],
     claimless: Collection[tuple[str, Condition]],
 ) -> list[Comparison]:
+    """The question's comparisons, p corrected over them; none where one of its arms was not measured."""
+    if not {question.first, question.second} <= by_prompt.answers.keys():
+        return []
+    order = [*kinds]
     found, tested = list[Comparison](), list[tuple[Comparison, Pairs]]()
-    for cell in cells:
+    for cell in sorted(by_prompt.cells, key=lambda cell: (order.index(cell.suite), cell.attack)):
         pairs, left_out = by_prompt.pairs(cell, question.first, question.second)
         comparison = Comparison(
             question=question.title,
