@@ -49,8 +49,8 @@ class Evaluate(Settings):
     max_unscored_share: float = Field(0.2, ge=0, le=1)
     """Above this share of unscored answers, a cell of the report claims no value and the report says so."""
     report_samples: HowItRuns[int] = Field(50, ge=0)
-    """Samples that the report's page shows of each suite, attack, model, CoT and gate mode; 0 for none. A page has 4,000
-    at most, and 3 million characters of texts."""
+    """Samples that the report's page shows of each suite, attack, model, CoT and gate mode; 0 for none. However many
+    cells there are, a page has about 4,000 samples at most, and 3 million characters of texts."""
 
     @model_validator(mode="after")
     def _as_the_endpoint_can(self) -> Self:

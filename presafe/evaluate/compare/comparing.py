@@ -59,19 +59,19 @@ def run_compare(given: Sequence[str], out: str | None) -> None:
 
 def _shown(found: Sequence[Comparison]) -> str:
     """In how many comparisons the run differs from the first beyond chance, and in which."""
-    tested = [one for one in found if one.p_holm is not None]
-    differ = [one for one in tested if one.p_holm is not None and one.p_holm <= ALPHA]
+    tested = [one for one in found if one.difference is not None]
     if not tested:
         return "nothing that both have a score of"
-    named = [
-        f"{TITLES[one.metric]} of {one.suite}, {one.question.split(': ', 1)[1]} ({100 * (one.difference or 0):+.1f} points)"
-        for one in differ[:NAMED]
-    ]
-    more = [f"{len(differ) - NAMED} more"] * (len(differ) > NAMED)
-    return (
-        f"{len(differ)} of {len(tested)} comparisons differ beyond chance"
-        + f": {'; '.join([*named, *more])}" * bool(differ)
-    )
+    differ = [_named(one) for one in tested if one.p_holm is not None and one.p_holm <= ALPHA]
+    count = f"{len(differ)} of {len(tested)} comparisons differ beyond chance"
+    if len(differ) > NAMED:
+        differ[NAMED:] = [f"{len(differ) - NAMED} more"]
+    return f"{count}: {'; '.join(differ)}" if differ else count
+
+
+def _named(one: Comparison) -> str:
+    arm, points = one.question.rpartition(": ")[2], 100 * (one.difference or 0)
+    return f"{TITLES[one.metric]} of {one.suite}, {arm} ({points:+.1f} points)"
 
 
 def _lines(runs: Sequence[Run]) -> dict[str, dict[str, str]]:
