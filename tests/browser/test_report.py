@@ -6,19 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from recorded_run import records_of, suite_of, write_recorded_run
 
 from presafe.records import Kind
+from recorded_run import records_of, suite_of, write_recorded_run
 
 CONTRAST = (Path(__file__).parent / "contrast.js").read_text()
 LEAST_CONTRAST = 4.5
 DEADLINE_MS = 60_000
 MARKUP = "</script><script>document.title = 'owned'</script><img src=x onerror=\"document.title = 'owned'\"><b>bold</b>"
 SUITES: dict[str, Kind] = {"plain": "harmful", "wrapped": "harmful", "lookalikes": "benign", "sums": "reasoning"}
-COUNTS = {
-    **{("plain", "base"): 20, ("plain", "aligned"): 1, ("wrapped", "base"): 25, ("wrapped", "aligned"): 2},
-    **{("lookalikes", "base"): 0, ("lookalikes", "aligned"): 1, ("sums", "base"): 30, ("sums", "aligned"): 29},
-}
+BASE = {"plain": 20, "wrapped": 25, "lookalikes": 0, "sums": 30}
+ALIGNED = {"plain": 1, "wrapped": 2, "lookalikes": 1, "sums": 29}
+COUNTS = {(suite, model): n for model, of in (("base", BASE), ("aligned", ALIGNED)) for suite, n in of.items()}
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +78,7 @@ def test_a_cell_of_the_table_leads_to_its_samples(page: Any) -> None:
     assert all("attack wrappers" in one and "base, CoT on" in one for one in facts)
     page.go_back()
     page.get_by_role("link").last.click()
-    assert page.get_by_label("arm", exact=True).input_value() == "aligned, CoT on, gate"
+    page.wait_for_function("document.querySelector('[name=arm]').value === 'aligned, CoT on, gate'")
 
 
 def test_samples_are_filtered_by_what_was_found(page: Any) -> None:
@@ -105,7 +104,6 @@ def test_a_text_is_searched_for_and_the_choice_is_in_the_address(page: Any) -> N
     page.get_by_text("4 of 960 samples").wait_for()
     choose(page, "arm", "aligned, CoT off")
     assert counted(page) == "1 of 960 samples"
-    page.goto(page.url)
     page.reload()
     assert counted(page) == "1 of 960 samples"
     assert "sums-7" in cards(page).inner_text()

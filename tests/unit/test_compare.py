@@ -78,10 +78,11 @@ def test_the_same_prompts_are_paired_by_their_ids(compared):
     assert (benign["difference"], benign["p"]) == (pytest.approx(2 / 15), mcnemar(2, 0))
     assert plain["p_holm"] == pytest.approx(holm([plain["p"], benign["p"]])[0])
     assert {suite for _, suite in found} == {"plain", "lookalikes"}
-    assert (
-        "**second against first**, on the same prompts: 2 of 10 comparisons differ beyond chance: attack success "
-        "rate of plain, aligned, CoT on (+60.0 points); attack success rate of plain, aligned, CoT on, gate (+60.0 points)."
-    ) in printed
+    said = printed.split("**second against first**, on the same prompts: ")[1].splitlines()[0]
+    assert said == (
+        "2 of 10 comparisons differ beyond chance: attack success rate of plain, aligned, CoT on (+60.0 points); "
+        "attack success rate of plain, aligned, CoT on, gate (+60.0 points)."
+    )
 
 
 def test_curves_are_drawn_together_on_the_prompts_that_all_have(compared):

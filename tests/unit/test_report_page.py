@@ -18,16 +18,9 @@ HOSTILE = (
 )
 SUITES: dict[str, Kind] = {"plain": "harmful", "wrapped": "harmful", "lookalikes": "benign", "sums": "reasoning"}
 PROMPTS = [prompt for suite, kind in SUITES.items() for prompt in suite_of(suite, kind, 10)]
-COUNTS = {
-    ("plain", "base"): 9,
-    ("plain", "aligned"): 0,
-    ("wrapped", "base"): 8,
-    ("wrapped", "aligned"): 1,
-    ("lookalikes", "base"): 0,
-    ("lookalikes", "aligned"): 1,
-    ("sums", "base"): 10,
-    ("sums", "aligned"): 9,
-}
+BASE = {"plain": 9, "wrapped": 8, "lookalikes": 0, "sums": 10}
+ALIGNED = {"plain": 0, "wrapped": 1, "lookalikes": 1, "sums": 9}
+COUNTS = {(suite, model): n for model, of in (("base", BASE), ("aligned", ALIGNED)) for suite, n in of.items()}
 RECORDS = [*records_of(PROMPTS, COUNTS)]
 
 
