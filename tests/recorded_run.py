@@ -69,7 +69,7 @@ def records_of(prompts: Sequence[Prompt], counts: Counts) -> Iterator[EvalRecord
 
 
 def write_recorded_run(
-    root: Path,
+    root: Path | str,
     name: str,
     prompts: Sequence[Prompt],
     records: Sequence[EvalRecord],

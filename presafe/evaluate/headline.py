@@ -8,11 +8,11 @@ from presafe.evaluate.measured import Measured
 from presafe.evaluate.measurements import Measurement
 
 SAID = {
-    "attack_success_rate": ("answers {} of the harmful prompts", max),
-    "over_refusal_rate": ("refuses {} of the benign ones", max),
-    "reasoning_accuracy": ("solves {} of the problems", min),
+    "attack_success_rate": ("answers {} of the harmful prompts", True),
+    "over_refusal_rate": ("refuses {} of the benign ones", True),
+    "reasoning_accuracy": ("solves {} of the problems", False),
 }
-"""What each metric says of a model, and which of several suites' values is the worst."""
+"""What each metric says of a model, and whether a high value is a bad one."""
 
 
 def headline(measured: Measured) -> list[str]:
@@ -32,7 +32,7 @@ def headline(measured: Measured) -> list[str]:
 
 
 def _part(measurements: Sequence[Measurement], metric: str, subject: str, base: str | None) -> str | None:
-    said, worst = SAID[metric]
+    said, bad = SAID[metric]
     found = _cells(measurements, metric, subject)
     if not found:
         return None
@@ -40,7 +40,7 @@ def _part(measurements: Sequence[Measurement], metric: str, subject: str, base: 
     if of_base := [cell for cell in _cells(measurements, metric, base) if cell.suite in suites]:
         notes.append(f"the base {_percent(_share(of_base))}")
     if len(found) > 1:
-        one = worst(found, key=lambda cell: cell.value)
+        one = sorted(found, key=lambda cell: cell.value, reverse=bad)[0]
         notes.append(f"at worst {_percent(one.value)}: {one.suite}")
     return said.format(_percent(_share(found))) + (f" ({'; '.join(notes)})" if notes else "")
 

@@ -103,5 +103,5 @@ def _read(run: RunDirectory, name: str) -> Run:
         Measured.model_validate(storage.read_json(storage.join(folder, MEASUREMENTS))),
         {prompt.source: prompt.kind for prompt in suite_prompts(run)},
         overlapping(run),
-        {what: report[what] for what in TOLD},
+        {what: report.get(what, "-") for what in TOLD},
     )
