@@ -1,7 +1,7 @@
 # make demo [SEED=0]   the main job, end to end, on the embedded tiny model
 # make test            lint, types and tests
 # make test-faults     workers, nodes and drivers killed for real; a quarter of an hour of starts and restarts
-# make test-browser    the playground in headless Chromium, which it installs where it is missing
+# make test-browser    the playground and the report's page in headless Chromium, which it installs where it is missing
 # make test-vllm       the vLLM engine's tests, in an environment of their own (.venv-vllm, CPU)
 # make gpu [PART=run]  what one GPU shows, in minutes; parts: run, train, serve
 # make test-clients    other projects' clients, Python's and Node's, and FUZZ=500 hostile requests against `presafe serve`

@@ -63,7 +63,7 @@ def print_status(run: str, *, as_json: bool, jobs: Callable[[str], list[dict[str
         _print_parts(every, by)
     submitted = [] if jobs is None else jobs(root)
     if not begun and not submitted:
-        raise _no_run(run)
+        raise no_run(run)
     parts = [_as_json(found, by) for found in every]
     if as_json:
         print(json.dumps(parts if jobs is None else {"parts": parts, "jobs": submitted}, indent=2))
@@ -100,7 +100,7 @@ def kept(run: str, overrides: Sequence[str]) -> Iterator[Config]:
     root = storage.absolute(run).rstrip("/")
     path = storage.join(root, CONFIG)
     if not storage.exists(path):
-        raise _no_run(run)
+        raise no_run(run)
     folder, _, name = root.rpartition("/")
     values = storage.read_json(path)
     directory = values.pop(DIRECTORY, os.curdir)
@@ -108,5 +108,6 @@ def kept(run: str, overrides: Sequence[str]) -> Iterator[Config]:
         yield validated(Config, values, [*overrides, f"run.storage={folder}", f"run.name={name}"])
 
 
-def _no_run(run: str) -> UserError:
+def no_run(run: str) -> UserError:
+    """What is said of a folder in which no stage has worked."""
     return user_error(found=f"no {CONFIG} in {run}", needed="a run directory, STORAGE/NAME", change="correct the path")

@@ -26,6 +26,7 @@ VERBS = {
     "init": ("init", "write a first config for a model and two files of prompts"),
     "suites": ("suites", "list the public suites that a config may name"),
     "status": ("status", "say how each part of a run stands, and who is at work"),
+    "compare": ("compare", "print what several runs measured, side by side and on the same prompts"),
     "export": ("again", "export a run's model anew"),
     "grade": ("again", "grade, measure and report a run's answers anew"),
     "watch": ("watch", "draw the training curves of a run, as RUN/align/watch.html"),

@@ -60,6 +60,9 @@ class Evaluate(Settings):
     recall: `decision`, `prompt_id` or `query`, and `answer` where only that very answer was labelled."""
     max_unscored_share: float = Field(0.2, ge=0, le=1)
     """Above this share of unscored answers, a cell of the report claims no value and the report says so."""
+    report_samples: HowItRuns[int] = Field(50, ge=0)
+    """Samples that the report's page shows of each suite, attack, model, CoT and gate mode; 0 for none. However many
+    cells there are, a page has about 4,000 samples at most, and 3 million characters of texts."""
 
     @property
     def thought_judges(self) -> JudgeList:

@@ -104,13 +104,13 @@ class ByPrompt:
         rows = np.searchsorted(self._keys, keys)[codes]
         self._add_cells(table, rows)
         verdicts = table["verdict"].to_numpy()
-        suites, of_suite = _coded(table, "suite")
+        suites, of_suite = coded(table, "suite")
         for row in table.group_by("suite").aggregate([("sample", "max")]).to_pylist():
             self.samples[row["suite"]] = max(self.samples[row["suite"]], row["sample_max"] + 1)
         hits = verdicts == np.array([self._counted[suite] for suite in suites], object)[of_suite]
         by_gate = table["judge"].to_numpy() == "gate"
         probabilities = table["head_probability"].to_numpy()
-        conditions, of_condition = _coded(table, "model", "cot", "gate")
+        conditions, of_condition = coded(table, "model", "cot", "gate")
         for k, names in enumerate(conditions):
             condition, where = Condition(*names.split("\0")), of_condition == k
             answers = self.answers.setdefault(condition, self._no_answers())
@@ -124,7 +124,7 @@ class ByPrompt:
                 refused[rows[where & by_gate]] = True
 
     def _add_cells(self, table: pa.Table, rows: Array) -> None:
-        names, codes = _coded(table, "suite", "attack")
+        names, codes = coded(table, "suite", "attack")
         cells = [Cell(*name.split("\0")) for name in names]
         self.cells += [cell for cell in cells if cell not in self.cells]
         self.cell[rows] = np.array([self.cells.index(cell) for cell in cells], np.int32)[codes]
@@ -142,7 +142,7 @@ def read_by_prompt(
     return ByPrompt(lambda: storage.stream_tables(url, [*ByPrompt.COLUMNS]), counted, overlapping)
 
 
-def _coded(table: pa.Table, *columns: str) -> tuple[list[str], Array]:
+def coded(table: pa.Table, *columns: str) -> tuple[list[str], Array]:
     """The different values of columns, joined by NUL, and which of them each row has."""
     joined = pc.binary_join_element_wise(*(table[column] for column in columns), "\0")
     encoded = joined.combine_chunks().dictionary_encode()
@@ -151,5 +151,5 @@ def _coded(table: pa.Table, *columns: str) -> tuple[list[str], Array]:
 
 def _hashed(table: pa.Table, *columns: str) -> tuple[Array, Array]:
     """The same, each value as 64 bits of a hash."""
-    values, codes = _coded(table, *columns)
+    values, codes = coded(table, *columns)
     return np.fromiter(map(storage.short_hash, values), np.uint64, len(values)), codes

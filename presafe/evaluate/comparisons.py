@@ -69,17 +69,30 @@ def compare(
     labels: Labels = NO_LABELS,
 ) -> Iterator[Comparison]:
     """Every question's comparisons, suites in the order of `kinds`, as they are and then attack by attack; `claimless`
-    are cells and arms without a value.
+    are cells and arms without a value."""
+    for question in QUESTIONS:
+        yield from answered(by_prompt, question, kinds, claimless, labels)
 
-    Each attack is a family of its own: a further one changes nothing that is said of the others.
+
+def answered(
+    by_prompt: ByPrompt,
+    question: Question,
+    kinds: Mapping[str, Kind],
+    claimless: Collection[tuple[Cell, Condition]],
+    labels: Labels = NO_LABELS,
+) -> Iterator[Comparison]:
+    """The question's comparisons; none where one of its arms was not measured.
+
+    Each attack is a family of its own, over which p is corrected: a further one changes nothing that is said of the
+    others.
     """
+    if not {question.first, question.second} <= by_prompt.answers.keys():
+        return
     order, families = [*kinds], dict[str, list[Cell]]()
     for cell in sorted(by_prompt.cells, key=lambda cell: (order.index(cell.suite), cell.attack)):
         families.setdefault(attack_of(labels.get(cell.suite, NO_ATTACK), cell.attack), []).append(cell)
-    for question in QUESTIONS:
-        if {question.first, question.second} <= by_prompt.answers.keys():
-            for attack in sorted(families, key=lambda name: (name != NO_ATTACK, name)):
-                yield from _family(by_prompt, question, attack, families[attack], kinds, claimless)
+    for attack in sorted(families, key=lambda name: (name != NO_ATTACK, name)):
+        yield from _family(by_prompt, question, attack, families[attack], kinds, claimless)
 
 
 def _family(

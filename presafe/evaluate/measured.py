@@ -52,10 +52,10 @@ def measured(
     without_gate = [outcome for outcome in tally.outcomes if outcome.gate == "off"]
     measurements = list[Measurement]()
     for one in measure(tally.outcomes, kinds, ceiling):
-        answers = by_prompt.answers_of(_cell(one, labels), Condition(one.model, one.cot, one.gate))
+        answers = by_prompt.answers_of(cell_of(one, labels), Condition(one.model, one.cot, one.gate))
         measurements += [_of_prompts(one, answers), *of_several(one, answers, by_prompt.samples[one.suite], ceiling)]
     scored = [m for m in measurements if m.metric in METRICS]
-    claimless = {(_cell(m, labels), Condition(m.model, m.cot, m.gate)) for m in scored if m.too_unscored}
+    claimless = {(cell_of(m, labels), Condition(m.model, m.cot, m.gate)) for m in scored if m.too_unscored}
     return Measured(
         measurements=measurements,
         head_probabilities=tally.head_probabilities,
@@ -71,7 +71,8 @@ def measured(
     )
 
 
-def _cell(one: Measurement, labels: Labels) -> Cell:
+def cell_of(one: Measurement, labels: Labels) -> Cell:
+    """Where records have the answers that it is of."""
     return Cell(one.suite, joined(labels.get(one.suite, NO_ATTACK), one.attack))
 
 

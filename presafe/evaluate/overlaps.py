@@ -7,6 +7,7 @@ from typing import Any
 from presafe import storage
 from presafe.config import Config
 from presafe.records import SuiteOverlap
+from presafe.stages import RunDirectory
 
 OVERLAPS, OVERLAP_TABLE = "overlaps.parquet", "overlaps.json"
 """What stage `prompts` wrote of them."""
@@ -25,10 +26,14 @@ NO_OVERLAPS = Overlaps()
 
 def read_overlaps(config: Config) -> Overlaps:
     """Those that stage `prompts` found."""
-    folder = config.run_directory.folder("prompts")
-    rows = storage.stream_rows(storage.join(folder, OVERLAPS), SuiteOverlap)
-    prompts = frozenset((row.suite, row.prompt_id) for row in rows)
-    return Overlaps(prompts, storage.read_json(storage.join(folder, OVERLAP_TABLE)))
+    run = config.run_directory
+    return Overlaps(overlapping(run), storage.read_json(storage.join(run.folder("prompts"), OVERLAP_TABLE)))
+
+
+def overlapping(run: RunDirectory) -> frozenset[tuple[str, str]]:
+    """Suite and prompt_id of each."""
+    rows = storage.stream_rows(storage.join(run.folder("prompts"), OVERLAPS), SuiteOverlap)
+    return frozenset((row.suite, row.prompt_id) for row in rows)
 
 
 def overlap_table(overlaps: Overlaps) -> list[list[str]]:

@@ -10,14 +10,15 @@ from matplotlib.figure import Figure
 from presafe.config.attacks import NO_ATTACK
 from presafe.evaluate.measurements import Measurement
 from presafe.evaluate.table import TITLES, column_title
-from presafe.figures import STYLE, as_svg
+from presafe.figures import INK, THEMED, as_themed_svg
 
 COLOURS = {
-    ("base", "on"): "#c0392b",
-    ("base", "off"): "#e6b0aa",
-    ("aligned", "on"): "#1f618d",
-    ("aligned", "off"): "#a9cce3",
+    ("base", "on"): "#d35445",
+    ("base", "off"): "#d3544555",
+    ("aligned", "on"): "#2f7fc1",
+    ("aligned", "off"): "#2f7fc155",
 }
+"""By model and CoT; they stand out from a light and from a dark page alike."""
 
 
 def shares(measurements: Sequence[Measurement], metrics: Sequence[str]) -> str:
@@ -26,7 +27,7 @@ def shares(measurements: Sequence[Measurement], metrics: Sequence[str]) -> str:
     chosen = [m for m in as_they_are if m.metric in metrics and m.value is not None]
     present = [metric for metric in metrics if any(m.metric == metric for m in chosen)]
     suites = {metric: list(dict.fromkeys(m.suite for m in chosen if m.metric == metric)) for metric in present}
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context(THEMED):
         figure = Figure(figsize=(11, 3.6), layout="constrained")
         widths = [len(suites[metric]) for metric in present]
         panels = figure.subplots(1, len(present), squeeze=False, width_ratios=widths, sharey=True)[0]
@@ -36,7 +37,7 @@ def shares(measurements: Sequence[Measurement], metrics: Sequence[str]) -> str:
         panels[0].set_ylabel("percent of scored answers")
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
-        return as_svg(figure)
+        return as_themed_svg(figure)
 
 
 def head_probabilities(
@@ -47,7 +48,7 @@ def head_probabilities(
     `counts` has by suite and model how many answers are in each of equal bins from 0 to 1; the fullest bin of a row is
     as high as the row.
     """
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context(THEMED):
         figure = Figure(figsize=(11, 0.55 * len(suites) + 1.4), layout="constrained")
         panels = figure.subplots(1, 2, sharey=True)
         for axes, model in zip(panels, ("base", "aligned"), strict=True):
@@ -59,13 +60,13 @@ def head_probabilities(
                 height = 0.8 * found / found.max()
                 foot = row + 0.4
                 axes.stairs(foot - height, edges, baseline=foot, fill=True, color=COLOURS[model, "on"])
-            axes.axvline(threshold, color="black", linewidth=1, linestyle="--")
+            axes.axvline(threshold, color=INK, linewidth=1, linestyle="--")
             axes.set_xlim(-0.02, 1.02)
             axes.set_title(f"{model} (dashed: threshold {threshold:.2f})")
             axes.set_xlabel("head's probability of refusal before the first CoT token")
         panels[0].set_yticks(range(len(suites)), suites)
         panels[0].set_ylim(len(suites) - 0.5, -0.5)
-        return as_svg(figure)
+        return as_themed_svg(figure)
 
 
 def _bars(axes: Axes, measurements: Sequence[Measurement], suites: Sequence[str]) -> None:
@@ -82,8 +83,9 @@ def _bars(axes: Axes, measurements: Sequence[Measurement], suites: Sequence[str]
             [100 * value for value in values],
             width=0.18,
             color=colour,
+            edgecolor=COLOURS[model, "on"],
             yerr=errors,
-            error_kw={"linewidth": 1, "capsize": 2},
+            error_kw={"linewidth": 1, "capsize": 2, "ecolor": INK},
             label=column_title((model, cot, "off")),
         )
     axes.set_xticks(range(len(suites)), [suite.replace("_", "\n") for suite in suites])

@@ -2,18 +2,16 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from typing import Any
-
-import jinja2
 
 from presafe import storage
 from presafe.config import Config
-from presafe.evaluate import plots, table
+from presafe.evaluate import page, plots, table
 from presafe.evaluate.comparisons import comparison_table, tests
 from presafe.evaluate.corrected import corrected, corrected_table
 from presafe.evaluate.curves import curves
 from presafe.evaluate.discrimination import discrimination_table
+from presafe.evaluate.headline import headline
 from presafe.evaluate.judging import judge_tables
 from presafe.evaluate.measured import Measured
 from presafe.evaluate.measurements import METRICS, Measurement
@@ -31,8 +29,12 @@ def write_report(
     threshold: float,
     judges: Mapping[str, Any],
     overlaps: Overlaps = NO_OVERLAPS,
+    samples: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write the three files into the stage's folder; `judges` has each model's judge report."""
+    """Write the three files into the stage's folder; `judges` has each model's judge report.
+
+    `samples` are those of the page (`read_samples`), None for none.
+    """
     measurements = measured.measurements
     summary = {
         "run": config.run.name,
@@ -64,6 +66,7 @@ def write_report(
         "corrected": corrected_table(by_people),
         "unscored": unscored,
         "total": total,
+        "headline": headline(measured),
         "claimless": _claimless(measurements, config.evaluate.max_unscored_share),
         "tests": tests(measured.comparisons),
         "comparisons": comparison_table(measured.comparisons),
@@ -72,17 +75,19 @@ def write_report(
         "overlap_table": overlap_table(overlaps),
         "overlapping": len(overlaps.prompts),
         "as_markdown": table.as_markdown,
+        "report_samples": config.evaluate.report_samples,
+        "arms": [*map(table.column_title, table.CONDITIONS)] if samples else [],
     }
     suites = list(dict.fromkeys(measurement.suite for measurement in measurements))
+    every = measured.discrimination
     figures = {
         "shares": plots.shares(measurements, METRICS),
         "head": plots.head_probabilities(measured.head_probabilities, suites, threshold),
-        "curves": curves(measured.discrimination),
+        "curve": curves([one for one in every if one.attack is None]),
+        "curves": curves(every) if any(one.attack for one in every) else None,
     }
-    storage.write_text(storage.join(folder, "report.md"), _render("report.md.j2", context, autoescape=False))
-    storage.write_text(
-        storage.join(folder, "report.html"), _render("report.html.j2", context | figures, autoescape=True)
-    )
+    storage.write_text(storage.join(folder, "report.md"), page.markdown("report.md.j2", context))
+    storage.write_text(storage.join(folder, "report.html"), page.html("report.html.j2", context | figures, samples))
 
 
 def _claimless(measurements: Sequence[Measurement], ceiling: float) -> str | None:
@@ -97,9 +102,3 @@ def _claimless(measurements: Sequence[Measurement], ceiling: float) -> str | Non
     )
     logger.warning("%s", sentence)
     return sentence
-
-
-def _render(name: str, context: dict[str, object], *, autoescape: bool) -> str:
-    environment = jinja2.Environment(autoescape=autoescape, trim_blocks=True, lstrip_blocks=True)
-    text = files("presafe.evaluate").joinpath(name).read_text(encoding="utf-8")
-    return environment.from_string(text).render(context) + "\n"

@@ -22,6 +22,7 @@ from presafe.evaluate.measured import Measured, counted_verdicts, measured
 from presafe.evaluate.measurements import Measurement
 from presafe.evaluate.overlaps import OVERLAP_TABLE, OVERLAPS, read_overlaps
 from presafe.evaluate.report import write_report
+from presafe.evaluate.samples import read_samples
 from presafe.evaluate.suite_prompts import SuitePrompts
 from presafe.evaluate.tally import read_tally
 from presafe.evaluate.tasks import tasks
@@ -83,7 +84,7 @@ def parts(config: Config) -> list[Part]:
 
     def reported() -> dict[str, str]:
         overlaps = reads.files(config, "prompts", OVERLAP_TABLE)
-        return reads.files(config, "evaluate", MEASUREMENTS, "judges.json") | overlaps | threshold()
+        return reads.files(config, "evaluate", MEASUREMENTS, "judges.json") | overlaps | threshold() | counted()
 
     models = tuple(config.evaluate.models)
     answers = tuple(f"{model}/{GENERATIONS}" for model in models)
@@ -191,7 +192,10 @@ def _report(config: Config, folder: str) -> Rows:
     found, overlaps = read_measured(config), read_overlaps(config)
     threshold = read_card(config.run_directory.folder("model")).threshold
     judges = storage.read_json(storage.join(folder, "judges.json"))
-    write_report(folder, config, found, threshold, judges, overlaps)
+    records, a_cell = storage.join(folder, "records.parquet"), config.evaluate.report_samples
+    prompts = suite_prompts(config.run_directory)
+    samples = read_samples(records, prompts, a_cell, overlaps.prompts, _labels(config)) if a_cell else None
+    write_report(folder, config, found, threshold, judges, overlaps, samples)
     return {}
 
 

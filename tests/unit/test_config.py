@@ -91,7 +91,7 @@ def test_these_fields_say_how_it_runs_and_all_others_shape_the_result():
             "probe_prompts",
         ],
         "Demonstrations": ["path", "revision"],
-        "Evaluate": ["workers", "rows_per_block", "human_labels"],
+        "Evaluate": ["workers", "rows_per_block", "human_labels", "report_samples"],
     }
 
 

@@ -52,12 +52,15 @@ SETTINGS = {
     "evaluate": {"decoding": {"max_new_tokens": 9}},
 }
 
+REPORTED = {"evaluate.measure", "evaluate.report"}
+"""What other records cost."""
 NO = "judges=[{kind: prefixes, refusal_prefixes: ['no']}]"
 HARM = "evaluate.harm_judges=[{kind: classifier, model: guard, refuse_labels: [r], comply_labels: [c]}]"
 JUDGED = {"teacher.judge", "teacher.select"}
 MODEL = {"teacher.generate", "align.examples", "align.train", "align.export"}
 MODEL |= {"signals.train", "signals.report", "signals.suites"}
 SUITE = {"prompts.overlaps", "signals.suites", "evaluate.generate", "evaluate.grade", "evaluate.measure"}
+SUITE |= {"evaluate.report"}
 """What other prompts of a suite cost."""
 
 CHANGES: dict[str, tuple[list[str] | Callable[[Path], object], set[str]]] = {
@@ -75,6 +78,7 @@ CHANGES: dict[str, tuple[list[str] | Callable[[Path], object], set[str]]] = {
     "a raised ceiling": (["teacher.max_unscored_share=0.9", "prompts.max_quarantined_share=0.5"], set()),
     "another tracker": (["run.tracker=tensorboard"], set()),
     "another port": (["serve.port=1234"], set()),
+    "more samples on the page": (["evaluate.report_samples=100"], set()),
     "the same files at another place": (lambda root: moved(root), set()),
     "the model at another place": (["model.path=copy"], set()),
     "an edited file": (lambda root: edit(root / "prompts.jsonl"), {"prompts.gather"}),
@@ -127,9 +131,10 @@ CHANGES: dict[str, tuple[list[str] | Callable[[Path], object], set[str]]] = {
         {"evaluate.measure", "evaluate.report"},
     ),
     "records that are made anew and are the same": (lambda root: regraded(root), set()),
-    "another verdict": (lambda root: regraded(root, verdict="comply"), {"evaluate.measure"}),
-    "another p' of a record": (lambda root: regraded(root, head_probability=0.25), {"evaluate.measure"}),
-    "another attack of a record": (lambda root: regraded(root, attack="another"), {"evaluate.measure"}),
+    "another verdict": (lambda root: regraded(root, verdict="comply"), REPORTED),
+    "another thought of a record": (lambda root: regraded(root, reasoning="another"), REPORTED),
+    "another p' of a record": (lambda root: regraded(root, head_probability=0.25), REPORTED),
+    "another attack of a record": (lambda root: regraded(root, attack="another"), REPORTED),
     "other measurements": (lambda root: edit(root / "runs/run/evaluate/measurements.json"), {"evaluate.report"}),
     "another model": (
         lambda root: edit(root / "base" / "model.safetensors"),
