@@ -148,6 +148,7 @@ class EvalRecord:
 
     `path` is the one that it took, by the endpoint's rule, with chain-of-thought on or by the gate; else None.
     `thought_verdict` is None where nobody reads thoughts: with chain-of-thought off, say, and on other suites.
+    `harm_score` is StrongREJECT's, from 0 to 1, where the first grader of harm gives it.
     """
 
     suite: str
@@ -168,6 +169,7 @@ class EvalRecord:
     truncated: bool
     path: PathTaken | None = None
     thought_verdict: ThoughtVerdict | None = None
+    harm_score: float | None = None
 
 
 def prompt_id(text: str, earlier: Sequence[Turn] = ()) -> str:
