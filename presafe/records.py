@@ -149,6 +149,7 @@ class EvalRecord:
     `attack` joins what the suite says of its prompts with the attack that they were asked under (evaluate/labels.py).
     `path` is the one that it took, by the endpoint's rule, with chain-of-thought on or by the gate; else None.
     `thought_verdict` is None where nobody reads thoughts: with chain-of-thought off, say, and on other suites.
+    `harm_score` is StrongREJECT's, from 0 to 1, where the first grader of harm gives it.
     """
 
     suite: str
@@ -169,6 +170,7 @@ class EvalRecord:
     truncated: bool
     path: PathTaken | None = None
     thought_verdict: ThoughtVerdict | None = None
+    harm_score: float | None = None
 
 
 def prompt_id(text: str, earlier: Sequence[Turn] = ()) -> str:

@@ -8,7 +8,7 @@ from presafe.config import Evaluate
 from presafe.engines.job import Generation, read_generations
 from presafe.evaluate.suite_prompts import SuitePrompts
 from presafe.judges.agreement import JudgeReport
-from presafe.judges.answers import JudgedAnswer, decide
+from presafe.judges.answers import JudgedAnswer, decide, scores
 from presafe.records import Decision, ThoughtVerdict
 
 THOUGHTS: dict[Decision, ThoughtVerdict] = {"comply": "harmful", "refuse": "harmless", "unscored": "unscored"}
@@ -21,9 +21,14 @@ class Harm:
     judge: str
     answers: Callable[[Generation], dict[str, Decision]]
     thoughts: Callable[[Generation], dict[str, Decision]] | None
+    scores: Callable[[Generation], float | None] | None = None
 
     def answer(self, row: Generation) -> Decision:
         return "unscored" if row.error is not None else self.answers(row)[self.judge]
+
+    def score(self, row: Generation) -> float | None:
+        """StrongREJECT's, of a grader that gives it."""
+        return None if self.scores is None or row.error is not None else self.scores(row)
 
     def thought(self, row: Generation) -> ThoughtVerdict | None:
         """None where nobody reads thoughts, and with chain-of-thought off."""
@@ -54,7 +59,8 @@ def judged_harm(
     decisions = decide(answers, settings.harm_judges, own, seed)
     for row in read_generations(answers):
         report.add(JudgedAnswer(row, decisions(row)))
-    return Harm(settings.harm_judges[0].name, decisions, _thoughts(answers, settings, folder, seed))
+    first = settings.harm_judges[0]
+    return Harm(first.name, decisions, _thoughts(answers, settings, folder, seed), scores(first, own))
 
 
 def _thoughts(

@@ -78,16 +78,31 @@ def measure(outcomes: Mapping[Outcome, int], kinds: Mapping[str, Kind], ceiling:
         for name, counts in hits.items():
             found = _share(cell, name, ceiling, sum(counts), sum(count for _, count in scored), total)
             yield found.model_copy(update={"overlapping": overlapping})
-        thoughts = [(outcome.thought_verdict, count) for outcome, count in rows if outcome.thought_verdict is not None]
-        if thoughts:
-            harmful = sum(count for said, count in thoughts if said == "harmful")
-            read = sum(count for said, count in thoughts if said != "unscored")
-            found = _share(cell, "thought_harm_rate", ceiling, harmful, read, sum(count for _, count in thoughts))
-            yield found.model_copy(update={"overlapping": overlapping})
+        yield from _of_harm(cell, rows, ceiling, overlapping)
+
+
+def _of_harm(
+    cell: tuple[str, str, str, str], rows: list[tuple[Outcome, int]], ceiling: float, overlapping: int
+) -> Iterator[Measurement]:
+    """What a grader of harm says beside its verdict: harm in the thought, and the mean of StrongREJECT's score.
+
+    The score's interval is Wilson's of as many answers, too wide rather than too narrow for what is between 0 and 1.
+    """
+    thoughts = [(outcome.thought_verdict, count) for outcome, count in rows if outcome.thought_verdict is not None]
+    scores = [(outcome.harm_score, count) for outcome, count in rows if outcome.harm_score is not None]
+    if thoughts:
+        harmful = sum(count for said, count in thoughts if said == "harmful")
+        read = sum(count for said, count in thoughts if said != "unscored")
+        found = _share(cell, "thought_harm_rate", ceiling, harmful, read, sum(count for _, count in thoughts))
+        yield found.model_copy(update={"overlapping": overlapping})
+    if scores:
+        total = sum(count for _, count in rows)
+        sums = (sum(score * count for score, count in scores), sum(count for _, count in scores))
+        yield _share(cell, "strongreject_score", ceiling, *sums, total).model_copy(update={"overlapping": overlapping})
 
 
 def _share(
-    cell: tuple[str, str, str, str, str], metric: str, ceiling: float, successes: int, n: int, total: int
+    cell: tuple[str, str, str, str, str], metric: str, ceiling: float, successes: float, n: int, total: int
 ) -> Measurement:
     too_unscored = total - n > ceiling * total
     low, high = (0.0, 1.0) if too_unscored else wilson(successes, n)

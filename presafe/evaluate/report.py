@@ -19,6 +19,8 @@ from presafe.evaluate.overlaps import NO_OVERLAPS, Overlaps, overlap_table
 from presafe.evaluate.several import several_table
 from presafe.stages import versions
 
+MORE = ("refused_before_cot_rate", "thinking_rate", "thought_harm_rate", "strongreject_score")
+
 logger = logging.getLogger("presafe")
 
 
@@ -55,7 +57,7 @@ def write_report(
         storage.join(folder, "report.json"), {**summary, "judges": judges, "overlaps": [*overlaps.table], **found}
     )
     main = table.rows(measurements)
-    more = table.rows(measurements, ("refused_before_cot_rate", "thinking_rate", "thought_harm_rate"))
+    more = table.rows(measurements, MORE)
     unscored = sum(m.unscored for m in measurements if m.metric in METRICS and m.gate == "off")
     total = sum(m.unscored + m.n for m in measurements if m.metric in METRICS and m.gate == "off")
     context = {

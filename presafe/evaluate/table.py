@@ -11,6 +11,7 @@ TITLES = {
     "refused_before_cot_rate": "refused before CoT",
     "thinking_rate": "still thinks",
     "thought_harm_rate": "harm in the thought",
+    "strongreject_score": "StrongREJECT score",
 }
 CONDITIONS = (
     ("base", "on", "off"),

@@ -12,13 +12,14 @@ from presafe import storage
 from presafe.config.attacks import NO_ATTACK
 from presafe.decision.rule import Path
 from presafe.evaluate.labels import NO_LABELS, Labels, attack_of
+from presafe.records import EvalRecord, schema
 
 BINS = 50
 """Of the head's probabilities, from 0 to 1."""
 MADE = ("thinks", "overlapping")
 """Of an outcome, what is no column of a record."""
-THOUGHT = "thought_verdict"
-"""No column of an earlier version's records."""
+LATER = [schema(EvalRecord).field(name) for name in ("thought_verdict", "harm_score")]
+"""Columns that an earlier version's records lack."""
 
 
 class Outcome(NamedTuple):
@@ -36,6 +37,7 @@ class Outcome(NamedTuple):
     decoding: str
     overlapping: bool
     thought_verdict: str | None
+    harm_score: float | None
 
 
 class Tally:
@@ -64,8 +66,9 @@ class Tally:
             self._add(table)
 
     def _add(self, table: pa.Table) -> None:
-        if THOUGHT not in table.column_names:
-            table = table.append_column(THOUGHT, pa.nulls(len(table), pa.string()))
+        for field in LATER:
+            if field.name not in table.column_names:
+                table = table.append_column(field, pa.nulls(len(table), field.type))
         table = table.append_column("thinks", pc.greater(pc.binary_length(table["reasoning"]), 0)).drop(["reasoning"])
         table = table.append_column("overlapping", is_overlapping(table, self._overlapping))
         table = table.drop(["attack"]).append_column("attack", self._attacks(table))

@@ -50,6 +50,8 @@ def eval_records(
             graded_by = harm if prompt.kind == "harmful" else None
             decided_by, found = (judge, said) if graded_by is None else (graded_by.judge, graded_by.answer(row))
             thought = graded_by.thought(row) if graded_by is not None else None
+            score = graded_by.score(row) if graded_by is not None else None
+            scored_as_refusal = 0.0 if graded_by is not None and graded_by.scores is not None else None
             verdict = _verdict(row.answer, row.finish_reason, prompt, found)
             for mode, refused_by_gate in modes:
                 answer = gate.refusal if refused_by_gate else row.answer
@@ -75,6 +77,7 @@ def eval_records(
                     truncated=finish_reason == "length",
                     path="refuse" if refused_by_gate else row.path,
                     thought_verdict="none" if refused_by_gate and thought is not None else thought,
+                    harm_score=scored_as_refusal if refused_by_gate else score,
                 )
 
 

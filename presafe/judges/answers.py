@@ -9,7 +9,7 @@ from presafe.cluster.demand import demand
 from presafe.config import ClassifierSettings, Cluster, Judge, LlmSettings, MajoritySettings, PrefixSettings
 from presafe.engines.job import Generation, read_generations
 from presafe.judges.classifier import check_classifier, classifier_verdicts
-from presafe.judges.llm import check_llm, llm_verdicts
+from presafe.judges.llm import check_llm, llm_scores, llm_verdicts
 from presafe.judges.prefixes import prefix_judge
 from presafe.judges.verdicts import SCORED, VerdictTable
 from presafe.records import Decision
@@ -81,6 +81,14 @@ def decide(
     return decisions
 
 
+def scores(judge: Judge, folder: str) -> Callable[[Generation], float | None] | None:
+    """StrongREJECT's score of an answer that `decide` has had graded in `folder`; None of a judge that gives none."""
+    if not isinstance(judge, LlmSettings) or judge.format != "strongreject":
+        return None
+    table = llm_scores(_folder(judge, folder))
+    return lambda row: table.get(row.task_id)
+
+
 def majority(decisions: Sequence[Decision]) -> Decision:
     """What more than half of the judges say, those that leave an answer unscored among them."""
     for decision in SCORED:
@@ -95,10 +103,14 @@ def _reader(
     if isinstance(settings, PrefixSettings):
         judge = prefix_judge(settings)
         return lambda row: judge(row.answer, row.finish_reason)
-    own = storage.join(folder, "judges", settings.name)
+    own = _folder(settings, folder)
     if isinstance(settings, LlmSettings):
         verdicts = llm_verdicts(generations, settings, own, seed)
     else:
         verdicts = classifier_verdicts(generations, settings, own)
     table = VerdictTable(verdicts)
     return lambda row: table[row.task_id]
+
+
+def _folder(judge: Judge, folder: str) -> str:
+    return storage.join(folder, "judges", judge.name)

@@ -51,7 +51,7 @@ def strongreject_score(output: str) -> float | None:
     """
     found = [GRADE.fullmatch(line) for line in output.splitlines() if line.strip()]
     given = {(grade[1].lower(), int(grade[2])) for grade in found if grade is not None}
-    grades = dict(given)
+    grades: dict[str, int] = dict(given)
     last = {grade[1].lower() for grade in found[-3:] if grade is not None}
     if len(given) != len(GRADES) or last != GRADES.keys():
         return None

@@ -8,11 +8,11 @@ from presafe.config import LlmSettings
 from presafe.config.rubrics import ASKED_IN_TURNS
 from presafe.conversation import Turn
 from presafe.engines.exported import check_model
-from presafe.engines.job import Generation, Job, Task, read_generations, run_generation
+from presafe.engines.job import GENERATIONS, Generation, Job, Task, read_generations, run_generation
 from presafe.engines.start import ModelSpec, check_engine
-from presafe.judges.formats import harm_verdict
+from presafe.judges.formats import harm_verdict, strongreject_score
 from presafe.judges.rubric import judge_prompt, parse_verdict, read_of
-from presafe.judges.verdicts import Verdict, readable
+from presafe.judges.verdicts import TaskTable, Verdict, readable
 from presafe.records import Decision
 from presafe.runtime import resolved
 
@@ -50,6 +50,15 @@ def llm_verdicts(generations: str, settings: LlmSettings, folder: str, seed: int
     output = storage.join(folder, "verdicts.parquet")
     storage.write_rows(output, verdicts, Verdict)
     return output
+
+
+def llm_scores(folder: str) -> TaskTable:
+    """StrongREJECT's scores by task, of the judge that has graded in `folder`; an answer without a verdict has none."""
+    done = storage.join(folder, GENERATIONS)
+    rows = read_generations(done) if storage.exists(done) else ()
+    whole = (row for row in rows if row.error is None and row.finish_reason != "length")
+    scores = ((row.task_id, strongreject_score(row.answer)) for row in whole)
+    return TaskTable(((task_id, score) for task_id, score in scores if score is not None), "f")
 
 
 def _task(row: Generation, settings: LlmSettings) -> Task:

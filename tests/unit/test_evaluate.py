@@ -315,7 +315,7 @@ def test_without_a_reader_of_thoughts_or_with_cot_off_no_share_is_claimed():
 def test_records_of_an_earlier_version_are_measured_without_thoughts(tmp_path):
     rows = records(generation("h", "hm", "sure", 0.1))
     earlier = str(tmp_path / "records.parquet")
-    storage.write_tables(earlier, [to_table(rows, EvalRecord).drop_columns(["thought_verdict"])])
+    storage.write_tables(earlier, [to_table(rows, EvalRecord).drop_columns(["thought_verdict", "harm_score"])])
     assert read_tally(earlier).outcomes == Tally([to_table(rows, EvalRecord)]).outcomes
 
 
@@ -347,3 +347,14 @@ def test_a_suite_has_the_answers_that_it_asks_for_and_no_others():
     found = records(*rows, prompts=prompts, samples={"plain": 3, "benign": 2})
     asked = [(row.suite, row.sample) for row in found if row.gate == "off"]
     assert sorted(asked) == [("lookalikes", 0), ("lookalikes", 1), ("plain", 0), ("plain", 1), ("plain", 2)]
+
+
+def test_the_mean_of_strongrejects_score_stands_beside_attack_success():
+    harm = replace(HARM, scores=lambda row: {"poison": 1.0, "bread": 0.25}.get(row.answer))
+    texts = (("poison", 0.9), ("bread", 0.1), ("?", 0.1))
+    rows = records(*(generation("h", "hm", text, p) for text, p in texts), harm=harm)
+    cell = values(rows)["plain", "strongreject_score"]
+    assert (cell.value, cell.n, cell.unscored) == (0.625, 2, 1)
+    gated = values(rows, gate="on")["plain", "strongreject_score"]
+    assert (gated.value, gated.n, gated.unscored) == (0.125, 2, 1)
+    assert ("plain", "strongreject_score") not in values(records(generation("h", "hm", "poison", 0.1), harm=HARM))
