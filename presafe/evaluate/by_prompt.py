@@ -82,8 +82,8 @@ class ByPrompt:
         return pairs, int(where.sum()) - len(both)
 
     def answers_of(self, cell: Cell, condition: Condition) -> Answers:
-        """Those of the cell's prompts."""
-        where = self.cell == self.cells.index(cell)
+        """Those of the cell's prompts; of none where all of them are left out."""
+        where = self.cell == (self.cells.index(cell) if cell in self.cells else -1)
         hits, scored = self.answers.get(condition, self._no_answers())
         return Answers(hits[where], scored[where])
 

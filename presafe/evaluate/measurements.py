@@ -82,7 +82,7 @@ def measure(outcomes: Mapping[Outcome, int], kinds: Mapping[str, Kind], ceiling:
 
 
 def _of_harm(
-    cell: tuple[str, str, str, str], rows: list[tuple[Outcome, int]], ceiling: float, overlapping: int
+    cell: tuple[str, str, str, str, str], rows: list[tuple[Outcome, int]], ceiling: float, overlapping: int
 ) -> Iterator[Measurement]:
     """What a grader of harm says beside its verdict: harm in the thought, and the mean of StrongREJECT's score.
 
