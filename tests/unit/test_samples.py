@@ -122,7 +122,7 @@ def test_of_many_cells_each_has_fewer_but_one(tmp_path, monkeypatch):
 
 
 def test_without_records_there_are_no_samples(tmp_path):
-    assert shown(tmp_path, []) == {"kinds": {"plain": "harmful", "lookalikes": "benign"}, "texts": [], "samples": {}}
+    assert shown(tmp_path, []) == {"kinds": {}, "texts": [], "samples": {}}
 
 
 @pytest.mark.parametrize("limit", [0, 1, 7, 9, 30])
