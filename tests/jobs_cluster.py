@@ -49,7 +49,7 @@ class JobsCluster:
     def start_head(self, cpus: int = 0) -> None:
         """Start the head and its dashboard; the driver of a pipeline runs there, without CPUs."""
         options = [f"--port={self.port}", f"--dashboard-port={self.dashboard}", f"--dashboard-host={HOST}"]
-        options += [f"--temp-dir={self.folder}/r{self._started}", f"--num-cpus={cpus}"]
+        options += [f"--num-cpus={cpus}"]
         self.head = self._start("--head", *options)
         log = self.folder / f"n{self._started}.log"
         until(lambda: "runtime started" in log.read_text() or self.head.poll() is not None)
@@ -74,6 +74,7 @@ class JobsCluster:
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", *options]
         command += [f"--node-ip-address={HOST}", f"--object-store-memory={STORE}"]
         command += ["--dashboard-agent-listen-port=0", "--min-worker-port=0", "--max-worker-port=0"]
+        command += [f"--temp-dir={own}"]  # in one for all, two that start at once would take the same socket
         environment = os.environ | self.environment | given | {"TMPDIR": str(own)}
         with open(self.folder / f"n{self._started}.log", "wb") as log:
             return subprocess.Popen(command, cwd=own, env=environment, stdout=log, stderr=log)

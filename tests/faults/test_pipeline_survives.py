@@ -234,3 +234,10 @@ def test_a_new_head_knows_no_job_which_is_told(world):
         "presafe: job headless-pipeline-1 was lost: the cluster does not know it, as its head was started anew; "
         "submitted again, it goes on"
     )
+    for _ in range(NODES):
+        world.cluster.add_node()
+    before = len(found("headless", rows))
+    again = world.submit("headless")
+    wait_for("headless", rows, again, more_than=before)
+    assert world.commands.run("cancel", "headless")[0] == 0
+    again.end()
