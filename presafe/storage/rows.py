@@ -2,7 +2,9 @@
 
 import hashlib
 import itertools
+from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -14,8 +16,8 @@ Row = TypeVar("Row")
 
 CHUNK = 4096
 """Rows held at once where rows are streamed."""
-FILES_AT_ONCE = 8
-"""Read of a store; as many as Arrow has threads for."""
+FILES_AT_ONCE = 32
+"""Read of a store."""
 
 
 def write_rows(url: str, rows: Iterable[Any], record: type, *, chunk: int = CHUNK) -> int:
@@ -81,7 +83,7 @@ def stream_rows(url: str, record: type[Row], where: Any | None = None) -> Iterat
 
     A field that may be None is None in files of an earlier version, which did not have it.
     """
-    for batch in _scanner(url, schema(record).names, where, CHUNK, schema(record)).to_batches():
+    for _, batch in _batches(url, schema(record).names, where, CHUNK, schema(record)):
         yield from (record(**row) for row in batch.to_pylist())
 
 
@@ -113,13 +115,12 @@ def stream_batches(
     url: str, columns: list[str] | None = None, where: Any | None = None, rows: int = CHUNK
 ) -> Iterator[pa.RecordBatch]:
     """Columns, by default all, of the Parquet file or folder at `url`, of the rows for which `where` holds."""
-    yield from _scanner(url, columns, where, rows).to_batches()
+    yield from (batch for _, batch in _batches(url, columns, where, rows))
 
 
 def stream_by_file(url: str, columns: dict[str, Any], rows: int = CHUNK) -> Iterator[tuple[str, pa.RecordBatch]]:
     """Values of expressions, by names, of each Parquet file in the folder `url`, with the file's name."""
-    for found in _scanner(url, columns, None, rows).scan_batches():
-        yield found.fragment.path.rpartition("/")[2], found.record_batch
+    yield from _batches(url, columns, None, rows)
 
 
 def stream_column(url: str, column: str) -> Iterator[list[Any]]:
@@ -128,23 +129,38 @@ def stream_column(url: str, column: str) -> Iterator[list[Any]]:
         yield batch.column(0).to_pylist()
 
 
-def _scanner(
+def _batches(
     url: str, columns: list[str] | dict[str, Any] | None, where: Any | None, rows: int, of: pa.Schema | None = None
-) -> Any:
-    """A file's row groups are read one after the other: with Arrow's own readahead, memory grows with the file for a
-    while. So are files on a disk; of those in a store, several at once, since it takes its time for each."""
+) -> Iterator[tuple[str, pa.RecordBatch]]:
+    """Row groups are read one after the other: with Arrow's own readahead, memory grows with the file for a while.
+
+    So are files. Of those in a store, which takes its time for each, `FILES_AT_ONCE` are opened and their first rows
+    read at once; Arrow itself does that with as many threads as there are CPUs.
+    """
     import pyarrow.dataset as pds  # see _dataset
 
-    files_at_once = 1 if is_local(url) else FILES_AT_ONCE
-    return _dataset(url, of).scanner(
-        columns=columns,
-        filter=where,
-        batch_size=rows,
-        batch_readahead=1,
-        fragment_readahead=files_at_once,
-        use_threads=files_at_once > 1,
-        fragment_scan_options=pds.ParquetFragmentScanOptions(pre_buffer=False),
-    )
+    dataset = _dataset(url, of)
+
+    def begin(fragment: Any) -> tuple[str, list[pa.RecordBatch], Iterator[pa.RecordBatch]]:
+        rest = fragment.scanner(
+            dataset.schema,
+            columns=columns,
+            filter=where,
+            batch_size=rows,
+            batch_readahead=1,
+            fragment_readahead=1,
+            use_threads=False,
+            fragment_scan_options=pds.ParquetFragmentScanOptions(pre_buffer=False),
+        ).to_batches()
+        return fragment.path.rpartition("/")[2], [*itertools.islice(rest, 1)], rest
+
+    fragments, at_once = iter(dataset.get_fragments()), 1 if is_local(url) else FILES_AT_ONCE
+    with ThreadPoolExecutor(at_once) as pool:
+        begun = deque(pool.submit(begin, fragment) for fragment in itertools.islice(fragments, at_once))
+        while begun:
+            name, first, rest = begun.popleft().result()
+            begun.extend(pool.submit(begin, fragment) for fragment in itertools.islice(fragments, 1))
+            yield from ((name, batch) for batch in itertools.chain(first, rest))
 
 
 def short_hash(value: str) -> int:
