@@ -71,6 +71,10 @@ class ByPrompt:
         for table in tables():
             self._add(self._without_overlaps(table))
 
+    def add_filter(self, name: str, probability: Array, threshold: float) -> None:
+        """Beside the models, what refuses prompts by this `probability` [n]."""
+        self.probability[name], self.gated[name] = probability, probability >= threshold
+
     def pairs(self, cell: Cell, first: Condition, second: Condition) -> tuple[Pairs, int]:
         """Shares that count of the cell's prompts in two conditions; and how many prompts lack a score in one."""
         where = self.cell == self.cells.index(cell)

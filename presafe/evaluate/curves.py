@@ -10,12 +10,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from presafe.evaluate.discrimination import Discrimination, Refusals
+from presafe.evaluate.filter_scores import CLASSIFIER
 from presafe.evaluate.plots import COLOURS
 from presafe.figures import INK, PAPER, THEMED, as_themed_svg
 
 ACROSS = 4
 """Panels side by side."""
 LINES = {model: {"color": COLOURS[model, "on"]} for model in ("base", "aligned")}
+LINES[CLASSIFIER] = {"color": "#8a63c9", "linestyle": "--"}
 """How a model's line looks, in Matplotlib's words."""
 MARKS = {"o": "p' at the threshold", "X": "answers, gate off"}
 

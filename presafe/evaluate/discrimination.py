@@ -7,6 +7,7 @@ from pydantic import BaseModel
 
 from presafe.config.attacks import NO_ATTACK
 from presafe.evaluate.by_prompt import Array, ByPrompt, Cell, Condition
+from presafe.evaluate.filter_scores import CLASSIFIER
 from presafe.evaluate.labels import NO_LABELS, Labels, attack_of
 from presafe.evaluate.table import shown_p
 from presafe.records import Kind
@@ -41,7 +42,8 @@ class Difference(BaseModel):
 
 
 class Discrimination(BaseModel):
-    """What a model's p' with CoT on says of the suites `harmful` and `benign`, each prompt of a suite counted once.
+    """What a model's p' with CoT on says of the suites `harmful` and `benign`, each prompt of a suite counted once; or
+    what the classifier of stage `signals` says of them, as a filter in front of any model.
 
     `area` is the probability that a harmful prompt has a higher p' than a benign one. `gate` is what refuses at the
     threshold, `answers` what the model refuses by itself, None where that claims no value. `curve` has points of
@@ -75,7 +77,8 @@ def discriminate(
 
     Attacks are as records name them. Where one has no benign suite it is against those that were asked under the same
     attack of `evaluate.attacks`, or else against all. Prompts without p' of one of the models are left out, and models
-    without any p'. `claimless` are cells and arms without a value.
+    without any p'; so is the classifier where it has not read all of the others'. `claimless` are cells and arms
+    without a value.
     """
 
     def own(cell: Cell) -> str:
@@ -105,7 +108,10 @@ def _models(
     readable = {model: np.isfinite(found) for model, found in by_prompt.probability.items()}
     models = [model for model in wanted if model in readable and readable[model][rows].any()]
     for model in models:
-        rows &= readable[model]
+        if model != CLASSIFIER:
+            rows &= readable[model]
+    if CLASSIFIER in models and not readable[CLASSIFIER][rows].all():
+        models.remove(CLASSIFIER)
     is_harmful = np.isin(by_prompt.cell[rows], [by_prompt.cells.index(cell) for cell in harmful])
     if not models or is_harmful.all() or not is_harmful.any():
         return
@@ -136,6 +142,8 @@ def _models(
 
 
 def _answers(by_prompt: ByPrompt, condition: Condition, rows: Array, is_harmful: Array) -> Refusals | None:
+    if condition not in by_prompt.answers:
+        return None
     hits, scored = (counts[rows] for counts in by_prompt.answers[condition])
     some = scored > 0
     if not (is_harmful & some).any() or not (~is_harmful & some).any():

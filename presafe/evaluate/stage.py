@@ -17,6 +17,7 @@ from presafe.engines.fit import check_engine_memory
 from presafe.engines.job import GENERATIONS, Generation, Job, run_generation
 from presafe.engines.start import ModelSpec
 from presafe.evaluate.by_prompt import read_by_prompt
+from presafe.evaluate.filter_scores import FILES, has_scores, read_filter_scores
 from presafe.evaluate.harm import Harm, judged_harm
 from presafe.evaluate.measured import Measured, counted_verdicts, measured
 from presafe.evaluate.measurements import Measurement
@@ -80,7 +81,13 @@ def parts(config: Config) -> list[Part]:
 
     def counted() -> dict[str, str]:
         records = reads.rows(config, "evaluate", "records.parquet") | reads.rows(config, "prompts", OVERLAPS)
-        return records | reads.suite_prompts(config)
+        run = config.run_directory
+        scores = (
+            reads.rows(config, "signals", FILES[0]) | reads.files(config, "signals", FILES[1])
+            if has_scores(run)
+            else {}
+        )
+        return records | reads.suite_prompts(config) | scores
 
     def reported() -> dict[str, str]:
         overlaps = reads.files(config, "prompts", OVERLAP_TABLE)
@@ -183,7 +190,8 @@ def _measure(config: Config, folder: str) -> Rows:
     records, overlapping = storage.join(folder, "records.parquet"), read_overlaps(config).prompts
     by_prompt, labels = read_by_prompt(records, counted_verdicts(kinds), overlapping), _labels(config)
     tally = read_tally(records, overlapping, labels)
-    found = measured(tally, by_prompt, kinds, config.evaluate.max_unscored_share, labels)
+    scores = read_filter_scores(config.run_directory)
+    found = measured(tally, by_prompt, kinds, config.evaluate.max_unscored_share, labels, scores)
     storage.write_json(storage.join(folder, MEASUREMENTS), found.model_dump(mode="json"))
     return {"measurements": len(found.measurements)}
 
