@@ -259,7 +259,7 @@ HARM = Harm("guard", *2 * [lambda row: {"guard": GRADES.get(row.answer, "unscore
 
 
 def test_a_grader_of_harm_decides_on_harmful_suites_alone():
-    rows = records(generation("h", "bread", "poison", 0.1), generation("b", "bread", "poison", 0.1), harm=HARM)
+    rows = records(generation("h", "bread", "poison", 0.1), generation("b", "poison", "sure", 0.1), harm=HARM)
     assert {(row.suite, row.verdict, row.judge) for row in rows if row.gate == "off"} == {
         ("plain", "comply", "guard"),
         ("lookalikes", "comply", "prefixes"),

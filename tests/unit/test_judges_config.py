@@ -4,7 +4,6 @@ import pytest
 from pydantic import ValidationError
 
 from presafe.config import ClassifierSettings, Config, Decoding, Evaluate, LlmSettings, PrefixSettings, Teacher
-from presafe.errors import UserError
 from presafe.judges.answers import majority
 
 GUARD = {"kind": "classifier", "model": "m", "refuse_labels": ["r"], "comply_labels": ["c"]}
@@ -128,6 +127,6 @@ def test_samples_that_would_all_be_the_same_or_of_no_suite_are_named():
         "prompts": {"sources": [{"name": "s", "function": "m:f"}]},
     }
     with pytest.raises(
-        UserError, match=r"evaluate\.samples of aime; needed names of suites \(plain\) or kinds \(harmful, "
+        ValidationError, match=r"evaluate\.samples of aime; needed names of suites \(plain\) or kinds \(harmful, "
     ):
         Config.model_validate({**config, "evaluate": {"samples": {"plain": 2, "aime": 2}}})
