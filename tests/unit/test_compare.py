@@ -6,8 +6,11 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import fsspec
 import pytest
+from s3_server import s3_server
 
+from presafe import storage
 from presafe.cli import main
 from presafe.records import EvalRecord, Prompt, SuiteOverlap
 from presafe.stages import RunDirectory
@@ -163,6 +166,18 @@ def test_several_answers_a_prompt_are_tested_by_flipping_signs(tmp_path, capsys)
     runs[1] = write_recorded_run(tmp_path, "mixed", SHARED, mixed)
     main(["compare", *runs[:2]])
     assert "sign-flip test" in capsys.readouterr().out
+
+
+def test_runs_may_lie_in_a_bucket(runs, capsys, monkeypatch):
+    with s3_server() as environment:
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        fsspec.filesystem("s3").mkdir("bucket")
+        remote = write_recorded_run("s3://bucket", "remote", SHARED, [*records_of(SHARED, GOOD)])
+        main(["compare", runs[0], remote, "--out", "s3://bucket/compared"])
+        assert storage.read_json("s3://bucket/compared/compare.json")["runs"][1]["directory"] == "s3://bucket/remote"
+        assert storage.read_text("s3://bucket/compared/compare.html").startswith("<!doctype html>")
+    assert "page: s3://bucket/compared/compare.html" in capsys.readouterr().out
 
 
 def test_one_run_is_not_enough(runs, capsys):

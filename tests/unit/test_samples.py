@@ -143,8 +143,8 @@ def test_all_texts_have_room_together_and_the_short_ones_stay_whole(tmp_path, mo
     (cut,) = {tuple(text) for text in texts(shown(tmp_path, long), "reasoning") if isinstance(text, list | tuple)}
     assert len(cut[0]) + len(cut[2]) == 3000
     assert cut[1] == 6000 - 3000
-    monkeypatch.setattr(samples, "IN_ALL", 8000)
+    monkeypatch.setattr(samples, "IN_ALL", 3000)
     found = shown(tmp_path, long)
     lengths = [len(text) if isinstance(text, str) else len(text[0]) + len(text[2]) for text in found["texts"]]
-    assert 7900 < sum(lengths) <= 8000
+    assert 2990 < sum(lengths) <= 3000
     assert all(isinstance(text, str) for text in texts(found, "answer"))
