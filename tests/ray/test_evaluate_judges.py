@@ -21,6 +21,8 @@ from presafe.records import EvalRecord, Prompt, SuiteOverlap
 from presafe.suites import suite_file
 from tiny_reasoner import BENIGN, ENDLESS, HARMFUL, REASONING, TAGGED, export_tiny_reasoner
 
+THOUGHT = REASONING[:20]
+"""With which the tiny reasoner begins an answer; a prefill."""
 SUITES = {
     "plain": ("harmful", [HARMFUL]),
     "lookalikes": ("benign", [BENIGN, TAGGED, ENDLESS]),
@@ -137,7 +139,7 @@ def test_a_further_attack_costs_its_own_answers_and_has_figures_of_its_own(root)
     answers = {model: str(folder / model / "generations") for model in ("base", "aligned")}
     files = {model: {*storage.names(path)} for model, path in answers.items()}
     before = {model: generations(path) for model, path in answers.items()}
-    attacks = [{"kind": "benign_sentence", "place": "behind"}, {"kind": "prefill", "thought": REASONING}]
+    attacks = [{"kind": "benign_sentence", "place": "behind"}, {"kind": "prefill", "thought": THOUGHT}]
     run_evaluate(judged(root, attacks=attacks), redo=PARTS)
 
     names = {"none", "benign_sentence", "prefill"}
@@ -159,7 +161,7 @@ def test_a_further_attack_costs_its_own_answers_and_has_figures_of_its_own(root)
         (r for r in records if (r.model, r.suite, r.attack) == ("aligned", "plain", "prefill")),
         key=lambda r: r.gate,
     )
-    assert begun.reasoning.startswith(REASONING)
+    assert begun.reasoning.startswith(THOUGHT)
     assert (begun.path, gated.path) == ("think", "refuse"), "the gate reads the prompt, and refuses before the prefill"
     report = json.loads((folder / "report.json").read_text())
     assert {row["attack"] for row in report["measurements"]} == names

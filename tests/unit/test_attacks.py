@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, get_args
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pydantic import TypeAdapter
@@ -28,7 +27,7 @@ from presafe.errors import UserError
 from presafe.evaluate.labels import attack_of, joined
 from presafe.evaluate.tasks import attacked_tasks
 from presafe.evaluate.tasks import tasks as all_tasks
-from presafe.records import Prompt, prompt_id
+from presafe.records import Prompt, prompt_id, to_table
 from presafe.thinking import think_format
 from tiny_tokenizer import QWEN3, R1, tiny_tokenizer
 
@@ -280,8 +279,7 @@ def test_a_task_with_a_prefill_crosses_a_file(tmp_path):
 
 def test_answers_of_an_earlier_version_are_read_beside_new_ones(tmp_path):
     row = Generation("p-on-0", "p", "t", "on", 0, "", "no", "stop", 1, None, None)
-    old = pa.Table.from_pylist([{name: value for name, value in vars(row).items() if name != "attack"}])
-    pq.write_table(old, tmp_path / "0.parquet")
+    pq.write_table(to_table([row], Generation).drop(["attack"]), tmp_path / "0.parquet")
     new = replace(row, task_id="new", attack="go_on", head_probability=0.5)
     storage.write_rows(str(tmp_path / "1.parquet"), [new], Generation)
     assert list(storage.stream_rows(str(tmp_path), Generation)) == storage.read_rows(str(tmp_path), Generation)
