@@ -1,6 +1,7 @@
 """Several answers a prompt: whether any of k counts, beside the mean over all of them."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -51,7 +52,8 @@ def budgets(samples: int) -> list[int]:
 
 def several_table(measurements: Sequence[Measurement]) -> list[list[str]]:
     """For the page, with a header; empty without any."""
-    found = {(m.metric, m.suite, m.k, m.model, m.cot, m.gate): m for m in measurements if m.k > 1}
+    several = [m for m in measurements if m.k > 1]
+    found: dict[tuple[Any, ...], Measurement] = {(m.metric, m.suite, m.k, m.model, m.cot, m.gate): m for m in several}
     if not found:
         return []
     cells = sorted(dict.fromkeys(key[:3] for key in found), key=lambda cell: list(TITLES).index(cell[0]))
