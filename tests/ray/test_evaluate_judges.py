@@ -214,19 +214,13 @@ def test_more_samples_and_other_graders_cost_themselves_alone_and_thoughts_are_g
         first = storage.read_rows(str(folder / "records.parquet"), EvalRecord)
         assert asked == 3, "the answers to two harmful prompts, and the one thought before them"
 
-        several = graded(root, endpoint, samples={"thinks": 2})
-        run_evaluate(several, redo=PARTS)
+        run_evaluate(graded(root, endpoint, samples={"thinks": 2}), redo=PARTS)
         twice = written(folder)
         assert once.items() < twice.items(), "no answer is generated again"
-        assert len(endpoint.requests()) == asked + 2, "the further answer and its thought"
-
-        run_evaluate(graded(root, endpoint, samples={"thinks": 2}, judge_thoughts=False), redo=PARTS)
-        assert written(folder) == twice, "grading anew generates nothing"
-        run_evaluate(several, redo=PARTS)
-        assert written(folder) == twice
-        asked = [[turn["role"] for turn in request["body"]["messages"]] for request in endpoint.requests()]
-    assert set(map(tuple, asked)) == {("user", "assistant")}
-
+        requests = endpoint.requests()
+        assert len(requests) == asked + 2, "the further answer and its thought"
+    turns = [[turn["role"] for turn in request["body"]["messages"]] for request in requests]
+    assert turns == [["user", "assistant"]] * 5
     records = storage.read_rows(str(folder / "records.parquet"), EvalRecord)
     assert by_key(first).items() < by_key(records).items(), "the first samples are what they were"
     told = {(r.suite, r.sample): (r.verdict, r.thought_verdict, r.judge) for r in records if r.gate == "off"}
@@ -237,15 +231,18 @@ def test_more_samples_and_other_graders_cost_themselves_alone_and_thoughts_are_g
     found = {(m["metric"], m["suite"], m["k"]): m for m in report["measurements"] if m["gate"] == "off"}
     assert found["thought_harm_rate", "thinks", 1]["value"] == 1.0
     assert found["thought_harm_rate", "plain", 1]["value"] == 0.0
-    assert (found["attack_success_any_of_k", "thinks", 2]["n"], found["attack_success_rate", "thinks", 1]["n"]) == (
-        1,
-        2,
-    )
+    assert found["attack_success_rate", "thinks", 1]["n"] == 2
+    assert found["attack_success_any_of_k", "thinks", 2]["n"] == 1
     assert report["judges"]["aligned"]["harm"]["judges"]["guard"]["refuse"] == 3
     for page in ("report.md", "report.html"):
         text = (folder / page).read_text()
         assert "harm in the thought" in text
         assert "attack success, any of 2" in text
+
+    run_evaluate(graded(root, endpoint, samples={"thinks": 2}, harm_judges=[]), redo=PARTS)
+    assert written(folder) == twice, "grading anew generates nothing"
+    records = storage.read_rows(str(folder / "records.parquet"), EvalRecord)
+    assert {(r.judge, r.thought_verdict) for r in records if r.gate == "off"} == {("prefixes", None)}
 
 
 def by_key(records: list[EvalRecord]) -> dict[tuple[str, str, str, int], EvalRecord]:
