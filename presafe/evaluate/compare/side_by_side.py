@@ -16,8 +16,7 @@ def settings(runs: Sequence[Run]) -> list[list[str]]:
 
 def measurements(runs: Sequence[Run], metrics: Sequence[str]) -> list[list[str]]:
     """A row a metric, suite and arm that any of the runs measured, with a header: percent with 95 % intervals."""
-    found: list[dict[tuple[str, ...], Measurement]]
-    found = [{(m.metric, m.asked, m.model, m.cot, m.gate): m for m in run.measured.measurements} for run in runs]
+    found = [_by_cell(run) for run in runs]
     order = [*kinds_of(runs)]
     of_all = {(order.index(m.suite), m.attack != NO_ATTACK, m.asked) for run in runs for m in run.measured.measurements}
     rows = [["metric (%)", "suite", "arm", *(run.name for run in runs)]]
@@ -28,6 +27,10 @@ def measurements(runs: Sequence[Run], metrics: Sequence[str]) -> list[list[str]]
                 if any(cells):
                     rows.append([TITLES[metric], suite, column_title(arm), *map(percent, cells)])
     return rows
+
+
+def _by_cell(run: Run) -> dict[tuple[str, ...], Measurement]:
+    return {(m.metric, m.asked, m.model, m.cot, m.gate): m for m in run.measured.measurements}
 
 
 def missing(runs: Sequence[Run]) -> list[str]:
