@@ -137,7 +137,7 @@ class Generator:
 
     def _generate(self, tasks: list[Task], decoding: Decoding) -> list[Generation]:
         queries = [
-            Query(task.text, task.cot, task.sample, task.stop_early, self._decision(task), task.earlier, task.role)
+            Query(task.text, task.cot, task.sample, task.stop_early, self._decision(task), task.earlier, role=task.role)
             for task in tasks
         ]
         completions = self._engine.generate(queries, decoding, self._job.seed, self._job.decided, self._reporter.call())
