@@ -109,6 +109,7 @@
     select.append(new Option("all", ""), ...values.map((value) => new Option(value, value)));
     select.parentElement.hidden = values.length < 2;
   }
+  document.getElementById("needs-script").remove();
   form.hidden = false;
   form.addEventListener("input", filter);
   form.addEventListener("submit", (event) => event.preventDefault());
