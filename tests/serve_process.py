@@ -68,8 +68,11 @@ class ServeProcess:
         return self.process.wait(STOP_S)
 
     def left(self) -> list[str]:
-        """Processes and temporary files that outlived it; to be called after its end."""
-        _, alive = psutil.wait_procs(self.started, timeout=0.5)
+        """Processes and temporary files that outlived it; to be called after its end.
+
+        Ray's agents end by themselves, a moment after their raylet.
+        """
+        _, alive = psutil.wait_procs(self.started, timeout=STOP_S)
         return [_title(process) for process in alive] + os.listdir(self.temporary)
 
 
