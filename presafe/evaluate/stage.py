@@ -79,19 +79,19 @@ def parts(config: Config) -> list[Part]:
         attacks = {"attacks": content_hash(_labels(config))}
         return reads.rows(config, "evaluate", *answers) | judged_by | generated_from() | attacks | threshold()
 
-    def counted() -> dict[str, str]:
+    def recorded() -> dict[str, str]:
         records = reads.rows(config, "evaluate", "records.parquet") | reads.rows(config, "prompts", OVERLAPS)
-        run = config.run_directory
-        scores = (
-            reads.rows(config, "signals", FILES[0]) | reads.files(config, "signals", FILES[1])
-            if has_scores(run)
-            else {}
-        )
-        return records | reads.suite_prompts(config) | scores
+        return records | reads.suite_prompts(config)
+
+    def counted() -> dict[str, str]:
+        if not has_scores(config.run_directory):
+            return recorded()
+        scores, temperature = FILES
+        return recorded() | reads.rows(config, "signals", scores) | reads.files(config, "signals", temperature)
 
     def reported() -> dict[str, str]:
         overlaps = reads.files(config, "prompts", OVERLAP_TABLE)
-        return reads.files(config, "evaluate", MEASUREMENTS, "judges.json") | overlaps | threshold() | counted()
+        return reads.files(config, "evaluate", MEASUREMENTS, "judges.json") | overlaps | threshold() | recorded()
 
     models = tuple(config.evaluate.models)
     answers = tuple(f"{model}/{GENERATIONS}" for model in models)

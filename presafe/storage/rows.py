@@ -17,7 +17,7 @@ Row = TypeVar("Row")
 CHUNK = 4096
 """Rows held at once where rows are streamed."""
 FILES_AT_ONCE = 32
-"""Read of a store."""
+"""Of a folder in a store, files whose first rows are read at once."""
 
 
 def write_rows(url: str, rows: Iterable[Any], record: type, *, chunk: int = CHUNK) -> int:
