@@ -77,6 +77,8 @@ def main() -> None:
     flops = (6 if align.lora is None else 4) * _matrix_parameters(config)
     for peak in (peak for known, peak in PEAK_FLOPS.items() if known in gpu):
         figure(f"{name}_mfu", 100 * flops * rate / peak, "%", spread=[100 * flops * one / peak for one in rates])
+    if ON_GPU:
+        figure(f"{name}_GPU_memory_allocated_peak", torch.cuda.max_memory_allocated() / 1e9, "GB")
     for where, peak in peaks().items():
         memory = f"{name}_{where.replace(' ', '_')}"
         figure(f"{memory}_peak", peak / 1e9, "GB")

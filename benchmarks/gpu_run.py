@@ -38,6 +38,9 @@ def main() -> None:
     parser.add_argument("what", choices=["stages", "endpoint"])
     parser.add_argument("storage", help="run.storage of the run")
     parser.add_argument("--gate", choices=["off", "on"], default="off")
+    parser.add_argument(
+        "--from", dest="first", choices=STAGES, help="the stage to begin with: those before it are done"
+    )
     parser.add_argument("--dry-run", action="store_true", help="a tiny model on a CPU")
     arguments = parser.parse_args()
     overrides = [f"run.storage={arguments.storage}"]
@@ -47,15 +50,15 @@ def main() -> None:
         overrides += OVERRIDES
     config = load_config(CONFIG, overrides)
     if arguments.what == "stages":
-        run_stages(config)
+        run_stages(config, arguments.first or STAGES[0])
     else:
         ask_endpoint(config, arguments.gate)
 
 
-def run_stages(config: Config) -> None:
-    """All stages anew, in one private cluster, each one's seconds with the start of what it needs."""
+def run_stages(config: Config, first: str) -> None:
+    """The stages anew from `first` on, each one's seconds with the start of what it needs."""
     timed("model", lambda: model_folder(config))
-    for stage in STAGES:
+    for stage in STAGES[STAGES.index(first) :]:
         timed(stage, partial(run_one, config, stage, force=True))
     for row in read_measurements(config):
         if row.gate == "off" and (row.model, row.cot) in CELLS and row.value is not None:

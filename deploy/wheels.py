@@ -6,7 +6,8 @@ uses, so as to travel lightly. torch is never among it: the one there was built 
 DeepSpeed, is built here.
 
 There, in the project's folder:
-    python3 -m pip install --no-index --no-deps --target SITE FOLDER/*.whl
+    python3 -m pip install --no-index --no-deps --no-compile --target SITE FOLDER/*.whl
+    unset PYTHONDONTWRITEBYTECODE; python3 -m compileall -q -j 0 SITE presafe
     export PYTHONPATH=SITE:$PWD
 """
 

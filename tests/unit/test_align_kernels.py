@@ -8,10 +8,19 @@ from torch.nn.functional import cross_entropy
 from transformers import AttentionInterface, AutoModelForCausalLM
 
 from presafe.align.module import cross_entropy as blocks
+from presafe.align.module import kernels
 from presafe.align.module.build import build_module, equip
 from presafe.align.module.collate import Collator
 from presafe.align.module.cross_entropy import FrozenOutputLoss
-from presafe.align.module.kernels import attention, chosen, packing, sdpa_by_sequence, varlen_attention, varlen_kernel
+from presafe.align.module.kernels import (
+    attention,
+    chosen,
+    packing,
+    sdpa_by_sequence,
+    use_liger,
+    varlen_attention,
+    varlen_kernel,
+)
 from presafe.align.module.model import HeadSpec
 from support import save_random_model, small_align, uneven_examples
 
@@ -103,7 +112,7 @@ def test_a_packed_model_tells_the_kernel_its_sequences(tmp_path):
 
     AttentionInterface.register("varlen", partial(varlen_attention, kernel))
     base, rows = save_random_model(str(tmp_path)), uneven_examples(12)
-    batch, align = COLLATOR.pack(rows).to(torch.device("cpu")), small_align()
+    batch, align = COLLATOR.pack(rows).to(torch.device("cpu")), small_align(kernels="torch")
     lm = AutoModelForCausalLM.from_pretrained(base, attn_implementation="varlen")
     sums = equip(lm, align, SPEC, 0)(**batch).sums
     torch.testing.assert_close(sums, build_module(base, "float32", align, SPEC, 0)(**batch).sums)
@@ -127,6 +136,17 @@ def test_torchs_kernel_and_its_gradient_equal_attention_by_sequence(window):
         strict=True,
     ):
         assert torch.nn.functional.cosine_similarity(own.float().flatten(), other.flatten(), dim=0) > 0.999
+
+
+def test_liger_changes_the_trained_model_alone(tmp_path, monkeypatch):
+    pytest.importorskip("liger_kernel")
+    monkeypatch.setattr(kernels, "_wanted", lambda *_: True)
+    base, tokens = save_random_model(str(tmp_path)), torch.tensor([[3, 1, 4, 1, 5]])
+    expected = AutoModelForCausalLM.from_pretrained(base)(tokens).logits
+    lm = AutoModelForCausalLM.from_pretrained(base)
+    use_liger(lm, small_align())
+    assert lm.model.layers[0].mlp._get_name() == "LigerSwiGLUMLP"
+    torch.testing.assert_close(AutoModelForCausalLM.from_pretrained(base)(tokens).logits, expected)
 
 
 @pytest.mark.parametrize("window", [None, 5])
@@ -172,7 +192,9 @@ def test_the_loss_in_blocks_and_its_gradient_equal_plain_cross_entropy(monkeypat
 
 def test_a_frozen_output_layer_and_a_trained_one_give_the_same_losses(tmp_path):
     base, batch = save_random_model(str(tmp_path)), COLLATOR.pack(uneven_examples(12)).to(torch.device("cpu"))
-    adapters, full = (build_module(base, "float32", small_align(**c), SPEC, 0) for c in ({}, {"lora": None}))
+    adapters, full = (
+        build_module(base, "float32", small_align(kernels="torch", **c), SPEC, 0) for c in ({}, {"lora": None})
+    )
     assert adapters.output_loss is not None
     assert full.output_loss is None
     full.head.load_state_dict(adapters.head.state_dict())

@@ -72,7 +72,7 @@ def test_a_model_that_is_not_there_and_a_wrong_target_are_named(model, tmp_path)
 
 def mixture(config) -> list[str]:
     text = plan_text(config, None)
-    return text[text.index("at 40% of the peak") :].splitlines()[1:]
+    return text[text.index("at 30% of the peak") :].splitlines()[1:]
 
 
 def test_the_mixture_is_shown_with_each_sources_share_of_a_step(model, tmp_path):

@@ -8,7 +8,7 @@ from peft import LoraConfig, TaskType, get_peft_model
 from torch import nn
 from transformers import AutoModelForCausalLM, set_seed
 
-from presafe.align.module.kernels import attention, use_liger
+from presafe.align.module.kernels import attention, use_liger, use_tf32
 from presafe.align.module.model import HeadSpec, PreSafeModel
 from presafe.align.objectives import objective
 from presafe.config import Align, LinearHead, Lora, ReadoutHead
@@ -40,6 +40,8 @@ def equip(lm: Any, align: Align, spec: HeadSpec, seed: int) -> PreSafeModel:
     under ZeRO-3 all that is trained must share one; DeepSpeed keeps a float32 copy of both.
     """
     use_liger(lm, align)
+    if align.lora is not None:
+        use_tf32(lm)
     set_seed(seed)  # the same adapters and head on every rank
     if align.gradient_checkpointing:
         lm.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})

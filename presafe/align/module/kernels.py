@@ -1,6 +1,7 @@
 """How the model computes: attention of packed rows, and faster kernels for a GPU where they are installed."""
 
 import inspect
+import sys
 from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
@@ -47,6 +48,17 @@ def varlen_kernel() -> Kernel | None:
     from torch.nn.attention.varlen import varlen_attn
 
     return varlen_attn if "window_size" in inspect.signature(varlen_attn).parameters else None
+
+
+def shares_heads(kernel: Kernel) -> bool:
+    """Whether the kernel shares key-value heads between queries by itself."""
+    return "enable_gqa" in inspect.signature(kernel).parameters
+
+
+def repeats_heads(align: Align, dtype: str) -> bool:
+    """Whether the kernel that a GPU gets needs key-value heads repeated, by what is installed here."""
+    kernel = varlen_kernel()
+    return dtype == "bfloat16" and kernel is not None and not (shares_heads(kernel) or _has(align, "flash_attn"))
 
 
 def packing(position_ids: torch.Tensor) -> dict[str, Any]:
@@ -105,7 +117,7 @@ def varlen_attention(
     query, key, value = (states[0].transpose(0, 1) for states in (query, key, value))
     shared: dict[str, bool] = {}
     if (groups := query.shape[1] // key.shape[1]) > 1:
-        if "enable_gqa" in inspect.signature(kernel).parameters:
+        if shares_heads(kernel):
             shared = {"enable_gqa": True}
         else:
             key, value = (states.repeat_interleave(groups, dim=1) for states in (key, value))
@@ -125,12 +137,33 @@ def varlen_attention(
 
 
 def use_liger(model: Any, align: Align) -> None:
-    """Liger's fused norms, rotary embedding and MLP; not its losses, since ours has only the targets' logits."""
+    """Liger's fused norms and MLP; not its losses, since ours has only the targets' logits.
+
+    In this model alone. Liger also replaces the classes that others of the architecture are made of, for good: the
+    export, which checks what it wrote on the CPU, would run its kernels there. So they are put back, and the rotary
+    embedding, which is a function of all models, stays transformers'.
+    """
     if _wanted(align, "liger_kernel"):
         from liger_kernel.transformers import _apply_liger_kernel_to_instance
 
-        _apply_liger_kernel_to_instance(model=model, fused_linear_cross_entropy=False, cross_entropy=False)
+        architecture = vars(sys.modules[type(model).__module__])
+        own = dict(architecture)
+        _apply_liger_kernel_to_instance(model=model, rope=False, fused_linear_cross_entropy=False, cross_entropy=False)
+        architecture.update(own)
+
+
+def use_tf32(model: Any) -> None:
+    """Let this process multiply float32 matrices, which are those of the adapters of a bfloat16 model, in TF32.
+
+    What they multiply has been bfloat16, which has fewer digits than TF32. Of GPUs: the A100's generation or newer.
+    """
+    if model.dtype is torch.bfloat16:
+        torch.backends.cuda.matmul.allow_tf32 = True
 
 
 def _wanted(align: Align, package: str) -> bool:
-    return align.kernels == "auto" and torch.cuda.is_available() and find_spec(package) is not None
+    return torch.cuda.is_available() and _has(align, package)
+
+
+def _has(align: Align, package: str) -> bool:
+    return align.kernels == "auto" and find_spec(package) is not None

@@ -34,13 +34,22 @@ class Activations:
 
 
 def activations(
-    shape: Shape, align: Align, dtype_bytes: int, tokens: int, pool_prompts: int, loss_block: int
+    shape: Shape,
+    align: Align,
+    dtype_bytes: int,
+    tokens: int,
+    pool_prompts: int,
+    loss_block: int,
+    *,
+    repeated: bool = False,
 ) -> Activations:
     """Of a micro-batch of `tokens` on one rank, every one of them a target; `pool_prompts` are among its sequences.
 
-    `loss_block` is cross_entropy.BLOCK of the rank's device.
+    `loss_block` is cross_entropy.BLOCK of the rank's device; `repeated`: its attention has as many key as query heads.
     """
     kept = saved_by_layer(shape, align, dtype_bytes) * tokens
+    if repeated:
+        kept += dtype_bytes * 2 * (shape.query - shape.key_value) * tokens
     work = _temporary(shape, align, dtype_bytes) * tokens
     head = _loss(shape, align, dtype_bytes, tokens, loss_block)
     if isinstance(align.head, ReadoutHead) and align.head.kl_weight > 0:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from presafe.align.preflight.shape import Shape
 from presafe.config import Align, Config, ReadoutHead
 
-MODEL_FLOPS_UTILISATION = 0.4
-"""Share of a GPU's peak that training reaches: an assumption; ours is not measured."""
+MODEL_FLOPS_UTILISATION = 0.3
+"""Share of a GPU's peak that training reaches: on an H200 with one rank, 0.32 to 0.35 (docs/gpu.md)."""
 PEAK_FLOPS = {"A100": 312e12, "H100/H200": 989e12}
 """Dense bfloat16 operations a second, from the makers' data sheets."""
 

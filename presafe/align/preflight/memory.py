@@ -7,6 +7,7 @@ whatever the base is, and full fine-tuning trains weights of the model's own dty
 from dataclasses import dataclass
 
 from presafe.align.module.cross_entropy import BLOCK
+from presafe.align.module.kernels import repeats_heads
 from presafe.align.module.zero import REDUCE_BUCKET
 from presafe.align.preflight.activations import FULL, activations
 from presafe.align.preflight.shape import Shape
@@ -74,7 +75,8 @@ def predict(shape: Shape, align: Align, dtype: str, ranks: Ranks) -> Prediction:
     size = BYTES[dtype]
     states = model_states(shape, align, size, ranks.count)
     pool = -(-align.signal_batch_size // ranks.count)
-    work = activations(shape, align, size, align.micro_batch_tokens, pool, BLOCK["cuda" if ranks.on_gpu else "cpu"])
+    block, repeated = BLOCK["cuda" if ranks.on_gpu else "cpu"], ranks.on_gpu and repeats_heads(align, dtype)
+    work = activations(shape, align, size, align.micro_batch_tokens, pool, block, repeated=repeated)
     buckets = _buckets(shape, align, size, ranks.count)
     backward = work.peak + buckets
     device = {
