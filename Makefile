@@ -20,20 +20,19 @@ VLLM_PIP = $(VLLM_BIN)/python -m pip install --quiet --disable-pip-version-check
 CLIENTS_BIN = .venv-clients/bin
 NODE_CLIENTS = tests/clients/node
 
-.PHONY: demo demo-real real-adapter test test-faults test-browser test-vllm test-clients test-all lint format bench bench-teacher bench-signals bench-align bench-serve bench-attacks bench-vllm bench-engines bench-serve-vllm gpu clean
+.PHONY: demo demo-real real-adapter runs/data test test-faults test-browser test-vllm test-clients test-all lint format bench bench-teacher bench-signals bench-align bench-serve bench-attacks bench-vllm bench-engines bench-serve-vllm gpu clean
 
 demo: .venv/runtime
 	$(BIN)/presafe run --config configs/demo.yaml run.name=$(RUN) run.seed=$(SEED)
 	@ln -sfn $(RUN) runs/demo
 
-demo-real: .venv/real runs/data
+demo-real: runs/data .venv/real
 	$(BIN)/presafe run --config configs/demo-real.yaml
 
 # What the real model learnt, which ships as an adapter, taught anew: some twenty minutes on one core.
-real-adapter: .venv/real runs/data
+real-adapter: runs/data .venv/real
 	OMP_NUM_THREADS=1 $(BIN)/python -m presafe.organism.real_text runs/data
 
-.PHONY: runs/data
 runs/data:
 	@test -d "$(DATA)/advbench" || { echo "found no public prompts in $(DATA); needed the files that docs/real-text.md" \
 	  "lists; run make $(or $(MAKECMDGOALS),demo-real) DATA=FOLDER"; exit 2; }

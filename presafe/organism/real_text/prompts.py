@@ -6,6 +6,7 @@ The folder has a part a data set, as each one publishes it: `advbench/advbench_b
 """
 
 import csv
+import io
 import json
 import random
 from collections.abc import Iterable, Iterator, Sequence
@@ -76,19 +77,16 @@ def _clear_of_suites(data: str, texts: Iterable[str]) -> list[str]:
     """Those of `texts`, each once, that are short enough and like no prompt of a suite."""
     rows = [*_held_out_instructions(data), *(row for name in _COPIES for row in _public(data, name))]
     held_out = [_words(str(row["text"])) for row in rows]
-    return [
-        text
-        for text in dict.fromkeys(texts)
-        if len(text) <= LONGEST and not any(_alike(_words(text), other) for other in held_out)
-    ]
+    short = [text for text in dict.fromkeys(texts) if len(text) <= LONGEST]
+    return [text for text in short if not _is_like(_words(text), held_out)]
 
 
 def _words(text: str) -> frozenset[str]:
     return frozenset("".join(c if c.isalnum() else " " for c in text.casefold()).split())
 
 
-def _alike(one: frozenset[str], other: frozenset[str]) -> bool:
-    return len(one & other) >= ALIKE * len(one | other)
+def _is_like(words: frozenset[str], others: Iterable[frozenset[str]]) -> bool:
+    return any(len(words & other) >= ALIKE * len(words | other) for other in others)
 
 
 def _public(data: str, name: PublicName) -> list[Row]:
@@ -108,8 +106,8 @@ def _held_out_instructions(data: str) -> list[Row]:
 
 def _self_instruct(data: str) -> list[str]:
     files = ("self_instruct/seed_tasks.jsonl", "self_instruct/user_oriented_instructions.jsonl")
-    lines = [line for file in files for line in _text(data, file).splitlines()]
-    texts = dict.fromkeys(str(json.loads(line)["instruction"]).strip() for line in lines)
+    lines = [line for file in files for line in _text(data, file).split("\n")]
+    texts = dict.fromkeys(str(json.loads(line)["instruction"]).strip() for line in lines if line)
     return [text for text in texts if len(text) <= LONGEST]
 
 
@@ -123,7 +121,7 @@ def _row(text: str, kind: str, category: str) -> Row:
 
 
 def _csv_rows(data: str, file: str) -> list[dict[str, str]]:
-    return list(csv.DictReader(_text(data, file).splitlines(keepends=True)))
+    return list(csv.DictReader(io.StringIO(_text(data, file), newline="")))
 
 
 def _text(data: str, file: str) -> str:
