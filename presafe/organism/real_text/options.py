@@ -26,7 +26,7 @@ class Recipe(Settings):
     """Longest answer that the pre-trained model gives to an instruction; it ends with a sentence."""
     batch_size: int = Field(8, ge=1)
     """Dialogues a step; each is seen once."""
-    learning_rate: float = Field(2e-3, gt=0)
+    learning_rate: float = Field(1.5e-3, gt=0)
     """Peak of a linear-warm-up cosine schedule."""
     rank: int = Field(8, ge=1)
     """Of the LoRA adapter. With the layers below it sets the size of the file that ships: 3.3 MB in float16."""
