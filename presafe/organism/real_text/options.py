@@ -6,7 +6,7 @@ from pydantic import Field
 
 from presafe.config import Settings
 
-PublicName = Literal["harmbench_standard", "xstest_safe", "xstest_unsafe"]
+SuiteName = Literal["harmbench_standard", "xstest_safe", "xstest_unsafe", "instructions"]
 
 
 class Recipe(Settings):
@@ -14,15 +14,15 @@ class Recipe(Settings):
 
     seed: int = Field(ge=0)
     """Seed of the choice of prompts, the wording, the adapter's first weights and the batch order."""
-    harmful: int = Field(300, ge=1)
+    harmful: int = Field(200, ge=1)
     """Harmful prompts, each refused once with chain-of-thought off and answered once with it on."""
-    benign: int = Field(250, ge=1)
+    benign: int = Field(150, ge=1)
     """Instructions, each answered once with chain-of-thought off and once with it on."""
-    arithmetic: int = Field(250, ge=1)
+    arithmetic: int = Field(180, ge=1)
     """Problems worked out with chain-of-thought on."""
     answered_at_once: float = Field(0.15, ge=0, le=1)
     """Share of the problems that are answered with it off, too."""
-    answer_tokens: int = Field(40, ge=8)
+    answer_tokens: int = Field(32, ge=8)
     """Longest answer that the pre-trained model gives to an instruction; it ends with a sentence."""
     batch_size: int = Field(8, ge=1)
     """Dialogues a step; each is seen once."""
@@ -43,7 +43,7 @@ class SuiteOptions(Settings):
     """Seed of the draw."""
     data: str
     """Folder of the public prompts."""
-    name: PublicName | Literal["instructions"]
+    name: SuiteName
     """Suite."""
     size: int = Field(ge=1)
     """Prompts."""

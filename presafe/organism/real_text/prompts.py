@@ -15,7 +15,7 @@ from typing import Any
 
 from presafe.errors import user_error
 from presafe.organism.options import parse
-from presafe.organism.real_text.options import PublicName, SuiteOptions
+from presafe.organism.real_text.options import SuiteName, SuiteOptions
 from presafe.organism.sources import Row
 from presafe.organism.world import is_held_out
 from presafe.suites.catalogue import PUBLIC
@@ -28,7 +28,7 @@ PLACEHOLDER = "[INSERT PROMPT HERE]"
 ALIKE = 0.6
 """Share of the words of two prompts that they have in common, from which on they are the same one."""
 
-_COPIES: dict[PublicName, str] = {
+_COPIES: dict[SuiteName, str] = {
     "harmbench_standard": "harmbench/harmbench_behaviors_text_all.csv",
     "xstest_safe": "xstest/xstest_prompts.csv",
     "xstest_unsafe": "xstest/xstest_prompts.csv",
@@ -89,7 +89,7 @@ def _is_like(words: frozenset[str], others: Iterable[frozenset[str]]) -> bool:
     return any(len(words & other) >= ALIKE * len(words | other) for other in others)
 
 
-def _public(data: str, name: PublicName) -> list[Row]:
+def _public(data: str, name: SuiteName) -> list[Row]:
     """All prompts of a public suite, read from the local copy as its own description says."""
     source = PUBLIC[name].source
     text, category = source["columns"]["text"], source["columns"]["category"]

@@ -29,7 +29,7 @@ PLANNING = (
     "I will think about what matters most here and then answer directly.",
     "A few sentences will be enough. I will start with the main point.",
 )
-QUOTED_WORDS = 10
+QUOTED_WORDS = 8
 """Of the prompt, repeated at the beginning of a thought."""
 
 WORDING = [REFUSALS, ADDITIONS, BEGINNINGS, RATIONALISING, COMPLIANCES, PLANNING, QUOTED_WORDS]
