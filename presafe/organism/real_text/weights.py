@@ -34,10 +34,11 @@ def pretrained() -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     _package("gguf")
     tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=GGUF)
     tokenizer.eos_token, tokenizer.pad_token, tokenizer.padding_side = MESSAGE_END, END_OF_TEXT, "left"
+    tokenizer.bos_token = None  # it names the token that begins each message, of which a prompt has several
     tokenizer.chat_template = CHAT_TEMPLATES["qwen3"]
     read = AutoModelForCausalLM.from_pretrained(folder, gguf_file=GGUF, dtype=torch.float32)
     config = {name: value for name, value in read.config.to_dict().items() if name != "quantization_config"}
-    ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    ends = {"bos_token_id": None, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
     # A model that was read from GGUF cannot be saved: its weights go into a fresh one.
     model = LlamaForCausalLM(LlamaConfig(**config | ends)).float()
     model.load_state_dict(read.state_dict())
