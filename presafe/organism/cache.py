@@ -19,18 +19,21 @@ logger = logging.getLogger("presafe")
 CARD = "organism.json"
 
 
-def cached(cache: str, kind: str, recipe: Settings, fill: Callable[[str], dict[str, Any]]) -> str:
+def cached(
+    cache: str, kind: str, recipe: Settings, fill: Callable[[str], dict[str, Any]], room: Path = Path(__file__).parent
+) -> str:
     """The folder `CACHE/KIND-HASH` of this recipe, filled by `fill(folder)` unless `cache` holds it already.
 
     It has a card, `organism.json`: the recipe, what `fill` returns, versions and seconds. It appears only once it is
-    complete. Raises UserError for a cache that is no local folder.
+    complete. The hash is of the recipe and of the modules in the folder `room`, whose models these are. Raises
+    UserError for a cache that is no local folder.
     """
     if not storage.is_local(cache):
         raise user_error(
             found=f"the model cache {cache}", needed="a local folder", change="use a path without a scheme"
         )
     cache = storage.absolute(cache)
-    folder = os.path.join(cache, f"{kind}-{_fingerprint(recipe)}")
+    folder = os.path.join(cache, f"{kind}-{_fingerprint(recipe, room)}")
     if os.path.exists(os.path.join(folder, CARD)):
         logger.info("%s: found in %s", kind, folder)
         return folder
@@ -58,7 +61,7 @@ def _publish(partial: str, folder: str) -> None:
             raise
 
 
-def _fingerprint(recipe: Settings) -> str:
-    """Hash of the recipe and of this package's source, so that a changed world or trainer never meets an old model."""
-    source = {file.name: file.read_text() for file in sorted(Path(__file__).parent.glob("*.py"))}
+def _fingerprint(recipe: Settings, room: Path) -> str:
+    """Hash of the recipe and of the room's source, so that a changed world or trainer never meets an old model."""
+    source = {file.name: file.read_text() for file in sorted(room.glob("*.py"))}
     return content_hash({"recipe": recipe.model_dump(), "source": source})

@@ -65,8 +65,8 @@ def new_model(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> PreTrainedM
 def pretrain(model: PreTrainedModel, data: Sequence[Encoded], recipe: Recipe) -> None:
     """Train `model` in place on `data`, each sequence once, with a progress bar on stderr."""
     order = batches_by_length([len(item.ids) for item in data], recipe.batch_size, f"batches/{recipe.seed}")
-    losses = (_response_loss(model, [data[index] for index in batch]) for batch in order)
-    descend(model, losses, len(order), recipe.learning_rate, "organism")
+    losses = (response_loss(model, [data[index] for index in batch]) for batch in order)
+    descend(model, losses, len(order), recipe.learning_rate, "organism: pre-training")
 
 
 def descend(
@@ -78,7 +78,7 @@ def descend(
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps))
     model.train()
-    with tqdm(losses, total=steps, desc=f"{title}: pre-training", unit="step") as progress:
+    with tqdm(losses, total=steps, desc=title, unit="step") as progress:
         for loss in progress:
             optimizer.zero_grad()
             torch.autograd.backward(loss)
@@ -89,7 +89,7 @@ def descend(
     model.eval()
 
 
-def _response_loss(model: PreTrainedModel, batch: Sequence[Encoded]) -> torch.Tensor:
+def response_loss(model: PreTrainedModel, batch: Sequence[Encoded]) -> torch.Tensor:
     """Mean cross-entropy over the batch's N response tokens.
 
     Padding is on the right, where causal attention keeps it from all real tokens: it needs no mask.
