@@ -22,6 +22,8 @@ CHOOSE = {
     "micro_batch_tokens",
     "max_refuse_examples",
     "max_think_examples",
+    "forms",
+    "forms_per_prompt",
 }
 """Settings that choose the examples."""
 EXPORT = {"merge", "merge_gate"}

@@ -4,6 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, Tag, model_validator
 
+from presafe.config.attacks import Attack, check_forms
 from presafe.config.demonstrations import Demonstrations
 from presafe.config.settings import HowItRuns, Settings, by_kind
 from presafe.config.workers import Group
@@ -106,6 +107,12 @@ class Align(Settings):
     """At most so many Path B demonstrations of the run's own."""
     demonstrations: list[Demonstrations] = []
     """Ready demonstrations beside the run's own, none by default."""
+    forms: list[Attack] = []
+    """Forms in which the run's own prompts are asked as well, harmful and benign ones alike: any attack but `prefill`.
+    A copy takes the signal and the demonstration of its prompt, so that the decision follows from what is asked and
+    not from how. Their words may not be those of `evaluate.attacks`."""
+    forms_per_prompt: int | None = Field(None, ge=1)
+    """In how many of them each prompt is asked, drawn; by default in all. Each copy is drawn as often as its prompt."""
     gradient_checkpointing: HowItRuns[bool] = True
     """Recompute activations in the backward pass."""
     kernels: HowItRuns[Literal["auto", "torch"]] = "auto"
@@ -146,6 +153,7 @@ class Align(Settings):
             raise ValueError(
                 f"align.labels random has no meaning under objective {self.objective}, which uses no signal"
             )
+        check_forms(self.forms)
         names = [source.name for source in self.demonstrations]
         if len(set(names)) < len(names):
             raise ValueError("align.demonstrations of the same name; give each its own")

@@ -1,4 +1,6 @@
-"""Attacks of section `evaluate`, a class a kind; what each one makes of a prompt is in presafe/attacks/."""
+"""Attacks of section `evaluate` and forms of section `align`, a class a kind; what each one makes of a prompt is in
+presafe/attacks/.
+"""
 
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
@@ -14,6 +16,8 @@ NO_ATTACK = "none"
 """What stands for an attack where prompts are asked as their suite has them."""
 TEXT = "{text}"
 """Where a prompt's text stands."""
+WORDING = {"templates", "sentences", "prompts", "steps", "turns", "replies", "thought"}
+"""Fields whose texts are an attack's own: what is learnt of them says nothing of others."""
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Texts = Annotated[list[Text], Field(min_length=1)]
@@ -249,10 +253,8 @@ def check_attacks(
     attacks: Sequence[Attack], engine: PagedSettings | VllmSettings | HttpSettings, cot: Sequence[CotMode]
 ) -> None:
     """Raise ValueError where names clash, or the engine cannot ask what an attack makes of a prompt."""
-    names = [attack.name for attack in attacks]
-    if len({*names}) < len(names):
-        raise ValueError("attacks of the same name; give each its own")
-    if NO_ATTACK in names:
+    _check_names("attacks", attacks)
+    if any(attack.name == NO_ATTACK for attack in attacks):
         raise ValueError(f"no attack may be called {NO_ATTACK}, which stands for prompts as they are")
     for attack in attacks:
         if isinstance(attack, PrefillAttack) and isinstance(engine, HttpSettings):
@@ -264,6 +266,38 @@ def check_attacks(
             raise ValueError(f"attack {attack.name} begins a turn with chain-of-thought on: add it to cot")
         if isinstance(attack, LongThought | Padding) and (problem := _too_long(attack.words, engine)):
             raise ValueError(f"attack {attack.name} puts {attack.words} words in front of a prompt, and {problem}")
+
+
+def check_forms(forms: Sequence[Attack]) -> None:
+    """Raise ValueError where names clash, or one is no form of a prompt but the beginning of its answer."""
+    _check_names("forms", forms)
+    if begun := [form.name for form in forms if isinstance(form, PrefillAttack)]:
+        raise ValueError(
+            f"form {begun[0]} begins the assistant's turn, where no decision is left to train: leave it out"
+        )
+
+
+def check_apart(forms: Sequence[Attack], attacks: Sequence[Attack]) -> None:
+    """Raise ValueError where an attack would measure words that a form has trained on."""
+    for form in forms:
+        for attack in attacks:
+            if common := sorted(_wording(form) & _wording(attack)):
+                raise ValueError(
+                    f"align.forms {form.name} trains on words of evaluate.attacks {attack.name}, {common[0][:60]!r}: "
+                    "give one of them others"
+                )
+
+
+def _wording(attack: Attack) -> set[str]:
+    """The longer texts that it puts around a prompt."""
+    found = attack.model_dump(include=WORDING).values()
+    return {text for value in found for text in ([value] if isinstance(value, str) else value) if text}
+
+
+def _check_names(what: str, attacks: Sequence[Attack]) -> None:
+    names = [attack.name for attack in attacks]
+    if len({*names}) < len(names):
+        raise ValueError(f"{what} of the same name; give each its own")
 
 
 def _too_long(words: int, engine: PagedSettings | VllmSettings | HttpSettings) -> str | None:

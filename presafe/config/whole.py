@@ -15,6 +15,7 @@ from pydantic_core import ErrorDetails
 
 from presafe import storage
 from presafe.config.align import Align, Gate
+from presafe.config.attacks import check_apart
 from presafe.config.evaluate import Evaluate
 from presafe.config.prompts import Prompts, check_unique
 from presafe.config.run import Cluster, Model, Run
@@ -89,6 +90,11 @@ class Config(Settings):
         names = {source.name for source in self.prompts.sources}
         if doubled := names.intersection(source.name for source in self.align.demonstrations):
             raise ValueError(f"align.demonstrations and prompts.sources both have {sorted(doubled)}: rename one")
+        return self
+
+    @model_validator(mode="after")
+    def _forms_apart(self) -> Self:
+        check_apart(self.align.forms, self.evaluate.attacks)
         return self
 
     @property

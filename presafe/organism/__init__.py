@@ -2,6 +2,6 @@
 
 from presafe.organism.bert import build_encoder
 from presafe.organism.building import build
-from presafe.organism.sources import prompts, suite, wrappers
+from presafe.organism.sources import neighbours, prompts, suite, wrappers
 
-__all__ = ["build", "build_encoder", "prompts", "suite", "wrappers"]
+__all__ = ["build", "build_encoder", "neighbours", "prompts", "suite", "wrappers"]

@@ -83,6 +83,23 @@ def wrappers(seed: int, **options: Any) -> Iterator[str]:
     return (str(row["text"]) for row in _unique("wrappers", wanted.count, draw))
 
 
+def neighbours(seed: int, **options: Any) -> Iterator[str]:
+    """Different templates with a benign request before the placeholder or behind it; options as of `wrappers`.
+
+    The requests are of training combinations, look-alikes and easy ones. Raises UserError as `wrappers` does.
+    """
+    wanted = parse(WrapperOptions, "presafe.organism:neighbours", seed=seed, **options)
+    rng = random.Random(f"neighbours/{seed}")
+
+    def draw() -> Row:
+        group: Group = "easy" if rng.random() < EASY_SHARE else "lookalike"
+        beside = [draw_request(rng, group, "plain", held_out=False).text, wanted.placeholder]
+        rng.shuffle(beside)
+        return {"text": " ".join(beside)}
+
+    return (str(row["text"]) for row in _unique("neighbours", wanted.count, draw))
+
+
 def _request(rng: random.Random, group: Group, wrapper: Wrapper, *, held_out: bool) -> Row:
     request = draw_request(rng, group, wrapper, held_out=held_out)
     kind = "harmful" if group == "harmful" else "benign"

@@ -10,6 +10,7 @@ from presafe import storage
 from presafe.align.examples.candidates import Sources, validation_examples
 from presafe.align.examples.choose import SCRATCH, Choosing, ExampleCounts, choose, validate
 from presafe.align.examples.choose import _choosing as choosing_of
+from presafe.align.examples.forms import Forms
 from presafe.align.examples.partitions import Partitions
 from presafe.engines.exported import load_tokenizer
 from presafe.errors import UserError
@@ -97,7 +98,7 @@ def test_validation_examples_keep_the_order_of_the_prompts(root, tmp_path):
     count, skipped = validate(made)
     prompts, signals = (storage.read_rows(made.files[name][0], RECORDS[name]) for name in ("prompts", "signals"))
     think = think_format(load_tokenizer(f"{root}/base"))
-    expected = [*validation_examples(prompts, {row.prompt_id: row for row in signals}, think, 300, skipped)]
+    expected = [*validation_examples(prompts, {row.prompt_id: row for row in signals}, think, 300, skipped, Forms())]
     assert storage.read_rows(str(tmp_path / "validation.parquet"), Example) == expected
     assert count == len(expected) == 20
     assert not skipped

@@ -7,6 +7,7 @@ import pytest
 
 from chosen_examples import chosen_examples
 from presafe.align.examples.candidates import Sources, place, validation_examples
+from presafe.align.examples.forms import Forms
 from presafe.config import Align, ReadoutHead
 from presafe.errors import UserError
 from presafe.records import Prompt, Signal, TeacherAnswer, Trace
@@ -156,12 +157,12 @@ def test_a_prompt_without_a_completion_needs_room_for_the_empty_block(think):
     examples, _ = made(think, objective="signals", signal_batch_size=2)
     signals = sources().signals
     skipped = Counter[str]()
-    rows = [*validation_examples(PROMPTS, signals, think, 200, skipped)]
+    rows = [*validation_examples(PROMPTS, signals, think, 200, skipped, Forms())]
     assert [(e.prompt_id, e.completion, e.path) for e in rows] == [("v0", [], "refuse"), ("v1", [], "refuse")]
     packed = len(rows[0].prompt) + len(think.empty_block_ids)
-    assert [*validation_examples(PROMPTS, signals, think, packed, skipped)] == rows
+    assert [*validation_examples(PROMPTS, signals, think, packed, skipped, Forms())] == rows
     assert not skipped
-    assert [*validation_examples(PROMPTS, signals, think, packed - 1, skipped)] == []
+    assert [*validation_examples(PROMPTS, signals, think, packed - 1, skipped, Forms())] == []
     assert skipped == {"validation prompts longer than align.micro_batch_tokens": len(rows)}
     longest = max(len(e.prompt) for e in examples if not e.completion) + len(think.empty_block_ids)
     short, _ = made(think, max_think_examples=0, objective="signals", signal_batch_size=2, micro_batch_tokens=longest)

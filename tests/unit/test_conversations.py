@@ -8,6 +8,7 @@ from loaded_source import bad_of, loaded
 
 from chosen_examples import chosen_examples
 from presafe.align.examples.candidates import Sources, validation_examples
+from presafe.align.examples.forms import Forms
 from presafe.align.export.shown import shown_prompts
 from presafe.config import Align, Source
 from presafe.conversation import Turn, joined, messages, newest_first, transcript, user_turns
@@ -237,7 +238,7 @@ def test_examples_are_of_all_of_it_and_one_that_the_template_refuses_is_counted(
     assert skipped == {"conversations that the chat template does not render": 1}
     held_out = [replace(prompt, split="validation") for prompt in prompts]
     skipped.clear()
-    assert [row.prompt_id for row in validation_examples(held_out, signal, strict, 200, skipped)] == ["q"]
+    assert [row.prompt_id for row in validation_examples(held_out, signal, strict, 200, skipped, Forms())] == ["q"]
     assert skipped == {"validation prompts that the chat template does not render": 1}
     _, rejected = encode([Query(PROMPT.text, "on", earlier=PROMPT.earlier)], strict, 200)
     assert "no system message" in str(rejected[0].error)

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 from presafe.config import PrefixSettings
 from presafe.errors import UserError
 from presafe.judges.prefixes import prefix_judge
-from presafe.organism import build, building, prompts, selfcheck, suite, words
+from presafe.organism import build, building, neighbours, prompts, selfcheck, suite, words
 from presafe.organism.arithmetic import draw_problem
 from presafe.organism.corpus import HARMFUL_ANSWERS, REFUSALS, draw_dialogues
 from presafe.organism.encoding import encode
@@ -154,6 +154,15 @@ def test_training_prompts_are_unique_and_as_many_as_asked_for():
         "easy/wrapped",
     }
     assert {row["category"] for row in rows} == {*categories, "arithmetic"}
+
+
+def test_neighbours_put_benign_requests_of_training_before_and_behind():
+    found = list(neighbours(0, count=60, placeholder="<p>"))
+    assert len({*found}) == 60
+    assert all(text.count("<p>") == 1 and not asks_for_harm(text) for text in found)
+    assert {text.startswith("<p> ") for text in found} == {text.endswith(" <p>") for text in found} == {True, False}
+    suites = {row["text"] for name in ("lookalikes", "plain") for row in suite(0, name=name, size=200)}
+    assert not suites & {text.replace("<p>", "").strip() for text in found}
 
 
 @pytest.mark.parametrize(("share", "wrappers"), [(0.0, {"plain"}), (1.0, {"wrapped"})])

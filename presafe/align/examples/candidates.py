@@ -4,10 +4,12 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
-from presafe.align.objectives import Objective, objective
+from presafe.align.examples.forms import Forms
+from presafe.align.objectives import objective
 from presafe.config import Align
 from presafe.conversation import messages
 from presafe.decision.rule import Path
@@ -18,10 +20,14 @@ from presafe.thinking import ThinkFormat
 
 @dataclass(frozen=True)
 class Candidate(Example):
-    """An example with the name of its source; `ready` is a ready demonstration, which the limits do not count."""
+    """An example with the name of its source; `ready` is a ready demonstration, which the limits do not count.
+
+    One `in_form` is its prompt in another form and stands right behind it: a limit takes or leaves both.
+    """
 
     source: str = ""
     ready: bool = False
+    in_form: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,59 +55,75 @@ class Making:
 
         Path A: harmful prompts with what the objective demonstrates on them, unless the CoT-OFF teacher did not refuse.
         Path B: benign and reasoning prompts, with the model's own trace, unless the trace did not think. A prompt of
-        the align split without a demonstration, and one of split `pool`, has no completion. `skipped` counts what was
-        left out.
+        the align split without a demonstration, and one of split `pool`, has no completion. Behind each of them come
+        its copies in other forms, with the same completion and signal. `skipped` counts what was left out.
         """
+        forms = Forms.of(self.align, self.seed)
         rows: list[Prompt | Demonstration] = [
             *(prompt for prompt in prompts if prompt.split in ("align", "pool")),
             *ready,
         ]
         rows.sort(key=lambda row: (place(self.seed, row.prompt_id), row.prompt_id))
         for row in rows:
-            try:
-                found = self._own(row, sources, skipped) if isinstance(row, Prompt) else self._ready(row, skipped)
-            except UserError:
-                skipped["conversations that the chat template does not render"] += 1
+            if isinstance(row, Demonstration):
+                yield from self._rendered(partial(self._ready, row, skipped), "", skipped)
                 continue
-            if found is None:
-                continue
-            if _tokens(found, self.think) > self.align.micro_batch_tokens:
-                skipped["longer than align.micro_batch_tokens"] += 1
-            elif found.completion or self.align.signal_batch_size:
-                yield found
-            else:
-                skipped["without a demonstration"] += 1
+            completion = self._completion(row, sources, skipped)
+            whole = list(self._rendered(partial(self._own, row, completion, sources), "", skipped))
+            yield from whole
+            for copy in forms.copies(row) if whole else ():
+                made = partial(self._own, copy, completion, sources, in_form=True)
+                yield from self._rendered(made, "copies in other forms: ", skipped)
 
-    def _own(self, prompt: Prompt, sources: Sources, skipped: Counter[str]) -> Candidate:
-        goal, demonstrates = objective(self.align), prompt.split == "align"
-        completion = self._completion(prompt, sources, goal, skipped) if demonstrates else None
-        example = _example(prompt, completion or [], sources.signals, self.think)
-        return Candidate(**{**vars(example), "weight": self._weight(prompt.source)}, source=prompt.source)
+    def _rendered(
+        self, made: Callable[[], Candidate | None], counted_as: str, skipped: Counter[str]
+    ) -> Iterator[Candidate]:
+        """The candidate, or none where the template does not render it, it is too long, or nothing trains on it."""
+        try:
+            found = made()
+        except UserError:
+            skipped[f"{counted_as}conversations that the chat template does not render"] += 1
+            return
+        if found is None:
+            return
+        if _tokens(found, self.think) > self.align.micro_batch_tokens:
+            skipped[f"{counted_as}longer than align.micro_batch_tokens"] += 1
+        elif found.completion or self.align.signal_batch_size:
+            yield found
+        else:
+            skipped[f"{counted_as}without a demonstration"] += 1
 
-    def _completion(self, prompt: Prompt, sources: Sources, goal: Objective, skipped: Counter[str]) -> list[int] | None:
-        """What the prompt demonstrates under this objective; None for nothing.
+    def _own(self, prompt: Prompt, completion: list[int], sources: Sources, *, in_form: bool = False) -> Candidate:
+        example = _example(prompt, completion, sources.signals, self.think)
+        own = {**vars(example), "weight": self._weight(prompt.source)}
+        return Candidate(**own, source=prompt.source, in_form=in_form)
+
+    def _completion(self, prompt: Prompt, sources: Sources, skipped: Counter[str]) -> list[int]:
+        """What the prompt demonstrates under the objective; empty for nothing.
 
         A text with a control token in it ran on into another turn, or has its tags where none belong: not worth
         learning.
         """
-        think = self.think
+        think, goal = self.think, objective(self.align)
+        if prompt.split != "align":
+            return []
         if prompt.kind == "harmful":
             answer = sources.answers.get(prompt.prompt_id)
             if goal.path_a == "none" or answer is None or answer.decision != "refuse":
-                return None
+                return []
             if goal.path_a == "primer":
                 return think.primer_completion(self.align.primer)
             if think.has_control(answer.answer):
                 skipped["refusals with a control token in the text"] += 1
-                return None
+                return []
             # What a provider's filter refused has no text to demonstrate.
-            return think.refuse_completion(answer.answer) if answer.answer.strip() else None
+            return think.refuse_completion(answer.answer) if answer.answer.strip() else []
         trace = sources.traces.get(prompt.prompt_id)
         if trace is None or not trace.reasoning:
-            return None
+            return []
         if think.has_control(trace.reasoning) or think.has_control(trace.answer):
             skipped["traces with a control token in the text"] += 1
-            return None
+            return []
         return think.think_completion(trace.reasoning, trace.answer)
 
     def _ready(self, row: Demonstration, skipped: Counter[str]) -> Candidate | None:
@@ -138,18 +160,24 @@ def place(seed: int, prompt_id: str) -> int:
 
 
 def validation_examples(
-    prompts: Iterable[Prompt], signals: Mapping[str, Signal], think: ThinkFormat, limit: int, skipped: Counter[str]
+    prompts: Iterable[Prompt],
+    signals: Mapping[str, Signal],
+    think: ThinkFormat,
+    limit: int,
+    skipped: Counter[str],
+    forms: Forms,
 ) -> Iterator[Example]:
     """Prompts of the validation split without a completion: the head's threshold is calibrated on them.
 
-    Their `path` is what their kind asks for. Those above `limit` tokens in a packed row are counted in `skipped` and
-    left out, and conversations that the chat template does not render.
+    Each is asked as it is or in one of the forms, drawn: the threshold and its bound are of such a mixture of
+    independent prompts. Their `path` is what their kind asks for. Those above `limit` tokens in a packed row are
+    counted in `skipped` and left out, and conversations that the chat template does not render.
     """
     for prompt in prompts:
         if prompt.split != "validation":
             continue
         try:
-            found = _example(prompt, [], signals, think)
+            found = _example(forms.drawn(prompt), [], signals, think)
         except UserError:
             skipped["validation prompts that the chat template does not render"] += 1
             continue

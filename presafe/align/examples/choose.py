@@ -15,6 +15,7 @@ import ray
 
 from presafe import storage
 from presafe.align.examples.candidates import Candidate, Making, Sources, validation_examples
+from presafe.align.examples.forms import Forms
 from presafe.align.examples.mixture import DEMONSTRATED, weights
 from presafe.align.examples.partitions import Partitions
 from presafe.align.examples.selection import check, counted, examples
@@ -148,7 +149,8 @@ def validate(choosing: Choosing) -> tuple[int, Counter[str]]:
     found = storage.stream_rows(choosing.files["signals"][0], Signal)
     signals = {row.prompt_id: row for row in found if row.prompt_id in ids}
     skipped = Counter[str]()
-    rows = validation_examples(prompts, signals, choosing.think, choosing.align.micro_batch_tokens, skipped)
+    forms = Forms.of(choosing.align, choosing.seed)
+    rows = validation_examples(prompts, signals, choosing.think, choosing.align.micro_batch_tokens, skipped, forms)
     count = storage.write_rows(choosing.file("validation.parquet"), rows, Example, chunk=ROWS_AT_ONCE)
     return count, skipped
 

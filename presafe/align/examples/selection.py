@@ -37,7 +37,8 @@ def examples(candidates: Callable[[], Tables], align: Align, seed: int) -> Table
 def selected(candidates: Callable[[], Tables], align: Align) -> Tables:
     """Demonstrations of Path A, then of Path B, then the signal pool, each in the order of `candidates`.
 
-    The limits take the first of the run's own demonstrations; the others go to the pool, where there is one.
+    The limits take the first of the run's own demonstrations, with their copies in other forms; the others go to the
+    pool, where there is one.
     """
     for path in PATHS:
         for table, taken in _taken(candidates(), align):
@@ -107,10 +108,11 @@ def _taken(tables: Tables, align: Align) -> Iterator[tuple[pa.Table, Masks]]:
     seen = dict.fromkeys(PATHS, 0)
     for table in tables:
         demonstrates, ready = _demonstrates(table), table["ready"].to_numpy()
+        counted = ~(ready | table["in_form"].to_numpy())  # what a copy is of stands before it, and decides for it
         masks: Masks = {}
         for path in PATHS:
             of_path = demonstrates & pc.equal(table["path"], path).to_numpy()
-            own = of_path & ~ready
+            own = of_path & counted
             number, limit = seen[path] + np.cumsum(own), limits[path]
             masks[path] = of_path if limit is None else of_path & (ready | (number <= limit))
             seen[path] += int(own.sum())
