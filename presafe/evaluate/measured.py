@@ -1,16 +1,16 @@
 """All that is measured of the records: `measurements.json`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from pydantic import BaseModel
 
 from presafe.config.attacks import NO_ATTACK
 from presafe.decision.rule import Path
+from presafe.defences.arms import Arm
 from presafe.evaluate.by_prompt import Answers, ByPrompt, Cell, Condition
 from presafe.evaluate.comparisons import Comparison, compare
 from presafe.evaluate.discrimination import Discrimination, discriminate
-from presafe.evaluate.filter_scores import CLASSIFIER, NO_SCORES, THRESHOLD, FilterScores
 from presafe.evaluate.labels import NO_LABELS, Labels, joined
 from presafe.evaluate.measurements import METRICS, OUTCOME, Measurement, measure
 from presafe.evaluate.several import of_several
@@ -49,16 +49,16 @@ def measured(
     kinds: Mapping[str, Kind],
     ceiling: float,
     labels: Labels = NO_LABELS,
-    scores: FilterScores = NO_SCORES,
+    arms: Sequence[Arm] = (),
 ) -> Measured:
     """All that is measured; `kinds` gives the kind of each suite, in the order of the report.
 
     `ceiling` is the share of unscored answers above which a cell claims no value; `labels` are the tally's,
-    `scores` those of the classifier.
+    `arms` the defences beside the models.
     """
-    plain = [k for k, cell in enumerate(by_prompt.cells) if cell.attack == labels.get(cell.suite, NO_ATTACK)]
-    filtered = np.where(np.isin(by_prompt.cell, plain), scores.of(by_prompt.prompt), np.nan)
-    by_prompt.add_filter(CLASSIFIER, filtered, THRESHOLD)
+    for arm in arms:
+        by_prompt.add(arm, labels)
+    wanted = ("base", "aligned", *(arm.name for arm in arms))
     without_gate = [outcome for outcome in tally.outcomes if outcome.gate == "off"]
     measurements = list[Measurement]()
     for one in measure(tally.outcomes, kinds, ceiling):
@@ -77,7 +77,7 @@ def measured(
         judges=sorted({outcome.judge for outcome in without_gate}),
         decodings=sorted({outcome.decoding for outcome in without_gate}),
         comparisons=list(compare(by_prompt, kinds, claimless, labels)),
-        discrimination=list(discriminate(by_prompt, kinds, claimless, labels, ("base", "aligned", CLASSIFIER))),
+        discrimination=list(discriminate(by_prompt, kinds, claimless, labels, wanted)),
     )
 
 

@@ -10,7 +10,7 @@ from presafe.evaluate import page, plots, table
 from presafe.evaluate.comparisons import comparison_table, tests
 from presafe.evaluate.corrected import corrected, corrected_table
 from presafe.evaluate.curves import curves
-from presafe.evaluate.discrimination import discrimination_table
+from presafe.evaluate.discrimination import discrimination_table, equal_refusal_table
 from presafe.evaluate.headline import headline
 from presafe.evaluate.judging import judge_tables
 from presafe.evaluate.measured import Measured
@@ -46,6 +46,7 @@ def write_report(
         "threshold": threshold,
         "decision": config.evaluate.decision,
         "attacks": [attack.model_dump(mode="json") for attack in config.evaluate.attacks],
+        "defences": [defence.results() for defence in config.evaluate.defences],
         "judge": measured.judges,
         "decoding": measured.decodings,
         "versions": versions(),
@@ -73,6 +74,7 @@ def write_report(
         "tests": tests(measured.comparisons),
         "comparisons": comparison_table(measured.comparisons),
         "discrimination": discrimination_table(measured.discrimination),
+        "equal_refusal": equal_refusal_table(measured.discrimination),
         "judge_tables": judge_tables(judges),
         "overlap_table": overlap_table(overlaps),
         "overlapping": len(overlaps.prompts),
