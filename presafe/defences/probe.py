@@ -1,4 +1,4 @@
-"""A probe on the base, which nobody aligned: logistic regression on its hidden state at the last token of the prompt."""
+"""A probe on the base, which nobody aligned: logistic regression on its hidden state at the prompt's last token."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -140,12 +140,16 @@ def _fit(settings: Probe, layer: int, spec: ModelSpec, training: str, validation
     return fit(*found)
 
 
+def _loss(log_odds: FloatArray, signals: FloatArray) -> float:
+    """Cross-entropy of the signals, in nats a prompt."""
+    return float((np.logaddexp(0, log_odds) - signals * log_odds).mean())
+
+
 def _signals(url: str) -> tuple[list[list[int]], FloatArray]:
     """Prompts with a signal, as token ids, and the signals."""
     prompts, signals = list[list[int]](), list[float]()
-    for table in storage.stream_tables(
-        url, ["prompt", "refuse_probability"], pc.field("refuse_probability").is_valid()
-    ):
+    columns, known = ["prompt", "refuse_probability"], pc.field("refuse_probability").is_valid()
+    for table in storage.stream_tables(url, columns, known):
         prompts += table["prompt"].to_pylist()
         signals += table["refuse_probability"].to_pylist()
     return prompts, np.array(signals)

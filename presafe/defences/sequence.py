@@ -73,8 +73,9 @@ def labels_of(settings: GuardClassifier, config: Any) -> list[int]:
     names: dict[int, str] = config.id2label
     places = {label: place for place, label in names.items()} | {place: place for place in names}
     if missing := [label for label in settings.unsafe_labels if label not in places]:
+        known = ", ".join(names.values())
         raise user_error(
-            found=f"no label {', '.join(map(repr, missing))} in {settings.model}, which has {', '.join(names.values())}",
+            found=f"no label {', '.join(map(repr, missing))} in {settings.model}, which has {known}",
             needed="labels by the names in the model's id2label",
             change=f"correct unsafe_labels of defence {settings.name!r}; an index will do, too",
         )

@@ -48,8 +48,8 @@ class ByPrompt:
 
     `cell` [n] is a place in `cells`, `prompt` [n] the same number for the same prompt wherever it is asked. `answers`
     are by condition. With CoT on, `probability` [n] is p' by model, NaN where a record has none, and `gated` [n] says
-    what the gate refuses; those in `arms`, which read the prompt alone, have their own scores there. `samples` has by suite the most answers to a prompt under one condition. Prompts that are
-    like one that was trained on are left out.
+    what the gate refuses; those in `arms`, which read the prompt alone, have their own scores there. `samples` has by
+    suite the most answers to a prompt under one condition. Prompts that are like one that was trained on are left out.
     """
 
     COLUMNS = ("suite", "attack", "prompt_id", "model", "cot", "gate", "sample", "verdict", "judge", "head_probability")

@@ -1,5 +1,5 @@
-"""Whether p' tells harmful prompts from benign ones, and a defence's score: the whole curve, its area and d', and attack
-success at the same over-refusal, of each model with CoT on and of each defence."""
+"""Whether p' tells harmful prompts from benign ones, and a defence's score: the whole curve, its area, attack success at
+the same over-refusal and d', of each model with CoT on and of each defence."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
@@ -189,10 +189,8 @@ def _comparable(by_prompt: ByPrompt, rows: Array, wanted: Sequence[str]) -> list
     for model in models:
         if model not in by_prompt.arms:
             of_models &= readable[model]
-    read = {model: readable[model][of_models] for model in models}
-    return [
-        model for model in models if model not in by_prompt.arms or (~read[model]).sum() <= UNREAD * of_models.sum()
-    ]
+    unread = {model: (~readable[model][of_models]).sum() for model in models}
+    return [one for one in models if one not in by_prompt.arms or unread[one] <= UNREAD * of_models.sum()]
 
 
 def _difference(found: Arms, first: int, second: int) -> Difference:

@@ -53,8 +53,8 @@ def run_evaluate(config: Config, *, redo: Collection[str] = (), force: bool = Fa
 
 
 def parts(config: Config) -> list[Part]:
-    """Generate all answers, grade them, have defences read the prompts, measure and report; behind `generate` the driver
-    holds a batch of rows."""
+    """Generate all answers, grade them, have defences read the prompts, measure and report; behind `generate` the
+    driver holds a batch of rows."""
     settings = config.evaluate.results()
     asked_under, _ = settings.pop("attacks"), settings.pop("defences")
     judges, ceiling = {"judges": settings.pop("judges")}, {"max_unscored_share": settings.pop("max_unscored_share")}
