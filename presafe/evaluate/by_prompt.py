@@ -102,6 +102,10 @@ class ByPrompt:
         hits, scored = self.answers.get(condition, self._no_answers())
         return Answers(hits[where], scored[where])
 
+    def prompts_of(self, cell: Cell) -> Array:
+        """The cell's prompts, in the order of their answers."""
+        return self.prompt[self.cell == (self.cells.index(cell) if cell in self.cells else -1)]
+
     def _all_keys(self, tables: Iterable[pa.Table]) -> Array:
         """Sorted, of one number a prompt of a cell."""
         found, waiting = np.empty(0, np.uint64), [np.empty(0, np.uint64)]

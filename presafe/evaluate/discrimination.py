@@ -1,5 +1,5 @@
-"""Whether p' tells harmful prompts from benign ones, and a defence's score: the whole curve, its area, attack success at
-the same over-refusal and d', of each model with CoT on and of each defence."""
+"""Whether p', or the score of a defence, tells harmful prompts from benign ones: the whole curve, its area, attack
+success at the same over-refusal, and d'; of each model with CoT on, and of each defence."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 

@@ -7,6 +7,7 @@ from typing import Any
 from presafe import storage
 from presafe.config import Config
 from presafe.evaluate import page, plots, table
+from presafe.evaluate.categories import category_table
 from presafe.evaluate.comparisons import comparison_table, tests
 from presafe.evaluate.corrected import corrected, corrected_table
 from presafe.evaluate.curves import curves
@@ -51,7 +52,7 @@ def write_report(
         "decoding": measured.decodings,
         "versions": versions(),
     }
-    found = measured.model_dump(mode="json", include={"measurements", "comparisons", "discrimination"})
+    found = measured.model_dump(mode="json", include={"measurements", "by_category", "comparisons", "discrimination"})
     by_people = list(corrected(measurements, judges))
     found["corrected"] = [one.model_dump(mode="json") for one in by_people]
     storage.write_json(
@@ -66,6 +67,7 @@ def write_report(
         "main": main,
         "more": more,
         "several": several_table(measurements),
+        "by_category": category_table(measured.by_category),
         "corrected": corrected_table(by_people),
         "unscored": unscored,
         "total": total,

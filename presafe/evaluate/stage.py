@@ -20,6 +20,7 @@ from presafe.engines.fit import check_engine_memory
 from presafe.engines.job import GENERATIONS, Generation, Job, run_generation
 from presafe.engines.start import ModelSpec
 from presafe.evaluate.by_prompt import read_by_prompt
+from presafe.evaluate.categories import read_categories
 from presafe.evaluate.harm import Harm, judged_harm
 from presafe.evaluate.measured import Measured, counted_verdicts, measured
 from presafe.evaluate.measurements import Measurement
@@ -230,9 +231,10 @@ def _arms(config: Config) -> list[Arm]:
 def _measure(config: Config, folder: str) -> Rows:
     kinds = {prompt.source: prompt.kind for prompt in suite_prompts(config.run_directory)}
     records, overlapping = storage.join(folder, "records.parquet"), read_overlaps(config).prompts
+    categories = read_categories(suite_prompts(config.run_directory))
     by_prompt, labels = read_by_prompt(records, counted_verdicts(kinds), overlapping), _labels(config)
     tally = read_tally(records, overlapping, labels)
-    found = measured(tally, by_prompt, kinds, config.evaluate.max_unscored_share, labels, _arms(config))
+    found = measured(tally, by_prompt, kinds, config.evaluate.max_unscored_share, labels, _arms(config), categories)
     storage.write_json(storage.join(folder, MEASUREMENTS), found.model_dump(mode="json"))
     return {"measurements": len(found.measurements)}
 
