@@ -1,6 +1,6 @@
 """Stage `evaluate` with several judges: the first one's verdict counts, the report says how far they agree; graders of
-harm read answers and thoughts apart; several samples of a prompt; a further attack costs its own answers, a further defence
-its own passes.
+harm read answers and thoughts apart; several samples of a prompt; a further attack costs its own answers, a further
+defence its own passes.
 """
 
 import json

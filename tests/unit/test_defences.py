@@ -281,8 +281,14 @@ def bert(tmp_path_factory) -> str:
     return str(folder)
 
 
-def guarding(model: str, **changes: object) -> GuardClassifier:
-    told = {"kind": "guard_classifier", "name": "c", "model": model, "unsafe_labels": ["violence", 2], "max_tokens": 32}
+def guarding(folder: str, **changes: object) -> GuardClassifier:
+    told = {
+        "kind": "guard_classifier",
+        "name": "c",
+        "model": folder,
+        "unsafe_labels": ["violence", 2],
+        "max_tokens": 32,
+    }
     return GuardClassifier.model_validate(told | changes)
 
 
