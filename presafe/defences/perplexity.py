@@ -39,10 +39,10 @@ def start_perplexity(settings: Perplexity, spec: ModelSpec, *, on_gpu: bool) -> 
             chosen = [places[k] for k in batch]
             states = hidden_states(loaded.model, [texts[place] for place in chosen])
             for row, place in enumerate(chosen):
-                ids = torch.tensor(texts[place], device=states.device)
-                logits = loaded.model.get_output_embeddings()(states[row, : len(ids) - 1]).float()
-                losses = cross_entropy(logits, ids[1:], reduction="none")
-                done[place] = Reading(score(losses, settings.window), len(ids))
+                wanted = torch.tensor(texts[place][1:], device=states.device)
+                logits = loaded.model.get_output_embeddings()(states[row, : len(wanted)]).float()
+                losses = cross_entropy(logits, wanted, reduction="none")
+                done[place] = Reading(score(losses, settings.window), len(texts[place]))
         return [done[place] for place in range(len(tasks))]
 
     return read

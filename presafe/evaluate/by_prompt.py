@@ -104,7 +104,8 @@ class ByPrompt:
 
     def prompts_of(self, cell: Cell) -> Array:
         """The cell's prompts, in the order of their answers."""
-        return self.prompt[self.cell == (self.cells.index(cell) if cell in self.cells else -1)]
+        found: Array = self.prompt[self.cell == (self.cells.index(cell) if cell in self.cells else -1)]
+        return found
 
     def _all_keys(self, tables: Iterable[pa.Table]) -> Array:
         """Sorted, of one number a prompt of a cell."""

@@ -51,8 +51,8 @@ def curves(found: Sequence[Discrimination], lines: Mapping[str, Mapping[str, str
             axes.set_ylabel("attack success (%)")
         for axes in panels.flat[len(attacks) :]:
             axes.set_axis_off()
-        label = lambda model: model if model in others else f"{model}: p'"  # noqa: E731
-        drawn = [Line2D([], [], label=label(model), **lines[model]) for model in models]  # type: ignore[arg-type]
+        labels = {model: model if model in others else f"{model}: p'" for model in models}
+        drawn = [Line2D([], [], label=labels[model], **lines[model]) for model in models]  # type: ignore[arg-type]
         drawn += [_mark(marker, INK, label=label) for marker, label in MARKS.items()]
         figure.legend(handles=drawn, loc="outside lower center", ncols=2 if len(models) <= 4 else 4, frameon=False)
         return as_themed_svg(figure)
