@@ -69,22 +69,21 @@ def read_by(settings: Defence, config: Config) -> dict[str, str]:
             return reads.base_model(config)
 
 
-def check(config: Config) -> None:
-    """Raise UserError where a defence lacks what it reads with, or room on the connected cluster."""
-    for settings in config.evaluate.defences:
-        check_cluster(demand(f"defence {settings.name}", settings.workers), config.cluster, LOCAL_MODELS)
-        match settings:
-            case ClassifierDefence():
-                own_classifier(config, f"defence {settings.name!r}")
-            case GuardClassifier():
-                check_guard_classifier(settings)
-            case Guard():
-                check_guard(settings)
-            case Probe():
-                check_model(model_folder(config), config.model.think)
-                check_probe(settings, config)
-            case SmoothLLM() | Perplexity():
-                check_model(model_folder(config), config.model.think)
+def check(settings: Defence, config: Config) -> None:
+    """Raise UserError where the defence lacks what it reads with, or room on the connected cluster."""
+    check_cluster(demand(f"defence {settings.name}", settings.workers), config.cluster, LOCAL_MODELS)
+    match settings:
+        case ClassifierDefence():
+            own_classifier(config, f"defence {settings.name!r}")
+        case GuardClassifier():
+            check_guard_classifier(settings)
+        case Guard():
+            check_guard(settings)
+        case Probe():
+            check_model(model_folder(config), config.model.think)
+            check_probe(settings, config)
+        case SmoothLLM() | Perplexity():
+            check_model(model_folder(config), config.model.think)
 
 
 def score(settings: Defence, config: Config, tasks: Iterable[Task], folder: str) -> int:

@@ -174,7 +174,8 @@ def _generate_all(config: Config, folder: str) -> Rows:
     check_engine_memory("evaluate.engine", settings.engine, settings.workers, base, dtype, settings.decoding)
     check_judges([*settings.judges, *settings.harm_judges], config.cluster)
     JudgeReport(settings.judges, settings.human_labels)  # the labels are read before hours of generation
-    catalogue.check(config)
+    for defence in settings.defences:
+        catalogue.check(defence, config)
     jobs = [_generate(config, model, storage.join(folder, model)) for model in settings.models]
     return {"answers": sum(storage.count_rows(job) for job in jobs)}
 
@@ -215,7 +216,7 @@ def _grade(config: Config, folder: str) -> Rows:
 
 def _score(config: Config, defence: Defence, folder: str) -> Rows:
     connect(config.cluster)
-    catalogue.check(config)
+    catalogue.check(defence, config)
     asked = read_by_defences(config.evaluate, partial(suite_prompts, config.run_directory), config.run.seed)
     own = storage.join(folder, catalogue.FOLDER, defence.name)
     return {"scores": catalogue.score(defence, config, asked, own)}
