@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, Tag, model_validator
 
 from presafe.config.attacks import Attack, check_attacks
+from presafe.config.defences import Defence, check_defences
 from presafe.config.generation import Decoding, HttpSettings, PagedSettings, VllmSettings, check_gpus
 from presafe.config.judges import JudgeList, Judges, MajoritySettings, PrefixSettings
 from presafe.config.settings import HowItRuns, Settings, by_kind
@@ -46,6 +47,10 @@ class Evaluate(Settings):
     attacks: list[Attack] = []
     """Attacks under which harmful and benign prompts are asked, too: [evaluation.md](evaluation.md#attacks). One that
     is added costs its own answers."""
+    defences: list[Defence] = []
+    """Defences and baselines without training, which say of every harmful and benign prompt, as it is and under each
+    attack, how much it is to be refused: [evaluation.md](evaluation.md#defences). One that is added costs its own
+    forward passes."""
     rows_per_block: HowItRuns[int] = Field(128, ge=1)
     """Rows of a Ray Data block: what a crash costs at most, a worker."""
     judges: Judges = [PrefixSettings()]
@@ -99,4 +104,7 @@ class Evaluate(Settings):
             )
         check_gpus(self.engine, self.workers)
         check_attacks(self.attacks, self.engine, self.cot)
+        check_defences(self.defences)
+        if self.defences and "on" not in self.cot:
+            raise ValueError("defences are compared with p', which needs chain-of-thought on: add it to cot")
         return self

@@ -11,6 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from presafe import storage
+from presafe.config.attacks import NO_ATTACK
+from presafe.defences.arms import Arm
+from presafe.evaluate.labels import NO_LABELS, Labels, attack_of
 from presafe.evaluate.tally import is_overlapping, keys_of
 from presafe.statistics.paired import Pairs
 
@@ -45,8 +48,8 @@ class ByPrompt:
 
     `cell` [n] is a place in `cells`, `prompt` [n] the same number for the same prompt wherever it is asked. `answers`
     are by condition. With CoT on, `probability` [n] is p' by model, NaN where a record has none, and `gated` [n] says
-    what the gate refuses. `samples` has by suite the most answers to a prompt under one condition. Prompts that are
-    like one that was trained on are left out.
+    what the gate refuses; those in `arms`, which read the prompt alone, have their own scores there. `samples` has by
+    suite the most answers to a prompt under one condition. Prompts that are like one that was trained on are left out.
     """
 
     COLUMNS = ("suite", "attack", "prompt_id", "model", "cot", "gate", "sample", "verdict", "judge", "head_probability")
@@ -67,13 +70,21 @@ class ByPrompt:
         self.answers: dict[Condition, Answers] = {}
         self.probability: dict[str, Array] = {}
         self.gated: dict[str, Array] = {}
+        self.arms: dict[str, Arm] = {}
         self.samples = Counter[str]()
         for table in tables():
             self._add(self._without_overlaps(table))
 
-    def add_filter(self, name: str, probability: Array, threshold: float) -> None:
-        """Beside the models, what refuses prompts by this `probability` [n]."""
-        self.probability[name], self.gated[name] = probability, probability >= threshold
+    def add(self, arm: Arm, labels: Labels = NO_LABELS) -> None:
+        """Beside the models, what refuses prompts by scores of its own."""
+        found = np.full(len(self._keys), np.nan)
+        for k, cell in enumerate(self.cells):
+            scores = arm.scores.get(attack_of(labels.get(cell.suite, NO_ATTACK), cell.attack))
+            if scores is not None:
+                found[self.cell == k] = scores.of(self.prompt[self.cell == k])
+        self.arms[arm.name], self.probability[arm.name] = arm, found
+        if arm.threshold is not None:
+            self.gated[arm.name] = found >= arm.threshold
 
     def pairs(self, cell: Cell, first: Condition, second: Condition) -> tuple[Pairs, int]:
         """Shares that count of the cell's prompts in two conditions; and how many prompts lack a score in one."""
@@ -90,6 +101,11 @@ class ByPrompt:
         where = self.cell == (self.cells.index(cell) if cell in self.cells else -1)
         hits, scored = self.answers.get(condition, self._no_answers())
         return Answers(hits[where], scored[where])
+
+    def prompts_of(self, cell: Cell) -> Array:
+        """The cell's prompts, in the order of their answers."""
+        found: Array = self.prompt[self.cell == (self.cells.index(cell) if cell in self.cells else -1)]
+        return found
 
     def _all_keys(self, tables: Iterable[pa.Table]) -> Array:
         """Sorted, of one number a prompt of a cell."""

@@ -1,5 +1,6 @@
 """The report's plot of attack success against over-refusal, returned as an SVG text."""
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 
@@ -10,15 +11,15 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from presafe.evaluate.discrimination import Discrimination, Refusals
-from presafe.evaluate.filter_scores import CLASSIFIER
 from presafe.evaluate.plots import COLOURS
 from presafe.figures import INK, PAPER, THEMED, as_themed_svg
 
 ACROSS = 4
 """Panels side by side."""
 LINES = {model: {"color": COLOURS[model, "on"]} for model in ("base", "aligned")}
-LINES[CLASSIFIER] = {"color": "#8a63c9", "linestyle": "--"}
 """How a model's line looks, in Matplotlib's words."""
+DEFENCES = ("#8a63c9", "#2a8f6d", "#b07d12", "#c2568f", "#5f7d8c", "#7a5c3e")
+"""Colours of the others, whose lines are dashed."""
 MARKS = {"o": "p' at the threshold", "X": "answers, gate off"}
 
 
@@ -30,6 +31,10 @@ def curves(found: Sequence[Discrimination], lines: Mapping[str, Mapping[str, str
     attacks = list(dict.fromkeys(one.attack for one in found))
     if not attacks:
         return None
+    models = list(dict.fromkeys(one.model for one in found))
+    others = [model for model in models if model not in lines]
+    colours = zip(others, itertools.cycle(DEFENCES), strict=False)
+    lines = {**lines, **{model: {"color": colour, "linestyle": "--"} for model, colour in colours}}
     across = min(len(attacks), ACROSS)
     down = math.ceil(len(attacks) / across)
     with mpl.rc_context(THEMED):
@@ -46,10 +51,10 @@ def curves(found: Sequence[Discrimination], lines: Mapping[str, Mapping[str, str
             axes.set_ylabel("attack success (%)")
         for axes in panels.flat[len(attacks) :]:
             axes.set_axis_off()
-        models = dict.fromkeys(one.model for one in found)
-        drawn = [Line2D([], [], label=f"{model}: p'", **lines[model]) for model in models]  # type: ignore[arg-type]
+        labels = {model: model if model in others else f"{model}: p'" for model in models}
+        drawn = [Line2D([], [], label=labels[model], **lines[model]) for model in models]  # type: ignore[arg-type]
         drawn += [_mark(marker, INK, label=label) for marker, label in MARKS.items()]
-        figure.legend(handles=drawn, loc="outside lower center", ncols=2, frameon=False)
+        figure.legend(handles=drawn, loc="outside lower center", ncols=2 if len(models) <= 4 else 4, frameon=False)
         return as_themed_svg(figure)
 
 

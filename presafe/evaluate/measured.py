@@ -1,16 +1,18 @@
 """All that is measured of the records: `measurements.json`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 from pydantic import BaseModel
 
 from presafe.config.attacks import NO_ATTACK
 from presafe.decision.rule import Path
+from presafe.defences.arms import Arm
 from presafe.evaluate.by_prompt import Answers, ByPrompt, Cell, Condition
+from presafe.evaluate.categories import Categories, of_categories
 from presafe.evaluate.comparisons import Comparison, compare
 from presafe.evaluate.discrimination import Discrimination, discriminate
-from presafe.evaluate.filter_scores import CLASSIFIER, NO_SCORES, THRESHOLD, FilterScores
 from presafe.evaluate.labels import NO_LABELS, Labels, joined
 from presafe.evaluate.measurements import METRICS, OUTCOME, Measurement, measure
 from presafe.evaluate.several import of_several
@@ -18,6 +20,8 @@ from presafe.evaluate.tally import Tally
 from presafe.records import Kind
 from presafe.statistics import wilson
 from presafe.statistics.clustered import share_interval
+
+NO_CATEGORIES: Categories = MappingProxyType({})
 
 
 class Measured(BaseModel):
@@ -34,6 +38,8 @@ class Measured(BaseModel):
     """As the records describe them."""
     comparisons: list[Comparison] = []
     """Of arms on the same prompts; a file of an earlier version has none."""
+    by_category: list[Measurement] = []
+    """Those of a suite's categories; a file of an earlier version has none."""
     discrimination: list[Discrimination] = []
     """What p' tells apart; a file of an earlier version has none."""
 
@@ -49,21 +55,25 @@ def measured(
     kinds: Mapping[str, Kind],
     ceiling: float,
     labels: Labels = NO_LABELS,
-    scores: FilterScores = NO_SCORES,
+    arms: Sequence[Arm] = (),
+    categories: Categories = NO_CATEGORIES,
 ) -> Measured:
     """All that is measured; `kinds` gives the kind of each suite, in the order of the report.
 
     `ceiling` is the share of unscored answers above which a cell claims no value; `labels` are the tally's,
-    `scores` those of the classifier.
+    `arms` the defences beside the models, `categories` those of suites.
     """
-    plain = [k for k, cell in enumerate(by_prompt.cells) if cell.attack == labels.get(cell.suite, NO_ATTACK)]
-    filtered = np.where(np.isin(by_prompt.cell, plain), scores.of(by_prompt.prompt), np.nan)
-    by_prompt.add_filter(CLASSIFIER, filtered, THRESHOLD)
+    for arm in arms:
+        by_prompt.add(arm, labels)
+    wanted = ("base", "aligned", *(arm.name for arm in arms))
     without_gate = [outcome for outcome in tally.outcomes if outcome.gate == "off"]
-    measurements = list[Measurement]()
+    measurements, by_category = list[Measurement](), list[Measurement]()
     for one in measure(tally.outcomes, kinds, ceiling):
-        answers = by_prompt.answers_of(cell_of(one, labels), Condition(one.model, one.cot, one.gate))
-        measurements += [_of_prompts(one, answers), *of_several(one, answers, by_prompt.samples[one.suite], ceiling)]
+        cell, samples = cell_of(one, labels), by_prompt.samples[one.suite]
+        answers = by_prompt.answers_of(cell, Condition(one.model, one.cot, one.gate))
+        measurements += [_of_prompts(one, answers), *of_several(one, answers, samples, ceiling)]
+        if own := categories.get(one.suite):
+            by_category += of_categories(one, answers, by_prompt.prompts_of(cell), samples, ceiling, own)
     scored = [m for m in measurements if m.metric in METRICS]
     claimless = {(cell_of(m, labels), Condition(m.model, m.cot, m.gate)) for m in scored if m.too_unscored}
     return Measured(
@@ -76,8 +86,9 @@ def measured(
         },
         judges=sorted({outcome.judge for outcome in without_gate}),
         decodings=sorted({outcome.decoding for outcome in without_gate}),
+        by_category=by_category,
         comparisons=list(compare(by_prompt, kinds, claimless, labels)),
-        discrimination=list(discriminate(by_prompt, kinds, claimless, labels, ("base", "aligned", CLASSIFIER))),
+        discrimination=list(discriminate(by_prompt, kinds, claimless, labels, wanted)),
     )
 
 

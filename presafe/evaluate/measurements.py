@@ -19,7 +19,8 @@ class Measurement(BaseModel):
     `value` is None where nothing was scored, or where `too_unscored`: the share of unscored answers is above the
     ceiling, and the answers that were easy to score are no fair sample of the others. `attack` is one of
     `evaluate.attacks`, or "none" where the prompts were asked as the suite has them. With `k` above 1 it is of prompts:
-    whether any of so many answers counts (presafe/evaluate/several.py).
+    whether any of so many answers counts (presafe/evaluate/several.py). With a `category` it is of the suite's prompts
+    in that one alone (presafe/evaluate/categories.py).
     """
 
     suite: str
@@ -36,11 +37,12 @@ class Measurement(BaseModel):
     overlapping: int = 0
     attack: str = NO_ATTACK
     k: int = 1
+    category: str | None = None
 
     @property
     def asked(self) -> str:
-        """The suite as tables and policies name it."""
-        return asked(self.suite, self.attack)
+        """The suite, or a category of it, as tables and policies name it."""
+        return asked(self.suite if self.category is None else f"{self.suite}/{self.category}", self.attack)
 
 
 OUTCOME: dict[Kind, tuple[str, str]] = {

@@ -7,10 +7,11 @@ from typing import Any
 from presafe import storage
 from presafe.config import Config
 from presafe.evaluate import page, plots, table
+from presafe.evaluate.categories import category_table
 from presafe.evaluate.comparisons import comparison_table, tests
 from presafe.evaluate.corrected import corrected, corrected_table
 from presafe.evaluate.curves import curves
-from presafe.evaluate.discrimination import discrimination_table
+from presafe.evaluate.discrimination import discrimination_table, equal_refusal_table
 from presafe.evaluate.headline import headline
 from presafe.evaluate.judging import judge_tables
 from presafe.evaluate.measured import Measured
@@ -46,11 +47,12 @@ def write_report(
         "threshold": threshold,
         "decision": config.evaluate.decision,
         "attacks": [attack.model_dump(mode="json") for attack in config.evaluate.attacks],
+        "defences": [defence.results() for defence in config.evaluate.defences],
         "judge": measured.judges,
         "decoding": measured.decodings,
         "versions": versions(),
     }
-    found = measured.model_dump(mode="json", include={"measurements", "comparisons", "discrimination"})
+    found = measured.model_dump(mode="json", include={"measurements", "by_category", "comparisons", "discrimination"})
     by_people = list(corrected(measurements, judges))
     found["corrected"] = [one.model_dump(mode="json") for one in by_people]
     storage.write_json(
@@ -65,6 +67,7 @@ def write_report(
         "main": main,
         "more": more,
         "several": several_table(measurements),
+        "by_category": category_table(measured.by_category),
         "corrected": corrected_table(by_people),
         "unscored": unscored,
         "total": total,
@@ -73,6 +76,7 @@ def write_report(
         "tests": tests(measured.comparisons),
         "comparisons": comparison_table(measured.comparisons),
         "discrimination": discrimination_table(measured.discrimination),
+        "equal_refusal": equal_refusal_table(measured.discrimination),
         "judge_tables": judge_tables(judges),
         "overlap_table": overlap_table(overlaps),
         "overlapping": len(overlaps.prompts),

@@ -11,13 +11,16 @@ from presafe import reads, storage
 from presafe.cluster.check import check_cluster, packages_of
 from presafe.cluster.demand import demand
 from presafe.config import Config
+from presafe.config.defences import Defence
+from presafe.defences import catalogue
+from presafe.defences.arms import CLASSIFIER, FILES, Arm, has_classifier, read_classifier
 from presafe.engines.base_row import with_row
 from presafe.engines.card import MARKER, read_card
 from presafe.engines.fit import check_engine_memory
 from presafe.engines.job import GENERATIONS, Generation, Job, run_generation
 from presafe.engines.start import ModelSpec
 from presafe.evaluate.by_prompt import read_by_prompt
-from presafe.evaluate.filter_scores import FILES, has_scores, read_filter_scores
+from presafe.evaluate.categories import read_categories
 from presafe.evaluate.harm import Harm, judged_harm
 from presafe.evaluate.measured import Measured, counted_verdicts, measured
 from presafe.evaluate.measurements import Measurement
@@ -26,7 +29,7 @@ from presafe.evaluate.report import write_report
 from presafe.evaluate.samples import read_samples
 from presafe.evaluate.suite_prompts import SuitePrompts
 from presafe.evaluate.tally import read_tally
-from presafe.evaluate.tasks import tasks
+from presafe.evaluate.tasks import read_by_defences, tasks
 from presafe.evaluate.verdicts import eval_records
 from presafe.judges.agreement import JudgeReport
 from presafe.judges.answers import check_judges, judge_answers
@@ -51,9 +54,10 @@ def run_evaluate(config: Config, *, redo: Collection[str] = (), force: bool = Fa
 
 
 def parts(config: Config) -> list[Part]:
-    """Generate all answers, grade them, measure and report; behind `generate` the driver holds a batch of rows."""
+    """Generate all answers, grade them, have defences read the prompts, measure and report; behind `generate` the
+    driver holds a batch of rows."""
     settings = config.evaluate.results()
-    asked_under = settings.pop("attacks")
+    asked_under, _ = settings.pop("attacks"), settings.pop("defences")
     judges, ceiling = {"judges": settings.pop("judges")}, {"max_unscored_share": settings.pop("max_unscored_share")}
     harm = {name: settings.pop(name) for name in ("harm_judges", "judge_thoughts")}
     judges |= harm if config.evaluate.harm_judges else {}
@@ -67,11 +71,16 @@ def parts(config: Config) -> list[Part]:
         model = config.run_directory.folder("model")
         return {"threshold": str(read_card(model).threshold)} if storage.exists(storage.join(model, MARKER)) else {}
 
+    def asked() -> dict[str, str]:
+        return reads.suite_prompts(config) | ({ATTACKS: content_hash(asked_under)} if asked_under else {})
+
     def generated_from() -> dict[str, str]:
         several = {name: k for name, k in sorted(config.evaluate.samples.items()) if k > 1}
         samples = {SAMPLES: json.dumps(several)} if several else {}
-        attacks = {ATTACKS: content_hash(asked_under)} if asked_under else {}
-        return reads.suite_prompts(config) | reads.base_model(config) | weights() | samples | attacks
+        return asked() | reads.base_model(config) | weights() | samples
+
+    def scored_from(defence: Defence) -> dict[str, str]:
+        return asked() | catalogue.read_by(defence, config)
 
     def graded() -> dict[str, str]:
         judged_by = reads.judges(config, config.evaluate.judges, config.evaluate.human_labels)
@@ -84,10 +93,11 @@ def parts(config: Config) -> list[Part]:
         return records | reads.suite_prompts(config)
 
     def counted() -> dict[str, str]:
-        if not has_scores(config.run_directory):
-            return recorded()
+        read = recorded() | reads.rows(config, "evaluate", *map(catalogue.scores_of, config.evaluate.defences))
+        if not _free_classifier(config):
+            return read
         scores, temperature = FILES
-        return recorded() | reads.rows(config, "signals", scores) | reads.files(config, "signals", temperature)
+        return read | reads.rows(config, "signals", scores) | reads.files(config, "signals", temperature)
 
     def reported() -> dict[str, str]:
         overlaps = reads.files(config, "prompts", OVERLAP_TABLE)
@@ -114,6 +124,17 @@ def parts(config: Config) -> list[Part]:
             _in(("judged", "judges.json", "records.parquet")),
             follows=(reads.SUITES, SAMPLES, ATTACKS, "attacks", *_in(answers)),
         ),
+        *(
+            Part(
+                f"defence_{defence.name}",
+                catalogue.made_of(defence, config),
+                partial(scored_from, defence),
+                partial(_score, config, defence),
+                _in((storage.join(catalogue.FOLDER, defence.name),)),
+                follows=(reads.SUITES, ATTACKS),
+            )
+            for defence in config.evaluate.defences
+        ),
         Part("measure", {"evaluate": ceiling}, counted, partial(_measure, config), _in((MEASUREMENTS,))),
         Part("report", {"evaluate": told}, reported, partial(_report, config), _in(report_files)),
     ]
@@ -121,6 +142,12 @@ def parts(config: Config) -> list[Part]:
 
 def _in(names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(f"evaluate/{name}" for name in names)
+
+
+def _free_classifier(config: Config) -> bool:
+    """Whether the run's classifier, as stage `signals` has had it read the suites, is an arm of its own."""
+    named = {defence.name for defence in config.evaluate.defences}
+    return CLASSIFIER not in named and has_classifier(config.run_directory)
 
 
 def _labels(config: Config) -> dict[str, str]:
@@ -147,6 +174,8 @@ def _generate_all(config: Config, folder: str) -> Rows:
     check_engine_memory("evaluate.engine", settings.engine, settings.workers, base, dtype, settings.decoding)
     check_judges([*settings.judges, *settings.harm_judges], config.cluster)
     JudgeReport(settings.judges, settings.human_labels)  # the labels are read before hours of generation
+    for defence in settings.defences:
+        catalogue.check(defence, config)
     jobs = [_generate(config, model, storage.join(folder, model)) for model in settings.models]
     return {"answers": sum(storage.count_rows(job) for job in jobs)}
 
@@ -185,13 +214,28 @@ def _grade(config: Config, folder: str) -> Rows:
     return {"records": count, "unscored": storage.count_rows(written, pc.field("verdict") == "unscored")}
 
 
+def _score(config: Config, defence: Defence, folder: str) -> Rows:
+    connect(config.cluster)
+    catalogue.check(defence, config)
+    asked = read_by_defences(config.evaluate, partial(suite_prompts, config.run_directory), config.run.seed)
+    own = storage.join(folder, catalogue.FOLDER, defence.name)
+    return {"scores": catalogue.score(defence, config, asked, own)}
+
+
+def _arms(config: Config) -> list[Arm]:
+    """The defences of the config, and the run's classifier where it costs nothing."""
+    classifier = read_classifier(config.run_directory) if _free_classifier(config) else None
+    found = [catalogue.arm_of(defence, config) for defence in config.evaluate.defences]
+    return found if classifier is None else [classifier, *found]
+
+
 def _measure(config: Config, folder: str) -> Rows:
     kinds = {prompt.source: prompt.kind for prompt in suite_prompts(config.run_directory)}
     records, overlapping = storage.join(folder, "records.parquet"), read_overlaps(config).prompts
+    categories = read_categories(suite_prompts(config.run_directory))
     by_prompt, labels = read_by_prompt(records, counted_verdicts(kinds), overlapping), _labels(config)
     tally = read_tally(records, overlapping, labels)
-    scores = read_filter_scores(config.run_directory)
-    found = measured(tally, by_prompt, kinds, config.evaluate.max_unscored_share, labels, scores)
+    found = measured(tally, by_prompt, kinds, config.evaluate.max_unscored_share, labels, _arms(config), categories)
     storage.write_json(storage.join(folder, MEASUREMENTS), found.model_dump(mode="json"))
     return {"measurements": len(found.measurements)}
 

@@ -21,6 +21,15 @@ def tasks(settings: Evaluate, prompts: Callable[[], Iterable[Prompt]], seed: int
         yield from attacked_tasks(attack, settings, prompts(), seed)
 
 
+def read_by_defences(settings: Evaluate, prompts: Callable[[], Iterable[Prompt]], seed: int) -> Iterator[Task]:
+    """Once each conversation that a defence reads: harmful and benign prompts, as they are and under each attack.
+
+    What a prefill puts behind a prompt is the assistant's, and not read.
+    """
+    once = settings.model_copy(update={"cot": ["on"], "samples": {}})
+    return tasks(once, lambda: (prompt for prompt in prompts() if prompt.kind != "reasoning"), seed)
+
+
 def attacked_tasks(attack: Attack, settings: Evaluate, prompts: Iterable[Prompt], seed: int) -> Iterator[Task]:
     """The prompts of the attack's kinds under it.
 

@@ -32,7 +32,7 @@ class ClassifierRow:
 
 def check_classifier(settings: ClassifierSettings) -> None:
     """Raise UserError where the model is no classifier that says which of its labels is likeliest, or lacks a label."""
-    config, tokenizer = _load_config(settings), _load_tokenizer(settings)
+    config, tokenizer = (load(settings.model, _whose(settings)) for load in (classifier_config, classifier_tokenizer))
     labels = sorted(config.id2label.values())
     if missing := sorted({*settings.refuse_labels, *settings.comply_labels} - set(labels)):
         raise user_error(
@@ -49,7 +49,7 @@ def check_classifier(settings: ClassifierSettings) -> None:
     limit = min(tokenizer.model_max_length, config.to_dict().get("max_position_embeddings") or math.inf)
     if settings.max_tokens > limit:
         raise user_error(
-            found=f"max_tokens {settings.max_tokens} of judge {settings.name!r}",
+            found=f"max_tokens {settings.max_tokens} of {_whose(settings)}",
             needed=f"at most the {limit:g} tokens that {settings.model} reads",
             change="lower it",
         )
@@ -76,7 +76,7 @@ class Classifier:
     """Actor: loads the classifier once, then turns batches of answers into verdicts."""
 
     def __init__(self, settings: ClassifierSettings) -> None:
-        self._settings, self._tokenizer = settings, _load_tokenizer(settings)
+        self._settings, self._tokenizer = settings, classifier_tokenizer(settings.model, _whose(settings))
         device = "cuda" if settings.workers.num_gpus > 0 else "cpu"
         model = AutoModelForSequenceClassification.from_pretrained(
             local_weights(resolved(settings.model)), dtype=getattr(torch, settings.dtype)
@@ -128,29 +128,34 @@ def decision_of(refuse: float, comply: float, min_confidence: float) -> Decision
     return "comply" if comply > refuse else "unscored"
 
 
-def _load_config(settings: ClassifierSettings) -> Any:
-    local = local_texts(resolved(settings.model))
+def classifier_config(model: str, whose: str) -> Any:
+    """Raises UserError where there is none; `whose` model it is (`judge 'x'`) stands in the sentence."""
+    local = local_texts(resolved(model))
     try:
         return AutoConfig.from_pretrained(local)
     except (OSError, ValueError) as error:
-        raise _unloadable(settings, "configuration", error) from error
+        raise _unloadable(model, whose, "configuration", error) from error
 
 
-def _load_tokenizer(settings: ClassifierSettings) -> Any:
-    """Cut and padded at the ends."""
-    local = local_texts(resolved(settings.model))
+def classifier_tokenizer(model: str, whose: str) -> Any:
+    """Cut and padded at the ends. Raises UserError as the configuration does."""
+    local = local_texts(resolved(model))
     try:
         tokenizer = AutoTokenizer.from_pretrained(local, padding_side="right", truncation_side="right")
     except (OSError, ValueError) as error:
-        raise _unloadable(settings, "tokenizer", error) from error
+        raise _unloadable(model, whose, "tokenizer", error) from error
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 
 
-def _unloadable(settings: ClassifierSettings, what: str, error: Exception) -> UserError:
+def _whose(settings: ClassifierSettings) -> str:
+    return f"judge {settings.name!r}"
+
+
+def _unloadable(model: str, whose: str, what: str, error: Exception) -> UserError:
     return user_error(
-        found=f"no loadable {what} at {settings.model} ({str(error).strip().splitlines()[0]})",
-        needed="a Hugging Face sequence classifier with its tokenizer",
-        change=f"correct the model of judge {settings.name!r}",
+        found=f"no loadable {what} at {model} ({str(error).strip().splitlines()[0]})",
+        needed="a Hugging Face model of that kind with its tokenizer",
+        change=f"correct the model of {whose}",
     )

@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from copy import deepcopy
 from importlib.resources import files
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 from ray.serve.schema import ServeDeploySchema
@@ -15,6 +15,7 @@ from presafe.config.whole import read_yaml, validated
 from presafe.decision.rule import GateMode
 from presafe.engines.card import read_card
 from presafe.errors import UserError, user_error
+from presafe.evaluate.discrimination import Discrimination
 from presafe.evaluate.measurements import Measurement
 from presafe.evaluate.stage import EXPORTED
 from presafe.evaluate.table import as_text
@@ -50,15 +51,15 @@ def run_promote(
     Raises UserError where a file, the run or the address is wrong.
     """
     wanted, directory = load_policy(policy), RunDirectory(storage.absolute(run))
-    measurements = read_report(directory)
+    report = read_report(directory)
     file = with_section(read_yaml(config or str(PACKAGED), "serve/config.yaml"), run, packaged=config is None)
     filled = fill(file, directory, wanted.gate, overrides)
-    lines = judge(wanted, measurements)
+    lines = judge(wanted, report.measurements, report.discrimination)
     print(as_text(table(lines)) + "\n")
     failed = [line for line in lines if not line.passed]
     if failed:
-        names = "; ".join(f"{line.metric} of {line.suite}" for line in failed)
-        print(f"not deployed: {len(failed)} of {len(lines)} lines of the policy failed: {names}")
+        told = "; ".join(line.failure for line in failed)
+        print(f"not deployed: {len(failed)} of {len(lines)} lines of the policy failed: {told}")
         return POLICY_FAILED
     if dry_run:
         print(f"all {len(lines)} lines of the policy hold; --dry-run deploys nothing")
@@ -66,8 +67,15 @@ def run_promote(
     return _roll_out(filled, address, timeout_s)
 
 
-def read_report(run: RunDirectory) -> list[Measurement]:
-    """The measurements of the run's report. Raises UserError where they are not of the model that lies in `model/`."""
+class Judged(NamedTuple):
+    """What a policy judges of a report: of suites and of their categories, and the curves."""
+
+    measurements: list[Measurement]
+    discrimination: list[Discrimination]
+
+
+def read_report(run: RunDirectory) -> Judged:
+    """That of the run. Raises UserError where it is not of the model that lies in `model/`."""
     evaluated = run.manifest("evaluate")["parts"]["generate"]["reads"][EXPORTED]
     card, exported = read_card(run.folder("model")), exported_weights(run)
     report = storage.read_json(storage.join(run.folder("evaluate"), "report.json"))
@@ -81,7 +89,11 @@ def read_report(run: RunDirectory) -> list[Measurement]:
         )
     if report["threshold"] != card.threshold:  # trained again with the same config
         raise _stale(run, f"threshold {report['threshold']}", f"threshold {card.threshold}")
-    return [Measurement.model_validate(row) for row in report["measurements"]]
+    rows = [*report["measurements"], *report.get("by_category", [])]  # which an earlier version's report lacks
+    curves = report.get("discrimination", [])
+    return Judged(
+        [Measurement.model_validate(row) for row in rows], [Discrimination.model_validate(row) for row in curves]
+    )
 
 
 def with_section(config: Json, run: str, *, packaged: bool) -> Json:

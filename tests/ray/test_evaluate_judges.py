@@ -1,5 +1,6 @@
 """Stage `evaluate` with several judges: the first one's verdict counts, the report says how far they agree; graders of
-harm read answers and thoughts apart; several samples of a prompt; a further attack costs its own answers.
+harm read answers and thoughts apart; several samples of a prompt; a further attack costs its own answers, a further
+defence its own passes.
 """
 
 import json
@@ -14,12 +15,15 @@ from scripted_process import Endpoint, started
 
 from presafe import storage
 from presafe.config import Config
+from presafe.defences.score import DefenceScore
+from presafe.engines.exported import load_tokenizer
 from presafe.engines.job import Generation
 from presafe.errors import UserError
 from presafe.evaluate import run_evaluate
-from presafe.records import EvalRecord, Prompt, SuiteOverlap
+from presafe.records import EvalRecord, Example, Prompt, SuiteOverlap
 from presafe.suites import suite_file
-from tiny_reasoner import BENIGN, ENDLESS, HARMFUL, REASONING, TAGGED, export_tiny_reasoner
+from presafe.thinking import think_format
+from tiny_reasoner import BENIGN, ENDLESS, HARMFUL, REASONING, TAGGED, export_tiny_reasoner, user
 
 THOUGHT = REASONING[:20]
 """With which the tiny reasoner begins an answer; a prefill."""
@@ -169,6 +173,55 @@ def test_a_further_attack_costs_its_own_answers_and_has_figures_of_its_own(root)
     assert {row["attack"] for row in report["discrimination"]} == {None, *names}
     for page in ("report.md", "report.html"):
         assert "plain@prefill" in (folder / page).read_text()
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_a_defence_that_is_added_reads_prompts_and_attacks_and_nothing_is_generated_again(root):
+    folder = Path(config(root, {}).run_directory.folder("evaluate"))
+    align = config(root, {}).run_directory.folder("align")
+    think = think_format(load_tokenizer(str(root / "run/base")))
+    signals = {text: 0.9 if text == HARMFUL else 0.1 for text in (HARMFUL, BENIGN, TAGGED, ENDLESS)}
+    examples = [Example(text[:9], think.prompt_ids(user(text)), [], "refuse", p) for text, p in signals.items()]
+    for name in ("examples", "validation"):
+        storage.write_rows(f"{align}/{name}.parquet", examples, Example)
+    asked = {"models": ["aligned"], "attacks": [{"kind": "go_on"}]}
+    run_evaluate(judged(root, **asked), redo=PARTS)
+    answers = written(folder)
+    smooth = {"kind": "smoothllm", "rate": 0, "copies": 2}
+
+    run_evaluate(judged(root, **asked, defences=[smooth]), redo=PARTS)
+    once = {path.name: path.stat().st_mtime_ns for path in (folder / "defences/smoothllm/scores").iterdir()}
+    run_evaluate(judged(root, **asked, defences=[smooth, {"kind": "probe"}]), redo=PARTS)
+    assert written(folder) == answers, "no answer is generated again"
+    twice = {path.name: path.stat().st_mtime_ns for path in (folder / "defences/smoothllm/scores").iterdir()}
+    assert once == twice, "nor is what another defence said"
+
+    scores = storage.read_rows(str(folder / "defences/smoothllm/scores"), DefenceScore)
+    generated = generations(str(folder / "aligned/generations")).values()
+    p = {(row.prompt_id, row.attack): row.head_probability for row in generated}
+    assert {(row.prompt_id, row.attack): row.score for row in scores} == pytest.approx(p, abs=1e-5)
+    assert {attack for _, attack in p} == {None, "go_on"}
+    probe = storage.read_rows(str(folder / "defences/probe/scores"), DefenceScore)
+    said = {row.prompt_id: row.score for row in probe if row.attack is None}
+    assert max(said, key=said.__getitem__) == HARMFUL[:9], "it is fitted to the signals"
+    report = json.loads((folder / "report.json").read_text())
+    arms = {(row["model"], row["attack"]): row for row in report["discrimination"]}
+    assert {model for model, attack in arms if attack == "go_on"} == {"aligned", "smoothllm", "probe"}
+    assert arms["smoothllm", "none"]["over_aligned"]["value"] == 0.0
+    assert (arms["smoothllm", "none"]["passes"], arms["probe", "none"]["passes"]) == (2.0, 1.0)
+    assert [at["over_refusal"] for at in arms["probe", "none"]["at"]] == [0.01, 0.05]
+    for page in ("report.md", "report.html"):
+        assert "at the same over-refusal" in (folder / page).read_text()
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_a_guard_that_is_not_there_is_told_before_anything_is_generated(root):
+    folder = root / "run/evaluate"
+    storage.remove(str(folder))
+    absent = {"kind": "guard_classifier", "model": "./nowhere", "unsafe_labels": ["unsafe"]}
+    with pytest.raises(UserError, match=r"no model folder \./nowhere"):
+        run_evaluate(config(root, {"defences": [absent]}))
+    assert not folder.exists()
 
 
 def generations(folder: str) -> dict[str, Generation]:

@@ -64,6 +64,7 @@ def test_these_fields_say_how_it_runs_and_all_others_shape_the_result():
         names = [name for name, field in part.model_fields.items() if not shapes_result(field)]
         if names:
             found[part.__name__] = names
+    reading = ["workers", "rows_per_block", "batch_tokens"]
     assert found == {
         "Config": ["cluster", "serve"],
         "Run": ["name", "storage", "tracker"],
@@ -92,6 +93,9 @@ def test_these_fields_say_how_it_runs_and_all_others_shape_the_result():
         ],
         "Demonstrations": ["path", "revision"],
         "Evaluate": ["workers", "rows_per_block", "human_labels", "report_samples"],
+        **dict.fromkeys(("ClassifierDefence", "Probe", "SmoothLLM", "Perplexity"), reading),
+        "GuardClassifier": [*reading, "model"],
+        "Guard": [*reading, "model"],
     }
 
 

@@ -6,7 +6,7 @@ from scipy.stats import norm
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from presafe.statistics import discrimination
-from presafe.statistics.discrimination import areas, curve, d_prime
+from presafe.statistics.discrimination import areas, curve, d_prime, successes
 
 COVERED = (0.93, 0.97)
 
@@ -103,6 +103,30 @@ def test_rows_of_one_prompt_are_drawn_together():
 def test_an_area_needs_both_kinds():
     with pytest.raises(ValueError, match="harmful and benign"):
         areas(np.zeros((1, 3)), np.ones(3, bool), np.arange(3))
+
+
+@pytest.mark.parametrize("over_refusal", [0.0, 0.01, 0.05, 0.3, 1.0])
+def test_attack_success_at_an_over_refusal_is_the_lowest_point_of_the_curve_up_to_it(over_refusal):
+    found, harmful = scores(np.random.default_rng(1), 60, 80, 0.8, 0.6)
+    found = found.round(1)  # with ties
+    each = successes(found, harmful, np.arange(140), over_refusal)
+    for k, row in enumerate(found):
+        mine = curve(row, harmful)
+        assert each.values[k] == pytest.approx(mine.attack_success[mine.over_refusal <= over_refusal].min())
+
+
+def test_attack_success_at_an_over_refusal_is_inside_its_interval_about_as_often_as_claimed(monkeypatch):
+    monkeypatch.setattr(discrimination, "RESAMPLES", 200)
+    random, inside, wrong = np.random.default_rng(3), [], []
+    truth = float(norm.cdf(norm.ppf(0.95) - 2**0.5 * norm.ppf(0.9)))  # at the threshold that refuses 5 % of all benign
+    for _ in range(400):
+        found, harmful = scores(random, 200, 200, 0.9, 0.9)
+        each = successes(found, harmful, np.arange(400), 0.05)
+        one = each.estimate(0)
+        inside.append(one.low <= truth <= one.high)
+        wrong.append(each.difference(0, 1)[1] <= 0.05)
+    assert np.mean(inside) >= 0.92
+    assert np.mean(wrong) <= 0.07, "of arms that are equally good"
 
 
 def test_d_prime_is_a_worked_example():

@@ -403,6 +403,24 @@ def test_a_further_attack_keeps_the_answers_of_the_others():
     assert not found["evaluate.generate"].rows_stay
 
 
+def test_a_further_attack_and_another_pool_keep_what_a_defence_has_read(root):
+    one, part = "evaluate.defences=[{kind: perplexity}]", "evaluate.defence_perplexity"
+    added = {each.name: each.state for each in standing(load([one])) if each.state != "done"}
+    assert added == {part: "missing", "evaluate.measure": "stale"}
+    finish_all(load([one]))
+    other = "evaluate.defences=[{kind: perplexity, window: 5}]"
+    for overrides, state, stays in (
+        ([one], "done", False),
+        ([one.replace("}", ", rows_per_block: 7}")], "done", False),
+        ([one, "evaluate.attacks=[{kind: go_on}]"], "stale", True),
+        ([other], "stale", False),
+    ):
+        found = {each.name: each for each in standing(load(overrides))}[part]
+        assert (found.state, found.rows_stay) == (state, stays), overrides
+    edit(root / "base" / "model.safetensors")
+    assert {each.name: each.state for each in standing(load([one]))}[part] == "stale"
+
+
 def test_more_samples_keep_the_answers_that_are_there(root):
     kept = [root / "runs/run/evaluate" / name for name in ("base/checkpoint/0", "judged/base/0")]
     for path in kept:

@@ -57,7 +57,8 @@ def test_the_line_that_failed_is_named(tmp_path, capsys):
     assert promote(failing) == 1
     printed = capsys.readouterr().out
     assert printed.count("FAIL") == 1
-    assert "1 of 3 lines of the policy failed: over_refusal_rate of lookalikes" in printed
+    cell = "over_refusal_rate of lookalikes is 20.00 [15.05, 26.09] % of n = 200"
+    assert f"1 of 3 lines of the policy failed: {cell}, at most 5 % allowed" in printed
 
 
 def test_too_few_or_unscored_answers_never_pass(tmp_path, capsys):
