@@ -65,7 +65,7 @@ def test_these_fields_say_how_it_runs_and_all_others_shape_the_result():
         if names:
             found[part.__name__] = names
     assert found == {
-        "Config": ["cluster", "serve"],
+        "Config": ["cluster", "attack", "serve"],
         "Run": ["name", "storage", "tracker"],
         "Model": ["path"],
         "Prompts": ["keep_clear_of", "max_quarantined_share", "max_contaminated_share"],
