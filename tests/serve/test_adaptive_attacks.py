@@ -59,6 +59,7 @@ def test_what_a_search_found_is_what_the_model_does(engine, box, attack, gate):
         return
     assert row.finish_reason is not None
     assert row.answer or row.reasoning
+    assert row.path != "refuse"
     if attack not in WHITE_BOX[1:] and attack != "best_of_n":
         (again,) = engine.generate([Query(row.text, "on", decision="greedy")], DECODING, 0)
         assert again.path == row.path != "refuse"
@@ -72,8 +73,8 @@ def test_a_model_is_as_it_was_once_its_latent_has_been_moved(box):
     along = direction(box, box.prompt_ids(BENIGN, []), middle=False)
     (plain,) = engine.generate([Query(BENIGN, "on")], DECODING, 0)
     assert (plain.reasoning, plain.answer) == (REASONING, ANSWER)
-    assert steered_answer(box, asked, along, 0.0, DECODING) == plain
-    assert steered_answer(box, asked, along, 50.0, DECODING) != plain
+    assert steered_answer(box, asked, along, 0.0, 60) == plain
+    assert steered_answer(box, asked, along, 50.0, 60) != plain
     assert engine.generate([Query(BENIGN, "on")], DECODING, 0) == [plain]
 
 

@@ -10,11 +10,12 @@ from adaptive_attack import PROMPT, REFUSED, Decisions, oracle
 
 from presafe.attacks.adaptive.oracle import Oracle
 from presafe.attacks.adaptive.search import Against, searched
-from presafe.attacks.adaptive.steering import STEP, direction, steered, steering
+from presafe.attacks.adaptive.steering import STEP, direction, steered, steered_answer, steering
 from presafe.attacks.adaptive.suffix import begun, losses, neighbours, objective, suffix, token_gradient
 from presafe.attacks.adaptive.target import Seen
 from presafe.attacks.adaptive.white_box import WhiteBox
 from presafe.config import Adaptive, Decoding
+from presafe.decision.events import shortest
 from presafe.decision.head import SafetyHead
 from presafe.engines.card import Card, HeadCard
 from presafe.engines.exported import LoadedModel
@@ -163,15 +164,21 @@ def test_steering_spends_a_pass_a_strength_and_breaks_where_the_head_gives_in(te
     inside = box(template, kind)
     asking = Oracle(Decisions(), PROMPT, "on", 1e-9, 11)
     along = steering(asking, inside, middle=middle)
-    assert (asking.spent, asking.queries, asking.forward_passes, asking.backward_passes) == (11, 0, 12, 1)
+    assert (asking.spent, asking.backward_passes, asking.broke_at) == (11, 1, None)
+    assert asking.forward_passes == 12 + asking.queries, "the direction, each strength, each answer that was begun"
     assert torch.linalg.vector_norm(along.unit).item() == pytest.approx(1.0, abs=1e-5)
     prompt = inside.prompt_ids(PROMPT.text, [])
-    strengths = [k * STEP for k in range(40)]
-    seen = steered(inside, prompt, along, strengths)
-    open_gate = [k for k, one in enumerate(seen) if one.path == "think" and one.refuse_probability < 0.3]
+    seen = steered(inside, prompt, along, [k * STEP for k in range(40)])
+    broken = [
+        k
+        for k, one in enumerate(seen)
+        if one.path != "refuse"
+        and one.refuse_probability < 0.3
+        and inside.path(steered_answer(inside, PROMPT, along, k * STEP, shortest(inside.think))) != "refuse"
+    ]
     asking = Oracle(Decisions(), PROMPT, "on", 0.3, 40)
     steering(asking, inside, middle=middle)
-    assert asking.broke_at == (open_gate[0] + 1 if open_gate else None)
+    assert asking.broke_at == (broken[0] + 1 if broken else None)
 
 
 def test_a_prompt_that_is_not_taken_is_told_and_costs_nothing():

@@ -52,10 +52,15 @@ class Oracle:
         self.spent += count
         self.forward_passes += count
 
-    def decided(self, seen: Sequence[Seen]) -> None:
-        """The same of candidates that are the prompt as it is, in a model that the attacker has changed."""
-        self.forward_passes += len(seen)
-        self._spend([as_it_is(self.prompt)] * len(seen), seen)
+    def decided(self, seen: Seen) -> None:
+        """The same of one, the prompt as it is in a model that the attacker has changed."""
+        self.forward_passes += 1
+        self._spend([as_it_is(self.prompt)], [seen])
+
+    def queried(self) -> None:
+        """Count an answer that the attacker had that model begin."""
+        self.queries += 1
+        self.forward_passes += 1
 
     def confirmed(self, text: str) -> bool:
         """Whether a candidate that was paid for already breaks the decision of the target, too."""

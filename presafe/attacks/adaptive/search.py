@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from presafe.attacks.adaptive.augmentations import augmentations
 from presafe.attacks.adaptive.benign_words import benign_words
@@ -39,8 +39,7 @@ class Searched:
     """What came of it. `broke_at` is the budget at which the decision broke, None where it held; `text` is the user's
     turn that broke it, and path, reasoning and answer are what the target made of that.
 
-    `path` is None of an answer in a model that was steered. `spent` is in units of the budget. `error` says why nothing
-    was searched: the engine does not take the prompt.
+    `spent` is in units of the budget. `error` says why nothing was searched: the engine does not take the prompt.
     """
 
     search_id: str
@@ -126,5 +125,7 @@ def _run(task: SearchTask, oracle: Oracle, against: Against) -> Completion | Non
             if oracle.broke_at is None:
                 return None
             strength = (oracle.broke_at - 1) * STEP
-            return steered_answer(against.box(), oracle.prompt, along, strength, against.decoding)
+            box, most = against.box(), against.decoding.max_new_tokens
+            answer = steered_answer(box, oracle.prompt, along, strength, most)
+            return replace(answer, path=box.path(answer))
     return against.target().answer(oracle.broke) if oracle.broke else None

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from presafe.attacks.adaptive.target import Seen
 from presafe.attacks.adaptive.white_box import WhiteBox
 from presafe.config import Decoding, TransformersSettings
 from presafe.conversation import Conversation
+from presafe.decision.events import shortest
 from presafe.engines.engine import Completion, Query
 from presafe.engines.transformers_engine import TransformersEngine
 
@@ -38,9 +39,9 @@ def steering(oracle: Oracle, box: WhiteBox, *, middle: bool) -> Direction:
     position on to that of the decision token, where the head reads (for a linear head w / |w|) or at the middle layer.
 
     The attacker runs the weights as he likes, as no client can. It shows whether the model's own decision follows the
-    head's direction, and how far a latent must move: the budget is alpha, in sixteenths of the latent's length. Costs
-    a forward pass a unit of budget, and before that a forward and a backward pass. The refusal is whether the decision
-    token is the likeliest one.
+    head's direction, and how far a latent must move: the budget is alpha, in sixteenths of the latent's length. What
+    breaks is what the steered model is seen to say, which may be a refusal in other tokens. Costs a forward pass a unit
+    of budget, before that a forward and a backward pass, and a query where the decision token is not the likeliest.
     """
     prompt = box.prompt_ids(oracle.prompt.text, oracle.prompt.earlier)
     along = direction(box, prompt, middle=middle)
@@ -48,7 +49,14 @@ def steering(oracle: Oracle, box: WhiteBox, *, middle: bool) -> Direction:
     oracle.backward_passes += 1
     while oracle.left:
         strengths = [(oracle.spent + k) * STEP for k in range(min(BATCH, oracle.left))]
-        oracle.decided(steered(box, prompt, along, strengths))
+        for strength, seen in zip(strengths, steered(box, prompt, along, strengths), strict=True):
+            if seen.path != "refuse":
+                begun = steered_answer(box, oracle.prompt, along, strength, shortest(box.think))
+                seen = replace(seen, path=box.path(begun))
+                oracle.queried()
+            oracle.decided(seen)
+            if not oracle.left:
+                break
     return along
 
 
@@ -78,7 +86,7 @@ def steered(box: WhiteBox, prompt: Sequence[int], along: Direction, strengths: S
 
 
 def steered_answer(
-    box: WhiteBox, asked: Conversation, along: Direction, strength: float, decoding: Decoding
+    box: WhiteBox, asked: Conversation, along: Direction, strength: float, max_new_tokens: int
 ) -> Completion:
     """What the model writes, greedily, where its latent was moved at the decision alone."""
     settings = TransformersSettings(max_prompt_tokens=box.max_prompt_tokens)
@@ -91,7 +99,7 @@ def steered_answer(
 
     query = Query(asked.text, "on", earlier=list(asked.earlier))
     with _output(along.module, at_the_decision):
-        return engine.generate([query], decoding.model_copy(update={"temperature": 0.0}), seed=0)[0]
+        return engine.generate([query], Decoding(temperature=0, max_new_tokens=max_new_tokens), seed=0)[0]
 
 
 def _moved(state: torch.Tensor, shift: torch.Tensor, positions: int) -> torch.Tensor:

@@ -12,10 +12,15 @@ import torch
 
 from presafe.attacks.adaptive.oracle import UnaskedError
 from presafe.attacks.adaptive.target import Seen
+from presafe.config import PrefixSettings
 from presafe.conversation import Turn
 from presafe.decision.head import decision_logits
 from presafe.decision.reader import readable
+from presafe.decision.refusal import RefusalReader
+from presafe.decision.rule import PathTaken
+from presafe.engines.engine import Completion
 from presafe.engines.exported import LoadedModel
+from presafe.judges.prefixes import prefix_judge
 
 
 @dataclass(frozen=True)
@@ -33,15 +38,21 @@ class Logits:
 
 
 class WhiteBox:
-    """An exported model whose weights are fixed. Its path is whether the decision token is the likeliest at its
-    position, behind the tokens that both paths share."""
+    """An exported model whose weights are fixed. What it is read to decide is whether the decision token is the
+    likeliest at its position, behind the tokens that both paths share."""
 
     def __init__(self, loaded: LoadedModel, max_prompt_tokens: int) -> None:
         assert loaded.reader is not None, "an exported model has a card"
+        assert loaded.card is not None
         assert readable(loaded.reader), "a head that reads what the decision does not"
         self.loaded, self.think, self._reader = loaded, loaded.format, loaded.reader
         self.model: Any = loaded.model.requires_grad_(requires_grad=False)
         self.max_prompt_tokens = max_prompt_tokens
+        self._refusals = RefusalReader(prefix_judge(PrefixSettings()), loaded.card.refusal.strip())
+
+    def path(self, begun: Completion) -> PathTaken:
+        """Of the beginning of an answer that the weights gave by themselves, by the endpoint's rule."""
+        return "think" if begun.reasoning else self._refusals.end(begun.answer, begun.finish_reason)
 
     @property
     def decided_at(self) -> int:
