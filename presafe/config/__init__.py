@@ -4,6 +4,7 @@ Values that the paper does not state are ours and say so. Sections named `worker
 never change what it computes, so they are left out of the stage's hash.
 """
 
+from presafe.config.adaptive import Adaptive
 from presafe.config.align import Align, Gate, LinearHead, Lora, ReadoutHead, Schedule
 from presafe.config.demonstrations import Demonstrations
 from presafe.config.evaluate import Evaluate
@@ -31,6 +32,7 @@ from presafe.config.workers import Environment, Group, Placement, Pool, Workers
 __all__ = [
     "STAGES",
     "Access",
+    "Adaptive",
     "Align",
     "Audit",
     "BatchingSettings",

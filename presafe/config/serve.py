@@ -1,18 +1,13 @@
 """Section `serve`."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from presafe.config.generation import BatchingSettings, VllmServing
-from presafe.config.settings import Settings
+from presafe.config.settings import Settings, on_or_off
 from presafe.config.workers import Workers
 from presafe.decision.rule import GateAction, ServingGate
-
-
-def _word(value: Any) -> Any:
-    """YAML 1.1 reads a bare on or off as a truth value."""
-    return ("on" if value else "off") if isinstance(value, bool) else value
 
 
 class Access(Settings):
@@ -104,7 +99,7 @@ class EndpointSettings(Settings):
     another. Of engine `vllm`; with one replica it changes nothing."""
     served_name: str = Field("presafe", min_length=1)
     """What clients call the model."""
-    gate: Annotated[ServingGate, BeforeValidator(_word)] = "off"
+    gate: Annotated[ServingGate, BeforeValidator(on_or_off)] = "off"
     """`off` is the paper: the aligned model decides by itself. `on` adds the head's decision; `shadow` only logs it."""
     gate_action: GateAction = "refusal"
     """What the gate does above its threshold: the card's refusal, or the think block is closed and the CoT-OFF state

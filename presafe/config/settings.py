@@ -53,3 +53,8 @@ def by_kind(default: str) -> Discriminator:
         return str(found)
 
     return Discriminator(kind)
+
+
+def on_or_off(value: Any) -> Any:
+    """YAML 1.1 reads a bare on or off as a truth value."""
+    return ("on" if value else "off") if isinstance(value, bool) else value

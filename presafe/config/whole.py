@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from presafe import storage
+from presafe.config.adaptive import Adaptive
 from presafe.config.align import Align, Gate
 from presafe.config.attacks import check_apart
 from presafe.config.evaluate import Evaluate
@@ -47,6 +48,7 @@ class Config(Settings):
     align: Align = Align()
     gate: Gate = Gate()
     evaluate: Evaluate = Evaluate()
+    attack: HowItRuns[Adaptive] = Adaptive()
     serve: HowItRuns[Serve] = Serve()
 
     @model_validator(mode="before")

@@ -60,7 +60,7 @@ class HeadReader:
         if cache and shared:
             output.past_key_values.crop(-len(shared))
         return Reading(
-            self._logits(model, output, mask, width), output.last_hidden_state[:, width - 1], output.past_key_values
+            self.logits(model, output, mask, width), output.last_hidden_state[:, width - 1], output.past_key_values
         )
 
     @torch.inference_mode()
@@ -68,7 +68,8 @@ class HeadReader:
         """p' of each CoT-ON prompt, a pass each."""
         return [self.read(model, torch.tensor([ids], device=model.device)).probabilities[0] for ids in prompts]
 
-    def _logits(self, model: Any, output: Any, mask: torch.Tensor | None, width: int) -> torch.Tensor:
+    def logits(self, model: Any, output: Any, mask: torch.Tensor | None, width: int) -> torch.Tensor:
+        """Of p' [B], off the output of a pass over prompts of `width` positions and what `read` puts behind them."""
         last = output.last_hidden_state
         if self.probe is None:
             return decision_logits(model.get_output_embeddings()(last[:, -1]), self.think.decision_token)

@@ -1,6 +1,6 @@
 """Stage `evaluate` with several judges: the first one's verdict counts, the report says how far they agree; graders of
 harm read answers and thoughts apart; several samples of a prompt; a further attack costs its own answers, a further
-defence its own passes.
+defence its own passes, and a further adaptive attack its own searches.
 """
 
 import json
@@ -14,7 +14,9 @@ from jobs_cluster import until
 from scripted_process import Endpoint, started
 
 from presafe import storage
-from presafe.config import Config
+from presafe.attacks.adaptive import run_attacks
+from presafe.attacks.adaptive.report import Result
+from presafe.config import Adaptive, Config
 from presafe.defences.score import DefenceScore
 from presafe.engines.exported import load_tokenizer
 from presafe.engines.job import Generation
@@ -311,3 +313,49 @@ def test_a_grader_that_is_down_is_told_before_anything_is_generated(root):
     with pytest.raises(UserError, match=r"needed model 'guard' at http://"):
         run_evaluate(settings)
     assert not folder.exists()
+
+
+def attacked(root: Path, *attacks: str, **changes: object) -> Config:
+    searches = {"attacks": attacks, "budget": 24, "rows_per_block": 1, "engine": {"max_prompt_tokens": 600}, **changes}
+    return config(root, {}).model_copy(update={"attack": Adaptive.model_validate(searches)})
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_a_further_adaptive_attack_costs_its_own_searches(root, capsys):
+    run_attacks(attacked(root, "blind_words"))
+    folder = root / "run/attack"
+    before, first = searches(folder), results(folder)
+    assert set(first) == {(text[:9], "blind_words", gate) for text in (HARMFUL, BENIGN) for gate in ("off", "on")}
+    assert first[BENIGN[:9], "blind_words", "off"].broke_at == 1, "it is answered as it is"
+
+    run_attacks(attacked(root, "blind_words", "steering"), redo=True)
+    after, both = searches(folder), results(folder)
+    assert before.items() < after.items(), "no search is done again"
+    assert first.items() < both.items()
+    steered = both[HARMFUL[:9], "steering", "off"]
+    assert steered.broke_at is None or steered.finish_reason is not None, "what broke it was answered"
+    report = json.loads((folder / "report.json").read_text())
+    assert [(cell["attack"], cell["gate"], cell["n"]) for cell in report["cells"]] == [
+        (attack, gate, 2) for attack in ("blind_words", "steering") for gate in ("off", "on")
+    ]
+    assert "| blind_words | off | 50.0" in (folder / "report.md").read_text()
+    assert (folder / "curves.svg").read_text().startswith("<svg")
+    assert "blind_words" in capsys.readouterr().out
+
+    written = (folder / "report.json").stat().st_mtime_ns
+    run_attacks(attacked(root, "blind_words", "steering"))
+    assert (searches(folder), (folder / "report.json").stat().st_mtime_ns) == (after, written), "all of it is done"
+    with pytest.raises(UserError, match=r"attack\.budget is 24 there and 25 here"):
+        run_attacks(attacked(root, "blind_words", budget=25))
+    with pytest.raises(UserError, match=r"no harmful prompt in lookalikes of the run; .*\[plain, thinks\]"):
+        run_attacks(attacked(root, suites=["lookalikes"]))
+
+
+def searches(folder: Path) -> dict[str, int]:
+    """When the files of all searches were written."""
+    return {file.name: file.stat().st_mtime_ns for file in (folder / "searches").iterdir()}
+
+
+def results(folder: Path) -> dict[tuple[str, str, str], Result]:
+    rows = storage.read_rows(str(folder / "results.parquet"), Result)
+    return {(row.prompt_id, row.attack, row.gate): row for row in rows}

@@ -66,7 +66,7 @@ def test_these_fields_say_how_it_runs_and_all_others_shape_the_result():
             found[part.__name__] = names
     reading = ["workers", "rows_per_block", "batch_tokens"]
     assert found == {
-        "Config": ["cluster", "serve"],
+        "Config": ["cluster", "attack", "serve"],
         "Run": ["name", "storage", "tracker"],
         "Model": ["path"],
         "Prompts": ["keep_clear_of", "max_quarantined_share", "max_contaminated_share"],
