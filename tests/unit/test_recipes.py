@@ -45,7 +45,7 @@ def overrides(recipe: str, placement: str) -> list[str]:
 
 
 def test_every_shipped_recipe_has_a_published_shape():
-    assert {file.stem for file in CONFIGS.glob("*.yaml")} == {*SHAPES, "demo", "demo-gpu", "_real-model"}
+    assert {file.stem for file in CONFIGS.glob("*.yaml")} == {*SHAPES, "demo", "demo-forms", "demo-gpu", "_real-model"}
 
 
 def test_a_file_with_a_base_says_only_what_differs(tmp_path):
