@@ -49,6 +49,7 @@ def test_every_shipped_recipe_has_a_published_shape():
         *SHAPES,
         "demo",
         "demo-attacks",
+        "demo-forms",
         "demo-gpu",
         "demo-real",
         "_real-model",
