@@ -40,8 +40,10 @@ def suffix(oracle: Oracle, rng: random.Random, box: WhiteBox, tokens: int, width
     the best has changed: what breaks is what the engine is seen to answer.
     """
     oracle.refused([oracle.prompt.text])
-    best, lowest = begun(oracle.prompt, box, tokens), float("inf")
-    tried = [] if best is None else [best]
+    best = begun(oracle.prompt, box, tokens)
+    if best is None:
+        return
+    tried, lowest = [best], float("inf")
     while tried and oracle.left:
         found = losses(box, tried, oracle.gate)
         oracle.weighed(len(tried))
