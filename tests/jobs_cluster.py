@@ -205,7 +205,7 @@ def working_directory(folder: Path) -> Path:
     folder.mkdir(exist_ok=True)
     for room in ("presafe", "jobs", "serve"):
         (folder / room).symlink_to(ROOT / room)
-    (folder / ".rayignore").write_text("/runs\n")
+    shutil.copyfile(ROOT / ".rayignore", folder / ".rayignore")
     return folder
 
 

@@ -97,7 +97,7 @@ def test_flops_follow_six_a_weight_for_lora_and_eight_for_all_weights():
         shape = shape_of(config, align.lora)
         operations = flops(shape, align, Tokens(1000, 0, context=0))
         assert operations == pytest.approx(factor * 1000 * shape.matrix_parameters, rel=0.01)
-    assert gpu_hours(0.4 * 312e12 * 3600, 312e12) == pytest.approx(1)
+    assert gpu_hours(0.3 * 312e12 * 3600, 312e12) == pytest.approx(1)
 
 
 def test_tokens_are_at_most_what_the_settings_allow():
