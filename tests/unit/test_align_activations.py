@@ -1,19 +1,28 @@
 """The formulas of activations and logits against PyTorch's record of every allocation, on the recipes' families."""
 
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
-from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedConfig, Qwen2Config, Qwen3Config
+from transformers import (
+    AttentionInterface,
+    AutoModelForCausalLM,
+    LlamaConfig,
+    PreTrainedConfig,
+    Qwen2Config,
+    Qwen3Config,
+)
 
 from presafe.align.module.build import equip, head_spec, trained
 from presafe.align.module.collate import Collator
 from presafe.align.module.cross_entropy import BLOCK
-from presafe.align.module.kernels import attention
+from presafe.align.module.kernels import attention, varlen_attention
 from presafe.align.preflight.activations import Activations, activations
 from presafe.align.preflight.shape import shape_of
 from presafe.config import Align
+from presafe.engines.attention import attention_by_sequence
 from presafe.records import Example
 
 TOKENS = 512
@@ -39,11 +48,11 @@ def two_sequences(targets: int) -> list[Example]:
     return [Example(str(k), [1] * (length - targets), [2] * targets, "think", 0.5) for k in range(2)]
 
 
-def peak(config: PreTrainedConfig, align: Align, rows: list[Example]) -> int:
+def peak(config: PreTrainedConfig, align: Align, rows: list[Example], implementation: str | None = None) -> int:
     """Most bytes alive at a time in a forward and backward pass over the packed rows, beside weights and gradients."""
     torch.manual_seed(0)
     lm: Any = AutoModelForCausalLM.from_config(
-        config, dtype=torch.bfloat16, attn_implementation=attention(align, "bfloat16")
+        config, dtype=torch.bfloat16, attn_implementation=implementation or attention(align, "bfloat16")
     )
     module = equip(lm, align, head_spec(align, decision_token=6), seed=0)
     for parameter in trained(module):
@@ -72,6 +81,23 @@ def test_layers_need_what_the_formulas_say(family, lora, checkpointing):
     expected = predicted(config(family), align)
     found = peak(config(family), align, two_sequences(targets=2))
     assert found == pytest.approx(expected.saved + expected.layer, rel=0.08)
+
+
+def test_key_value_heads_that_a_kernel_needs_repeated_are_counted():
+    def kernel(query, key, value, offsets, *_, scale, window_size):
+        assert window_size == (-1, 0)
+        states = (each.transpose(0, 1)[None] for each in (query, key, value))
+        lengths = offsets.diff().tolist()
+        return attention_by_sequence(*states, lengths, lengths, scaling=scale)[0]
+
+    AttentionInterface.register("repeated", partial(varlen_attention, kernel))
+    align = Align.model_validate({"lora": {"r": 16}, "gradient_checkpointing": False})
+    shape, rows = shape_of(config("qwen2"), align.lora), two_sequences(targets=2)
+    with_repeats, without = (
+        activations(shape, align, 2, TOKENS, 0, BLOCK["cpu"], repeated=repeated).saved for repeated in (True, False)
+    )
+    found = peak(config("qwen2"), align, rows, "repeated") - peak(config("qwen2"), align, rows)
+    assert found == pytest.approx(with_repeats - without, rel=0.15)
 
 
 @pytest.mark.parametrize("vocabulary", [8_000, 24_000], ids=["one block", "several"])

@@ -16,6 +16,7 @@ from presafe.align.module.kernels import (
     attention,
     chosen,
     packing,
+    repeats_heads,
     sdpa_by_sequence,
     use_liger,
     varlen_attention,
@@ -136,6 +137,35 @@ def test_torchs_kernel_and_its_gradient_equal_attention_by_sequence(window):
         strict=True,
     ):
         assert torch.nn.functional.cosine_similarity(own.float().flatten(), other.flatten(), dim=0) > 0.999
+
+
+@pytest.mark.parametrize(
+    ("kernel", "dtype", "repeats"),
+    [
+        (documented_kernel, "bfloat16", True),
+        (documented_kernel_with_groups, "bfloat16", False),
+        (documented_kernel, "float32", False),
+        (None, "bfloat16", False),
+    ],
+)
+def test_heads_are_repeated_for_a_kernel_that_does_not_share_them(monkeypatch, kernel, dtype, repeats):
+    monkeypatch.setattr(kernels, "varlen_kernel", lambda: kernel)
+    assert repeats_heads(small_align(kernels="torch"), dtype) == repeats
+
+
+@pytest.mark.parametrize(
+    ("dtype", "lora", "tf32"),
+    [(torch.bfloat16, {"r": 4}, True), (torch.float32, {"r": 4}, False), (torch.bfloat16, None, False)],
+)
+def test_adapters_of_a_bfloat16_model_are_multiplied_in_tf32(tmp_path, dtype, lora, tf32):
+    products, before = torch.backends.cuda.matmul, torch.backends.cuda.matmul.allow_tf32
+    lm = AutoModelForCausalLM.from_pretrained(save_random_model(str(tmp_path)), dtype=dtype)
+    try:
+        products.allow_tf32 = False
+        equip(lm, small_align(kernels="torch", lora=lora), SPEC, 0)
+        assert products.allow_tf32 is tf32
+    finally:
+        products.allow_tf32 = before
 
 
 def test_liger_changes_the_trained_model_alone(tmp_path, monkeypatch):

@@ -153,9 +153,10 @@ def use_liger(model: Any, align: Align) -> None:
 
 
 def use_tf32(model: Any) -> None:
-    """Let this process multiply float32 matrices, which are those of the adapters of a bfloat16 model, in TF32.
+    """Let this process multiply float32 matrices, which are those of a bfloat16 model's adapters and head, in TF32.
 
-    What they multiply has been bfloat16, which has fewer digits than TF32. Of GPUs: the A100's generation or newer.
+    What they multiply has been bfloat16, which TF32 holds exactly; they themselves are rounded to 11 bits for the
+    product, whose sum is float32. It concerns GPUs of the A100's generation or newer, and nothing that is stored.
     """
     if model.dtype is torch.bfloat16:
         torch.backends.cuda.matmul.allow_tf32 = True

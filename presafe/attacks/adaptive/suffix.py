@@ -60,10 +60,12 @@ def suffix(oracle: Oracle, rng: random.Random, box: WhiteBox, tokens: int, width
 
 
 def begun(prompt: Conversation, box: WhiteBox, tokens: int) -> Suffixed | None:
-    """The prompt with a suffix of fillers; None where the tokenizer does not read it back."""
+    """The prompt with a suffix of fillers; None where the template drops it, or the tokenizer does not read it back."""
     plain = box.prompt_ids(prompt.text, prompt.earlier)
     ids = box.prompt_ids(prompt.text + FILLER * tokens, prompt.earlier)
-    first = next(k for k, (one, other) in enumerate(zip(plain, ids, strict=False)) if one != other)
+    if len(ids) <= len(plain):
+        return None
+    first = next((k for k, (one, other) in enumerate(zip(plain, ids, strict=False)) if one != other), len(plain))
     slots = range(first, first + len(ids) - len(plain))
     text = spelt(prompt, box, ids, slots)
     return None if text is None else Suffixed(text, tuple(ids), slots)
