@@ -27,6 +27,7 @@ VERBS = {
     "suites": ("suites", "list the public suites that a config may name"),
     "status": ("status", "say how each part of a run stands, and who is at work"),
     "attack": ("attack", "search for what breaks the decisions of a run's model, within a budget"),
+    "analyze": ("analyze", "say what an alignment changed: weights, layers, who agrees, what answers cost"),
     "compare": ("compare", "print what several runs measured, side by side and on the same prompts"),
     "export": ("again", "export a run's model anew"),
     "grade": ("again", "grade, measure and report a run's answers anew"),

@@ -6,6 +6,7 @@ never change what it computes, so they are left out of the stage's hash.
 
 from presafe.config.adaptive import Adaptive
 from presafe.config.align import Align, Gate, LinearHead, Lora, ReadoutHead, Schedule
+from presafe.config.analysis import Analysis
 from presafe.config.demonstrations import Demonstrations
 from presafe.config.evaluate import Evaluate
 from presafe.config.generation import (
@@ -34,6 +35,7 @@ __all__ = [
     "Access",
     "Adaptive",
     "Align",
+    "Analysis",
     "Audit",
     "BatchingSettings",
     "BuiltEncoder",

@@ -16,6 +16,7 @@ from pydantic_core import ErrorDetails
 from presafe import storage
 from presafe.config.adaptive import Adaptive
 from presafe.config.align import Align, Gate
+from presafe.config.analysis import Analysis
 from presafe.config.attacks import check_apart
 from presafe.config.evaluate import Evaluate
 from presafe.config.prompts import Prompts, check_unique
@@ -49,6 +50,7 @@ class Config(Settings):
     gate: Gate = Gate()
     evaluate: Evaluate = Evaluate()
     attack: HowItRuns[Adaptive] = Adaptive()
+    analysis: HowItRuns[Analysis] = Analysis()
     serve: HowItRuns[Serve] = Serve()
 
     @model_validator(mode="before")

@@ -99,6 +99,16 @@ def test_the_demo_ends_with_the_table_the_report_and_the_commands(demo):
     }
 
 
+def test_the_demo_is_analysed(demo):
+    subprocess.run([PRESAFE, "analyze", str(demo[0])], check=True)
+    found = json.loads((demo[0] / "analysis/report.json").read_text())
+    assert {update["projection"] for update in found["updates"]} >= {"q_proj", "gate_proj", "down_proj"}
+    assert all(update["relative"] > 0 for update in found["updates"])
+    assert found["areas"][-1]["aligned"][0] > 0.9
+    cost = {one["suite"]: one["ratio"] for one in found["spent"]}
+    assert cost["plain"] < 0.7 < cost["arithmetic"] < 1.3
+
+
 @pytest.mark.parametrize(
     ("limits", "code", "said"),
     [({"plain": 0.1}, 0, "deploys nothing"), ({"plain": 0.1, "held_out_wrappers": 0.001}, 1, "of held_out_wrappers")],
