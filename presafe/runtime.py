@@ -15,6 +15,7 @@ from ray.exceptions import AuthenticationError, RayError, UserCodeException
 
 from presafe import private_cluster, storage
 from presafe.config import Cluster, Config
+from presafe.engines.card import BUILT
 from presafe.errors import UserError, user_error
 
 TRAIN_ENV = {
@@ -166,7 +167,7 @@ def model_folder(config: Config) -> str:
 
 def built(config: Config, function: str, options: dict[str, Any]) -> str:
     """The folder that `function` (`module:function`) builds, or finds, in the run's model cache."""
-    cache = storage.join(storage.absolute(config.run.storage), "models")
+    cache = storage.join(storage.absolute(config.run.storage), BUILT)
     return str(imported(function)(cache, config.run.seed, **options))
 
 

@@ -14,6 +14,8 @@ from presafe.config import Settings, Think
 from presafe.errors import user_error
 
 MARKER = "presafe.json"
+BUILT = "models"
+"""Folder of a storage in which the models are that functions of its runs have built."""
 
 
 class HeadCard(Settings):
@@ -121,7 +123,10 @@ class Card(Settings):
 
 
 def read_card(folder: str) -> Card:
-    """`presafe.json` of an exported model. Raises UserError where it is missing or of another shape."""
+    """`presafe.json` of an exported model. Raises UserError where it is missing or of another shape.
+
+    A base that was built in the run's storage is named where that storage lies now.
+    """
     path = storage.join(storage.absolute(folder), MARKER)
     if not storage.exists(path):
         raise user_error(
@@ -130,11 +135,12 @@ def read_card(folder: str) -> Card:
             change="give the model/ folder of a finished run (presafe run, presafe align)",
         )
     try:
-        return Card.model_validate(storage.read_json(path))
+        card = Card.model_validate(storage.read_json(path))
     except ValidationError as error:
         raise user_error(
             found=f"{path} of another shape: {error}", needed="a card of this version", change="export the model again"
         ) from error
+    return card.model_copy(update={"base_model": _moved(card.base_model, path)})
 
 
 @contextmanager
@@ -152,3 +158,12 @@ def reading_export(folder: str) -> Iterator[Card]:
 
 def write_card(folder: str, card: Card) -> None:
     storage.write_text(storage.join(folder, MARKER), card.model_dump_json(indent=2) + "\n")
+
+
+def _moved(base: str, card: str) -> str:
+    """`base`, or where only that is there what is called so in the storage of the card, STORAGE/RUN/model/NAME."""
+    above, _, name = base.rpartition("/")
+    if not above.endswith(f"/{BUILT}") or storage.exists(base):
+        return base
+    found = storage.join(card.rsplit("/", 3)[0], BUILT, name)
+    return found if storage.exists(found) else base

@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from presafe.align.export.model_card import base_license, model_card
-from presafe.engines.card import Calibration, Card, HeadCard, RoundTrip, VocabularyRow
+from presafe.engines.card import Calibration, Card, HeadCard, RoundTrip, VocabularyRow, read_card, write_card
 
 TRIP = RoundTrip(prompts=4, logits=2e-7, head=1e-7, largest_logit=3.0, tolerance=1e-4)
 ROW = VocabularyRow(token_id=99, suppressed=[98, 99], bias=0.5, logit_threshold=0.25, probability_error=0.02)
@@ -87,3 +87,16 @@ def test_the_licence_is_the_bases_own(tmp_path):
     assert base_license(str(tmp_path)) == "mit"
     (tmp_path / "README.md").write_text("# Base\n")
     assert base_license(str(tmp_path)) == "unknown"
+
+
+def test_a_base_that_the_runs_storage_held_is_found_where_the_storage_lies_now(tmp_path):
+    model = tmp_path / "now" / "run" / "model"
+    model.mkdir(parents=True)
+    write_card(str(model), card(base_model=f"{tmp_path}/before/models/organism-1"))
+    assert read_card(str(model)).base_model == f"{tmp_path}/before/models/organism-1"
+    (tmp_path / "now" / "models" / "organism-1").mkdir(parents=True)
+    assert read_card(str(model)).base_model == f"{tmp_path}/now/models/organism-1"
+    (tmp_path / "before" / "models" / "organism-1").mkdir(parents=True)
+    assert read_card(str(model)).base_model == f"{tmp_path}/before/models/organism-1"
+    write_card(str(model), card(base_model="models/organism-1"))
+    assert read_card(str(model)).base_model == "models/organism-1"
