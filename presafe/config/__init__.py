@@ -6,6 +6,7 @@ never change what it computes, so they are left out of the stage's hash.
 
 from presafe.config.adaptive import Adaptive
 from presafe.config.align import Align, Gate, LinearHead, Lora, ReadoutHead, Schedule
+from presafe.config.decodings import NamedDecoding
 from presafe.config.demonstrations import Demonstrations
 from presafe.config.evaluate import Evaluate
 from presafe.config.generation import (
@@ -57,6 +58,7 @@ __all__ = [
     "Lora",
     "MajoritySettings",
     "Model",
+    "NamedDecoding",
     "NearDuplicates",
     "PagedSettings",
     "Placement",

@@ -4,7 +4,7 @@ A re-run with the same folder generates only what is missing or failed, and drop
 (`presafe/rowjob.py`). The driver holds no rows: it streams them from and to storage.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from presafe import storage
 from presafe.cluster.demand import pool_size
-from presafe.config import Decoding, Pool
+from presafe.config import Decoding, NamedDecoding, Pool
 from presafe.config import Engine as EngineSettings
 from presafe.conversation import Prefill, Role, Turn, transcript
 from presafe.decision.rule import PathTaken
@@ -32,7 +32,8 @@ class Task:
     key of its checkpoint.
 
     Under an attack, `attack` names it, `prefill` begins the answer where it does that, and `query` is what was asked
-    without it. `role` is `assistant` where an endpoint's guard is to judge `text` as an answer.
+    without it. `decoding` is one of the job's `decodings`, None the one of its CoT mode. `role` is `assistant` where an
+    endpoint's guard is to judge `text` as an answer.
     """
 
     task_id: str
@@ -46,6 +47,7 @@ class Task:
     prefill: Prefill | None = None
     query: str | None = None
     role: Role = "user"
+    decoding: str | None = None
 
 
 @dataclass(frozen=True)
@@ -69,11 +71,14 @@ class Generation:
     error: str | None
     path: PathTaken | None = None
     attack: str | None = None
+    decoding: str | None = None
 
 
 @dataclass(frozen=True)
 class Job:
     """How a generation job runs: model and engine, decoding by CoT mode, the pool, and the block that a crash costs.
+
+    A task that names one of `decodings` is decoded as that says, and decided as that says where the job decides.
 
     `decided` ends a task that says `stop_early` as soon as its answer is decided. With `decision` its CoT-ON tasks are
     answered as the endpoint answers them; without, completions are the model's own text.
@@ -87,6 +92,7 @@ class Job:
     seed: int
     decided: IsDecided | None = None
     decision: DecisionMode | None = None
+    decodings: Mapping[str, NamedDecoding] = field(default_factory=dict)
 
 
 def task_id(prompt_id: str, cot: CotMode, sample: int = 0) -> str:
@@ -139,11 +145,15 @@ class Generator:
         tasks = [Task(**row) for row in batch.select(schema(Task).names).to_pylist()]
         done: list[Generation] = []
         with self._reporter.block():
-            for cot, decoding in self._job.decoding.items():
-                done += self._generate([task for task in tasks if task.cot == cot], decoding)
+            for name in (None, *self._job.decodings):
+                for cot, decoding in self._job.decoding.items():
+                    own = decoding if name is None else self._job.decodings[name].decoding
+                    done += self._generate([task for task in tasks if (task.cot, task.decoding) == (cot, name)], own)
         return to_table(done, Generation)
 
     def _generate(self, tasks: list[Task], decoding: Decoding) -> list[Generation]:
+        if not tasks:
+            return []
         queries = [
             Query(
                 task.text,
@@ -161,7 +171,9 @@ class Generator:
         return [_generation(task, completion) for task, completion in zip(tasks, completions, strict=True)]
 
     def _decision(self, task: Task) -> DecisionMode | None:
-        return self._job.decision if task.cot == "on" else None
+        if task.cot == "off" or self._job.decision is None:
+            return None
+        return self._job.decision if task.decoding is None else self._job.decodings[task.decoding].decision
 
 
 def _configured_engine(job: Job, num_workers: int) -> Engine:
@@ -189,4 +201,5 @@ def _generation(task: Task, completion: Completion) -> Generation:
         head_probability=completion.refuse_probability,
         error=completion.error,
         attack=task.attack,
+        decoding=task.decoding,
     )

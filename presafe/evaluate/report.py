@@ -6,11 +6,13 @@ from typing import Any
 
 from presafe import storage
 from presafe.config import Config
+from presafe.config.attacks import NO_ATTACK
 from presafe.evaluate import page, plots, table
 from presafe.evaluate.categories import category_table
 from presafe.evaluate.comparisons import comparison_table, tests
 from presafe.evaluate.corrected import corrected, corrected_table
 from presafe.evaluate.curves import curves
+from presafe.evaluate.decoded import decoded_table, shown
 from presafe.evaluate.discrimination import discrimination_table, equal_refusal_table
 from presafe.evaluate.headline import headline
 from presafe.evaluate.judging import judge_tables
@@ -55,6 +57,8 @@ def write_report(
     found = measured.model_dump(mode="json", include={"measurements", "by_category", "comparisons", "discrimination"})
     by_people = list(corrected(measurements, judges))
     found["corrected"] = [one.model_dump(mode="json") for one in by_people]
+    if measured.decoded:
+        found["decoded"] = [one.model_dump(mode="json") for one in measured.decoded]
     storage.write_json(
         storage.join(folder, "report.json"), {**summary, "judges": judges, "overlaps": [*overlaps.table], **found}
     )
@@ -67,6 +71,7 @@ def write_report(
         "main": main,
         "more": more,
         "several": several_table(measurements),
+        "decoded": decoded_table(measured.decoded, measurements, config.evaluate),
         "by_category": category_table(measured.by_category),
         "corrected": corrected_table(by_people),
         "unscored": unscored,
@@ -85,8 +90,9 @@ def write_report(
         "arms": [*map(table.column_title, table.CONDITIONS)] if samples else [],
     }
     suites = list(dict.fromkeys(measurement.suite for measurement in measurements))
-    every = measured.discrimination
+    every, further = measured.discrimination, shown(measured.decoded)
     figures = {
+        "decodings": plots.decodings(further) if any(one.attack == NO_ATTACK for one in further) else None,
         "shares": plots.shares(measurements, METRICS),
         "head": plots.head_probabilities(measured.head_probabilities, suites, threshold),
         "curve": curves([one for one in every if one.attack is None]),
