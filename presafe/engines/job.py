@@ -4,6 +4,7 @@ A re-run with the same folder generates only what is missing or failed, and drop
 (`presafe/rowjob.py`). The driver holds no rows: it streams them from and to storage.
 """
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -17,6 +18,7 @@ from presafe.config import Engine as EngineSettings
 from presafe.conversation import Prefill, Role, Turn, transcript
 from presafe.decision.rule import PathTaken
 from presafe.engines.engine import Completion, Engine, IsDecided, Query
+from presafe.engines.spent import SPENT, SpentReporter
 from presafe.engines.start import ModelSpec, start_engine
 from presafe.progress import BlockReporter
 from presafe.records import CotMode, DecisionMode, FinishReason, Prompt, schema, to_table
@@ -127,7 +129,8 @@ def run_generation(
         again=pc.field("error").is_valid(),
         running=(running := storage.join(folder, "running")),
     )
-    return run_rows(inputs, output, rows, Generator, job, pool_size(job.workers), start or _configured_engine, running)
+    spent, started = storage.join(folder, SPENT), start or _configured_engine
+    return run_rows(inputs, output, rows, Generator, job, pool_size(job.workers), started, running, spent)
 
 
 def read_generations(folder: str) -> Iterator[Generation]:
@@ -138,8 +141,11 @@ def read_generations(folder: str) -> Iterator[Generation]:
 class Generator:
     """Actor: starts the engine once, then turns batches of tasks into generations. A bad row never raises."""
 
-    def __init__(self, job: Job, num_workers: int, start: Callable[[Job, int], Engine], running: str) -> None:
-        self._job, self._engine, self._reporter = job, start(job, num_workers), BlockReporter(running)
+    def __init__(
+        self, job: Job, num_workers: int, start: Callable[[Job, int], Engine], running: str, spent: str
+    ) -> None:
+        self._job, self._engine = job, start(job, num_workers)
+        self._reporter, self._spent = BlockReporter(running), SpentReporter(spent)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         tasks = [Task(**row) for row in batch.select(schema(Task).names).to_pylist()]
@@ -149,6 +155,7 @@ class Generator:
                 for cot, decoding in self._job.decoding.items():
                     own = decoding if name is None else self._job.decodings[name].decoding
                     done += self._generate([task for task in tasks if (task.cot, task.decoding) == (cot, name)], own)
+        self._spent.write()
         return to_table(done, Generation)
 
     def _generate(self, tasks: list[Task], decoding: Decoding) -> list[Generation]:
@@ -167,7 +174,9 @@ class Generator:
             )
             for task in tasks
         ]
+        begin = time.monotonic()
         completions = self._engine.generate(queries, decoding, self._job.seed, self._job.decided, self._reporter.call())
+        self._spent.add((tasks[0].cot, tasks[0].decoding), completions, time.monotonic() - begin)
         return [_generation(task, completion) for task, completion in zip(tasks, completions, strict=True)]
 
     def _decision(self, task: Task) -> DecisionMode | None:

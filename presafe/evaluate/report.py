@@ -11,6 +11,7 @@ from presafe.evaluate import page, plots, table
 from presafe.evaluate.categories import category_table
 from presafe.evaluate.comparisons import comparison_table, tests
 from presafe.evaluate.corrected import corrected, corrected_table
+from presafe.evaluate.cost import Cost, cost_table
 from presafe.evaluate.curves import curves
 from presafe.evaluate.decoded import decoded_table, shown
 from presafe.evaluate.discrimination import discrimination_table, equal_refusal_table
@@ -35,10 +36,11 @@ def write_report(
     judges: Mapping[str, Any],
     overlaps: Overlaps = NO_OVERLAPS,
     samples: Mapping[str, Any] | None = None,
+    cost: Cost | None = None,
 ) -> None:
     """Write the three files into the stage's folder; `judges` has each model's judge report.
 
-    `samples` are those of the page (`read_samples`), None for none.
+    `samples` are those of the page (`read_samples`), `cost` is that of the generation; None for none.
     """
     measurements = measured.measurements
     summary = {
@@ -59,6 +61,8 @@ def write_report(
     found["corrected"] = [one.model_dump(mode="json") for one in by_people]
     if measured.decoded:
         found["decoded"] = [one.model_dump(mode="json") for one in measured.decoded]
+    if cost is not None:
+        found["cost"] = cost.model_dump(mode="json")
     storage.write_json(
         storage.join(folder, "report.json"), {**summary, "judges": judges, "overlaps": [*overlaps.table], **found}
     )
@@ -85,6 +89,8 @@ def write_report(
         "judge_tables": judge_tables(judges),
         "overlap_table": overlap_table(overlaps),
         "overlapping": len(overlaps.prompts),
+        "cost": cost_table(cost),
+        "estimated_by": sorted({one.estimated_by for one in (cost.predicted if cost else ()) if one.estimated_by}),
         "as_markdown": table.as_markdown,
         "report_samples": config.evaluate.report_samples,
         "arms": [*map(table.column_title, table.CONDITIONS)] if samples else [],

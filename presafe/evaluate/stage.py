@@ -21,11 +21,13 @@ from presafe.engines.job import GENERATIONS, Generation, Job, run_generation
 from presafe.engines.start import ModelSpec
 from presafe.evaluate.by_prompt import read_by_prompt
 from presafe.evaluate.categories import read_categories
+from presafe.evaluate.cost import COST, Cost, count, log_counted, log_predicted
 from presafe.evaluate.decoded import of_decodings, read_counts
 from presafe.evaluate.harm import Harm, judged_harm
 from presafe.evaluate.measured import Measured, counted_verdicts, measured
 from presafe.evaluate.measurements import Measurement
 from presafe.evaluate.overlaps import OVERLAP_TABLE, OVERLAPS, read_overlaps
+from presafe.evaluate.plan import predicted
 from presafe.evaluate.report import write_report
 from presafe.evaluate.samples import read_samples
 from presafe.evaluate.suite_prompts import SuitePrompts
@@ -121,7 +123,7 @@ def parts(config: Config) -> list[Part]:
             generating,
             generated_from,
             partial(_generate_all, config),
-            _in(models),
+            _in((*models, COST)),
             follows=FOLLOWED,
         ),
         Part(
@@ -184,7 +186,13 @@ def _generate_all(config: Config, folder: str) -> Rows:
     JudgeReport(settings.judges, settings.human_labels)  # the labels are read before hours of generation
     for defence in settings.defences:
         catalogue.check(defence, config)
+    cost, told = Cost(predicted=predicted(config)), storage.join(folder, COST)
+    log_predicted(cost.predicted)
+    storage.write_json(told, cost.model_dump(mode="json"))
     jobs = [_generate(config, model, storage.join(folder, model)) for model in settings.models]
+    cost.counted = count(folder, settings, cost.predicted)
+    log_counted(cost.counted)
+    storage.write_json(told, cost.model_dump(mode="json"))
     return {"answers": sum(storage.count_rows(job) for job in jobs)}
 
 
@@ -264,7 +272,9 @@ def _report(config: Config, folder: str) -> Rows:
     records, a_cell = storage.join(folder, "records.parquet"), config.evaluate.report_samples
     prompts = suite_prompts(config.run_directory)
     samples = read_samples(records, prompts, a_cell, overlaps.prompts, _labels(config)) if a_cell else None
-    write_report(folder, config, found, threshold, judges, overlaps, samples)
+    told = storage.join(folder, COST)  # a run of an earlier version has none
+    cost = Cost.model_validate(storage.read_json(told)) if storage.exists(told) else None
+    write_report(folder, config, found, threshold, judges, overlaps, samples, cost)
     return {}
 
 

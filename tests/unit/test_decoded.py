@@ -139,7 +139,7 @@ def test_every_task_is_decoded_and_decided_as_its_decoding_says(tmp_path):
     names = (None, "t1-p0.9-drawn", "t2-p1-greedy")
     every = [replace(task_of(PROMPTS[0], cot), decoding=name) for name in names for cot in ("on", "off")]
     every = [replace(task, task_id=str(k)) for k, task in enumerate(every)]
-    table = Generator(job, 1, lambda *_: Remembering(), str(tmp_path))(to_table(every, Task))
+    table = Generator(job, 1, lambda *_: Remembering(), str(tmp_path), str(tmp_path / "spent"))(to_table(every, Task))
     rows = {row.task_id: row for row in (Generation(**row) for row in table.to_pylist())}
     assert [rows[str(k)].answer for k in range(6)] == [
         "0/0.95 greedy",
