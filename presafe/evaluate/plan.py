@@ -6,25 +6,25 @@ from presafe.config import Config, HttpSettings
 from presafe.engines.exported import load_tokenizer
 from presafe.evaluate.cost import Cost, Predicted, cost_table, known_before, predict
 from presafe.evaluate.table import as_text
-from presafe.evaluate.tasks import tasks
+from presafe.evaluate.tasks import TokenCounter, tasks
 from presafe.runtime import model_folder
 from presafe.suites import suite_prompts
 from presafe.thinking import think_format
 
 
-def predicted(config: Config) -> list[Predicted]:
+def predicted(config: Config, tokens: TokenCounter) -> list[Predicted]:
     """By model, CoT mode and decoding; of the model its tokenizer alone is read."""
     think = None
     if not isinstance(config.evaluate.engine, HttpSettings):
         think = think_format(load_tokenizer(model_folder(config)), config.model.think)
-    asked = tasks(config.evaluate, partial(suite_prompts, config.run_directory), config.run.seed)
+    asked = tasks(config.evaluate, partial(suite_prompts, config.run_directory), config.run.seed, tokens)
     return predict(asked, config.evaluate, think, known_before(config))
 
 
 def plan_text(config: Config) -> str:
     """A table, and what its estimates go by. Needs no cluster. Raises UserError before stage `prompts` is done."""
     config.run_directory.manifest("prompts")
-    found = predicted(config)
+    found = predicted(config, TokenCounter(config))
     table = cost_table(Cost(predicted=found))
     kept = [k for k, name in enumerate(table[0]) if name not in ("counted", "GPU-hours")]
     hours = ["GPU-hours: estimated", *("-" if one.gpu_hours is None else f"{one.gpu_hours:.2f}" for one in found)]

@@ -50,7 +50,7 @@ def write_report(
         "model_options": config.model.build_options,
         "threshold": threshold,
         "decision": config.evaluate.decision,
-        "attacks": [attack.model_dump(mode="json") for attack in config.evaluate.attacks],
+        "attacks": [attack.results() for attack in config.evaluate.attacks],
         "defences": [defence.results() for defence in config.evaluate.defences],
         "judge": measured.judges,
         "decoding": measured.decodings,

@@ -32,7 +32,7 @@ from presafe.evaluate.report import write_report
 from presafe.evaluate.samples import read_samples
 from presafe.evaluate.suite_prompts import SuitePrompts
 from presafe.evaluate.tally import read_tally
-from presafe.evaluate.tasks import read_by_defences, tasks
+from presafe.evaluate.tasks import TokenCounter, read_by_defences, tasks
 from presafe.evaluate.verdicts import eval_records
 from presafe.judges.agreement import JudgeReport
 from presafe.judges.answers import JudgedAnswer, check_judges, decide
@@ -186,10 +186,11 @@ def _generate_all(config: Config, folder: str) -> Rows:
     JudgeReport(settings.judges, settings.human_labels)  # the labels are read before hours of generation
     for defence in settings.defences:
         catalogue.check(defence, config)
-    cost, told = Cost(predicted=predicted(config)), storage.join(folder, COST)
+    tokens = TokenCounter(config)
+    cost, told = Cost(predicted=predicted(config, tokens)), storage.join(folder, COST)
     log_predicted(cost.predicted)
     storage.write_json(told, cost.model_dump(mode="json"))
-    jobs = [_generate(config, model, storage.join(folder, model)) for model in settings.models]
+    jobs = [_generate(config, model, storage.join(folder, model), tokens) for model in settings.models]
     cost.counted = count(folder, settings, cost.predicted)
     log_counted(cost.counted)
     storage.write_json(told, cost.model_dump(mode="json"))
@@ -238,7 +239,8 @@ def _grade(config: Config, folder: str) -> Rows:
 def _score(config: Config, defence: Defence, folder: str) -> Rows:
     connect(config.cluster)
     catalogue.check(defence, config)
-    asked = read_by_defences(config.evaluate, partial(suite_prompts, config.run_directory), config.run.seed)
+    prompts = partial(suite_prompts, config.run_directory)
+    asked = read_by_defences(config.evaluate, prompts, config.run.seed, TokenCounter(config))
     own = storage.join(folder, catalogue.FOLDER, defence.name)
     return {"scores": catalogue.score(defence, config, asked, own)}
 
@@ -316,12 +318,12 @@ def _harm(config: Config, folder: str, model: str, prompts: SuitePrompts, report
     return judged_harm(generations, config.evaluate, prompts, own, config.run.seed, report)
 
 
-def _generate(config: Config, model: str, folder: str) -> str:
+def _generate(config: Config, model: str, folder: str, tokens: TokenCounter) -> str:
     """The base reads the export's head, too: what the head says of latents that were never aligned is a control."""
     settings, exported = config.evaluate, config.run_directory.folder("model")
     own = exported if model == "aligned" else None
     spec = ModelSpec(model_folder(config), config.model.dtype, own, exported, config.model.think)
-    asked = tasks(settings, partial(suite_prompts, config.run_directory), config.run.seed)
+    asked = tasks(settings, partial(suite_prompts, config.run_directory), config.run.seed, tokens)
     with with_row(spec, settings.engine, storage.join(folder, "with_row")) as readable:
         job = Job(
             model=readable,
