@@ -1,6 +1,7 @@
 """Every attack of a config as a function of a prompt.
 
-All of these are pure: the same settings, seed and prompt give the same conversation, whatever the model says to it.
+All of these are pure: the same settings, seed and prompt give the same conversation, whatever the model says to it; of
+a model one of them reads the tokenizer, where its length is in tokens.
 What looks at answers or at p' and tries again is a loop, and none of them.
 """
 
@@ -11,7 +12,7 @@ from typing import Protocol
 
 from presafe.attacks.attacked import Attacked
 from presafe.attacks.forged import forged_block, forged_reasoning, prefill
-from presafe.attacks.sentences import benign_sentence, long_thought, padding, system_prompt
+from presafe.attacks.sentences import TokenCount, benign_sentence, long_thought, padding, system_prompt
 from presafe.attacks.spelling import encoding, homoglyphs
 from presafe.attacks.templates import inside_template, templates_of
 from presafe.attacks.turns import go_on, script, word_by_word
@@ -41,16 +42,18 @@ class Named(Conversation, Protocol):
     def prompt_id(self) -> str: ...
 
 
-def under(attack: Attack, seed: int) -> Callable[[Named], Attacked]:
+def under(attack: Attack, seed: int, tokens: TokenCount | None = None) -> Callable[[Named], Attacked]:
     """What the attack makes of a prompt; it draws by `seed`, its own name and the prompt's id.
 
-    Raises UserError where it lacks what it works with.
+    `tokens` is needed where its length is in tokens. Raises UserError where it lacks what it works with.
     """
-    transform = _transform(attack, seed)
+    transform = _transform(attack, seed, tokens)
     return lambda asked: transform(asked, random.Random(f"{seed}/{attack.name}/{asked.prompt_id}"))
 
 
-def _transform(attack: Attack, seed: int) -> Callable[[Conversation, random.Random], Attacked]:
+def _transform(
+    attack: Attack, seed: int, tokens: TokenCount | None
+) -> Callable[[Conversation, random.Random], Attacked]:
     match attack:
         case TemplateAttack():
             return partial(inside_template, attack, templates_of(attack, seed))
@@ -61,7 +64,7 @@ def _transform(attack: Attack, seed: int) -> Callable[[Conversation, random.Rand
         case LongThought():
             return partial(long_thought, attack)
         case Padding():
-            return partial(padding, attack)
+            return partial(padding, attack, tokens)
         case Homoglyphs():
             return partial(homoglyphs, attack)
         case GoOn():

@@ -27,7 +27,19 @@ def _run(name: str, config: str, overrides: Sequence[str], *, redo: bool, force:
         run_one(resolved, name, redo=every_part(resolved, name) if redo else (), force=force)
 
 
-prompts, teacher, signals, evaluate = map(_stage, ("prompts", "teacher", "signals", "evaluate"))
+prompts, teacher, signals = map(_stage, ("prompts", "teacher", "signals"))
+
+
+@click.command
+@of_a_config
+@click.option("--plan", is_flag=True, help="print how many completions and tokens it will take, and generate nothing")
+def evaluate(config: str, overrides: Sequence[str], *, plan: bool, redo: bool, force: bool, dry_run: bool) -> None:
+    """Run stage evaluate of a config, in this process's cluster or the one that it joins."""
+    if plan:
+        resolved = checked(load_config(config, [*overrides]))
+        print(import_module("presafe.evaluate.plan").plan_text(resolved))
+    else:
+        _run("evaluate", config, overrides, redo=redo, force=force, dry_run=dry_run)
 
 
 @click.command

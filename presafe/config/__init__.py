@@ -7,6 +7,7 @@ never change what it computes, so they are left out of the stage's hash.
 from presafe.config.adaptive import Adaptive
 from presafe.config.align import Align, Gate, LinearHead, Lora, ReadoutHead, Schedule
 from presafe.config.analysis import Analysis
+from presafe.config.decodings import NamedDecoding
 from presafe.config.demonstrations import Demonstrations
 from presafe.config.evaluate import Evaluate
 from presafe.config.generation import (
@@ -59,6 +60,7 @@ __all__ = [
     "Lora",
     "MajoritySettings",
     "Model",
+    "NamedDecoding",
     "NearDuplicates",
     "PagedSettings",
     "Placement",

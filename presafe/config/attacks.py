@@ -205,8 +205,15 @@ class Padding(AttackSettings):
     """Which attack."""
     words: int = Field(750, ge=1)
     """At least so many words, in whole sentences; English has about three words in four tokens."""
+    tokens: int | None = Field(None, ge=1)
+    """In place of words, at least so many tokens of the model's own tokenizer, in as few whole sentences as have them.
+    Not as a form of section `align`."""
     sentences: Texts = wording.SENTENCES
     """What is drawn from."""
+
+    def results(self) -> dict[str, Any]:
+        """Without `tokens` it is what it was before there were any."""
+        return {name: value for name, value in super().results().items() if name != "tokens" or value is not None}
 
 
 class PrefillAttack(AttackSettings):
@@ -264,8 +271,11 @@ def check_attacks(
             )
         if isinstance(attack, PrefillAttack) and "on" not in cot:
             raise ValueError(f"attack {attack.name} begins a turn with chain-of-thought on: add it to cot")
-        if isinstance(attack, LongThought | Padding) and (problem := _too_long(attack.words, engine)):
-            raise ValueError(f"attack {attack.name} puts {attack.words} words in front of a prompt, and {problem}")
+        if isinstance(attack, LongThought | Padding):
+            tokens = attack.tokens if isinstance(attack, Padding) else None
+            if problem := _too_long(attack.words, tokens, engine):
+                length = f"{attack.words} words" if tokens is None else f"{tokens} tokens"
+                raise ValueError(f"attack {attack.name} puts {length} in front of a prompt, and {problem}")
 
 
 def check_forms(forms: Sequence[Attack]) -> None:
@@ -275,6 +285,8 @@ def check_forms(forms: Sequence[Attack]) -> None:
         raise ValueError(
             f"form {begun[0]} begins the assistant's turn, where no decision is left to train: leave it out"
         )
+    if measured := [form.name for form in forms if isinstance(form, Padding) and form.tokens is not None]:
+        raise ValueError(f"form {measured[0]} is measured in tokens, as attacks alone can be: give it words")
 
 
 def check_apart(forms: Sequence[Attack], attacks: Sequence[Attack]) -> None:
@@ -300,10 +312,10 @@ def _check_names(what: str, attacks: Sequence[Attack]) -> None:
         raise ValueError(f"{what} of the same name; give each its own")
 
 
-def _too_long(words: int, engine: PagedSettings | VllmSettings | HttpSettings) -> str | None:
-    """Why no prompt behind so many words would be asked: a word is a token and two characters at least."""
+def _too_long(words: int, tokens: int | None, engine: PagedSettings | VllmSettings | HttpSettings) -> str | None:
+    """Why no prompt behind so many words, or tokens, would be asked: a word is a token and two characters at least."""
     if isinstance(engine, HttpSettings):
-        most = engine.max_prompt_characters
-        return f"the engine takes {most} characters: raise its max_prompt_characters" if 2 * words >= most else None
-    most = engine.max_prompt_tokens
-    return f"the engine takes {most} tokens: raise its max_prompt_tokens" if words >= most else None
+        most, needed = engine.max_prompt_characters, 2 * words if tokens is None else tokens
+        return f"the engine takes {most} characters: raise its max_prompt_characters" if needed >= most else None
+    most, needed = engine.max_prompt_tokens, words if tokens is None else tokens
+    return f"the engine takes {most} tokens: raise its max_prompt_tokens" if needed >= most else None

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, Tag, model_validator
 
 from presafe.config.attacks import Attack, check_attacks
+from presafe.config.decodings import DecodingGrid, NamedDecoding
 from presafe.config.defences import Defence, check_defences
 from presafe.config.generation import Decoding, HttpSettings, PagedSettings, VllmSettings, check_gpus
 from presafe.config.judges import JudgeList, Judges, MajoritySettings, PrefixSettings
@@ -44,6 +45,9 @@ class Evaluate(Settings):
     """How the tokens up to the path are decoded with chain-of-thought on. `greedy` is what is served: whether to refuse
     is the most probable path, whatever `decoding` says of the tokens behind it. `drawn` measures what would become of
     the decision if it were drawn as they are."""
+    decodings: list[DecodingGrid] = []
+    """Further decodings with which harmful and benign prompts are asked, too, as they are and under each attack:
+    [evaluation.md](evaluation.md#further-decodings). One that is added costs its own answers."""
     attacks: list[Attack] = []
     """Attacks under which harmful and benign prompts are asked, too: [evaluation.md](evaluation.md#attacks). One that
     is added costs its own answers."""
@@ -82,6 +86,17 @@ class Evaluate(Settings):
         """Answers to each prompt of a suite."""
         return self.samples.get(suite, self.samples.get(kind, 1))
 
+    def named_decodings(self) -> list[NamedDecoding]:
+        """Those of `decodings`, in order."""
+        return [one for grid in self.decodings for one in grid.named(self.decoding.max_new_tokens)]
+
+    @model_validator(mode="after")
+    def _different_decodings(self) -> Self:
+        names = [one.name for one in self.named_decodings()]
+        if doubled := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"decodings has {', '.join(doubled)} twice: leave one out")
+        return self
+
     @model_validator(mode="after")
     def _thoughts_can_be_read(self) -> Self:
         if any(isinstance(judge, PrefixSettings) for judge in self.thought_judges):
@@ -102,6 +117,8 @@ class Evaluate(Settings):
                 "an endpoint (engine http) serves one model, decides greedily and has no switch for chain-of-thought: "
                 "set models to [aligned], cot to [on] and decision to greedy"
             )
+        if self.engine.kind == "http" and any(one.decision == "drawn" for one in self.named_decodings()):
+            raise ValueError("an endpoint (engine http) decides greedily: set the decision of decodings to greedy")
         check_gpus(self.engine, self.workers)
         check_attacks(self.attacks, self.engine, self.cot)
         check_defences(self.defences)

@@ -50,6 +50,7 @@ class Completion:
 
     `error` says why a query has no completion: it was empty, too long, or refused by the endpoint. `path` is that of a
     query with a decision; `refuse_probability` is p', where the engine was made with a head that it can read.
+    `prompt_tokens` is what was read, a prefill included, where the engine knows it: a cost, and nothing of the answer.
     """
 
     reasoning: str
@@ -59,6 +60,7 @@ class Completion:
     error: str | None = None
     path: PathTaken | None = None
     refuse_probability: float | None = None
+    prompt_tokens: int | None = field(default=None, compare=False)
 
 
 class Engine(Protocol):

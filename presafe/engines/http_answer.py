@@ -46,7 +46,8 @@ class Answer:
     """`reasoning` is what the endpoint itself calls so; `content` may hold think tags where it has no such field.
 
     `refused` says that the endpoint calls the content a refusal. `finish_reason` is its own word, None before it came;
-    `counted` says that `num_tokens` is its own count. `presafe` is what this project's endpoint says of its decision.
+    `counted` says that `num_tokens` is its own count, `prompt_tokens` is that of what it read. `presafe` is what this
+    project's endpoint says of its decision.
     """
 
     reasoning: str = ""
@@ -56,6 +57,7 @@ class Answer:
     num_tokens: int = 0
     counted: bool = False
     presafe: Decision | None = None
+    prompt_tokens: int | None = None
 
     def grown(self, message: dict[str, Any], chunks: int = 0) -> "Answer":
         """With a message or a delta more; vLLM writes `reasoning`, others `reasoning_content` or parts of the content.
@@ -93,12 +95,13 @@ class Answer:
     def completion(self, most: int) -> Completion:
         """The Completion of an answer of at most `most` tokens. Raises RequestError where its end is none."""
         reason = self._reason(most)
-        if reason == "filtered":
-            return Completion("", "", reason, self.num_tokens)  # what the filter let through is no answer
+        if reason == "filtered":  # what the filter let through is no answer
+            return Completion("", "", reason, self.num_tokens, prompt_tokens=self.prompt_tokens)
         thought = self._parts()
         if not thought.closed and reason != "decided":
             reason = "length"
-        found = Completion(utf8(thought.reasoning), utf8(thought.answer), reason, self.num_tokens)
+        texts = (utf8(thought.reasoning), utf8(thought.answer))
+        found = Completion(*texts, reason, self.num_tokens, prompt_tokens=self.prompt_tokens)
         if self.presafe is None:
             return found
         return replace(found, path=self.presafe.path, refuse_probability=self.presafe.refuse_probability)
@@ -170,11 +173,17 @@ def with_chunk(answer: Answer, body: dict[str, Any], *, streamed: bool) -> Answe
         answer = answer.finished(choice.get("finish_reason"), answer.num_tokens)
     if (decision := _decision(body.get("presafe"))) is not None:
         answer = replace(answer, presafe=decision)
-    usage = body.get("usage")
-    tokens = usage.get("completion_tokens") if isinstance(usage, dict) else None
-    if isinstance(tokens, int) and 0 <= tokens < 2**31:
+    if (read := _counted(body, "prompt_tokens")) is not None:
+        answer = replace(answer, prompt_tokens=read)
+    if (tokens := _counted(body, "completion_tokens")) is not None:
         return replace(answer, num_tokens=tokens, counted=True)
     return answer
+
+
+def _counted(body: dict[str, Any], name: str) -> int | None:
+    usage = body.get("usage")
+    tokens = usage.get(name) if isinstance(usage, dict) else None
+    return tokens if isinstance(tokens, int) and 0 <= tokens < 2**31 else None
 
 
 def _decision(found: Any) -> Decision | None:

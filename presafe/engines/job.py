@@ -4,7 +4,8 @@ A re-run with the same folder generates only what is missing or failed, and drop
 (`presafe/rowjob.py`). The driver holds no rows: it streams them from and to storage.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -12,11 +13,12 @@ import pyarrow.compute as pc
 
 from presafe import storage
 from presafe.cluster.demand import pool_size
-from presafe.config import Decoding, Pool
+from presafe.config import Decoding, NamedDecoding, Pool
 from presafe.config import Engine as EngineSettings
 from presafe.conversation import Prefill, Role, Turn, transcript
 from presafe.decision.rule import PathTaken
 from presafe.engines.engine import Completion, Engine, IsDecided, Query
+from presafe.engines.spent import SPENT, SpentReporter
 from presafe.engines.start import ModelSpec, start_engine
 from presafe.progress import BlockReporter
 from presafe.records import CotMode, DecisionMode, FinishReason, Prompt, schema, to_table
@@ -32,7 +34,8 @@ class Task:
     key of its checkpoint.
 
     Under an attack, `attack` names it, `prefill` begins the answer where it does that, and `query` is what was asked
-    without it. `role` is `assistant` where an endpoint's guard is to judge `text` as an answer.
+    without it. `decoding` is one of the job's `decodings`, None the one of its CoT mode. `role` is `assistant` where an
+    endpoint's guard is to judge `text` as an answer.
     """
 
     task_id: str
@@ -46,6 +49,7 @@ class Task:
     prefill: Prefill | None = None
     query: str | None = None
     role: Role = "user"
+    decoding: str | None = None
 
 
 @dataclass(frozen=True)
@@ -69,11 +73,14 @@ class Generation:
     error: str | None
     path: PathTaken | None = None
     attack: str | None = None
+    decoding: str | None = None
 
 
 @dataclass(frozen=True)
 class Job:
     """How a generation job runs: model and engine, decoding by CoT mode, the pool, and the block that a crash costs.
+
+    A task that names one of `decodings` is decoded as that says, and decided as that says where the job decides.
 
     `decided` ends a task that says `stop_early` as soon as its answer is decided. With `decision` its CoT-ON tasks are
     answered as the endpoint answers them; without, completions are the model's own text.
@@ -87,6 +94,7 @@ class Job:
     seed: int
     decided: IsDecided | None = None
     decision: DecisionMode | None = None
+    decodings: Mapping[str, NamedDecoding] = field(default_factory=dict)
 
 
 def task_id(prompt_id: str, cot: CotMode, sample: int = 0) -> str:
@@ -121,7 +129,8 @@ def run_generation(
         again=pc.field("error").is_valid(),
         running=(running := storage.join(folder, "running")),
     )
-    return run_rows(inputs, output, rows, Generator, job, pool_size(job.workers), start or _configured_engine, running)
+    spent, started = storage.join(folder, SPENT), start or _configured_engine
+    return run_rows(inputs, output, rows, Generator, job, pool_size(job.workers), started, running, spent)
 
 
 def read_generations(folder: str) -> Iterator[Generation]:
@@ -132,18 +141,26 @@ def read_generations(folder: str) -> Iterator[Generation]:
 class Generator:
     """Actor: starts the engine once, then turns batches of tasks into generations. A bad row never raises."""
 
-    def __init__(self, job: Job, num_workers: int, start: Callable[[Job, int], Engine], running: str) -> None:
-        self._job, self._engine, self._reporter = job, start(job, num_workers), BlockReporter(running)
+    def __init__(
+        self, job: Job, num_workers: int, start: Callable[[Job, int], Engine], running: str, spent: str
+    ) -> None:
+        self._job, self._engine = job, start(job, num_workers)
+        self._reporter, self._spent = BlockReporter(running), SpentReporter(spent)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         tasks = [Task(**row) for row in batch.select(schema(Task).names).to_pylist()]
         done: list[Generation] = []
         with self._reporter.block():
-            for cot, decoding in self._job.decoding.items():
-                done += self._generate([task for task in tasks if task.cot == cot], decoding)
+            for name in (None, *self._job.decodings):
+                for cot, decoding in self._job.decoding.items():
+                    own = decoding if name is None else self._job.decodings[name].decoding
+                    done += self._generate([task for task in tasks if (task.cot, task.decoding) == (cot, name)], own)
+        self._spent.write()
         return to_table(done, Generation)
 
     def _generate(self, tasks: list[Task], decoding: Decoding) -> list[Generation]:
+        if not tasks:
+            return []
         queries = [
             Query(
                 task.text,
@@ -157,11 +174,15 @@ class Generator:
             )
             for task in tasks
         ]
+        begin = time.monotonic()
         completions = self._engine.generate(queries, decoding, self._job.seed, self._job.decided, self._reporter.call())
+        self._spent.add((tasks[0].cot, tasks[0].decoding), completions, time.monotonic() - begin)
         return [_generation(task, completion) for task, completion in zip(tasks, completions, strict=True)]
 
     def _decision(self, task: Task) -> DecisionMode | None:
-        return self._job.decision if task.cot == "on" else None
+        if task.cot == "off" or self._job.decision is None:
+            return None
+        return self._job.decision if task.decoding is None else self._job.decodings[task.decoding].decision
 
 
 def _configured_engine(job: Job, num_workers: int) -> Engine:
@@ -189,4 +210,5 @@ def _generation(task: Task, completion: Completion) -> Generation:
         head_probability=completion.refuse_probability,
         error=completion.error,
         attack=task.attack,
+        decoding=task.decoding,
     )

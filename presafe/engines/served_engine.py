@@ -92,10 +92,13 @@ class ServedEngine:
         try:
             prefix = begun(query, self._think)
             if query.decision is None or prefix:
-                return await self._own_text(query, prompt, prefix, sampling, decided if query.stop_early else None)
-            return await self._served(query, prompt, sampling)
+                early = decided if query.stop_early else None
+                found = await self._own_text(query, prompt, prefix, sampling, early)
+            else:
+                found = await self._served(query, prompt, sampling)
         except EngineError as error:
             return failed(str(error))
+        return replace(found, prompt_tokens=len(prompt))
 
     async def _served(self, query: Query, prompt: list[int], sampling: Sampling) -> Completion:
         """As the endpoint answers with its gate off."""

@@ -6,7 +6,7 @@ Prompts are sorted by length, so that a batch pads little, and what all prompts 
 import copy
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -142,7 +142,8 @@ class TransformersEngine:
         if decided_at is not None and decided_at <= used:
             reason, used, end = "decided", decided_at, decided_at
         text = self._tokenizer.decode(tokens[:end], skip_special_tokens=False)
-        return completion(self._format, job.query.cot, text, used, reason)
+        found = completion(self._format, job.query.cot, text, used, reason)
+        return replace(found, prompt_tokens=len(job.ids))
 
 
 class _Told:

@@ -44,7 +44,8 @@ def judged_harm(
 ) -> Harm | None:
     """Have the Generation rows of harmful prompts graded, resuming in `folder`; None without graders.
 
-    What is graded is copied there, so that nobody pays for verdicts on the others. All graders' go into the report.
+    What is graded is copied there, so that nobody pays for verdicts on the others. All graders' go into the report,
+    but those on answers of further decodings.
     """
     if not settings.harm_judges:
         return None
@@ -58,7 +59,8 @@ def judged_harm(
     storage.write_rows(answers, good(), Generation)
     decisions = decide(answers, settings.harm_judges, own, seed)
     for row in read_generations(answers):
-        report.add(JudgedAnswer(row, decisions(row)))
+        if row.decoding is None:
+            report.add(JudgedAnswer(row, decisions(row)))
     first = settings.harm_judges[0]
     return Harm(first.name, decisions, _thoughts(answers, settings, folder, seed), scores(first, own))
 

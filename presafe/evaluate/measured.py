@@ -12,6 +12,7 @@ from presafe.defences.arms import Arm
 from presafe.evaluate.by_prompt import Answers, ByPrompt, Cell, Condition
 from presafe.evaluate.categories import Categories, of_categories
 from presafe.evaluate.comparisons import Comparison, compare
+from presafe.evaluate.decoded import Decoded
 from presafe.evaluate.discrimination import Discrimination, discriminate
 from presafe.evaluate.labels import NO_LABELS, Labels, joined
 from presafe.evaluate.measurements import METRICS, OUTCOME, Measurement, measure
@@ -42,6 +43,8 @@ class Measured(BaseModel):
     """Those of a suite's categories; a file of an earlier version has none."""
     discrimination: list[Discrimination] = []
     """What p' tells apart; a file of an earlier version has none."""
+    decoded: list[Decoded] = []
+    """Of further decodings; a file of an earlier version has none."""
 
 
 def counted_verdicts(kinds: Mapping[str, Kind]) -> dict[str, str]:

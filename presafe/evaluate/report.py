@@ -6,11 +6,14 @@ from typing import Any
 
 from presafe import storage
 from presafe.config import Config
+from presafe.config.attacks import NO_ATTACK
 from presafe.evaluate import page, plots, table
 from presafe.evaluate.categories import category_table
 from presafe.evaluate.comparisons import comparison_table, tests
 from presafe.evaluate.corrected import corrected, corrected_table
+from presafe.evaluate.cost import Cost, cost_table
 from presafe.evaluate.curves import curves
+from presafe.evaluate.decoded import decoded_table, shown
 from presafe.evaluate.discrimination import discrimination_table, equal_refusal_table
 from presafe.evaluate.headline import headline
 from presafe.evaluate.judging import judge_tables
@@ -33,10 +36,11 @@ def write_report(
     judges: Mapping[str, Any],
     overlaps: Overlaps = NO_OVERLAPS,
     samples: Mapping[str, Any] | None = None,
+    cost: Cost | None = None,
 ) -> None:
     """Write the three files into the stage's folder; `judges` has each model's judge report.
 
-    `samples` are those of the page (`read_samples`), None for none.
+    `samples` are those of the page (`read_samples`), `cost` is that of the generation; None for none.
     """
     measurements = measured.measurements
     summary = {
@@ -46,7 +50,7 @@ def write_report(
         "model_options": config.model.build_options,
         "threshold": threshold,
         "decision": config.evaluate.decision,
-        "attacks": [attack.model_dump(mode="json") for attack in config.evaluate.attacks],
+        "attacks": [attack.results() for attack in config.evaluate.attacks],
         "defences": [defence.results() for defence in config.evaluate.defences],
         "judge": measured.judges,
         "decoding": measured.decodings,
@@ -55,6 +59,10 @@ def write_report(
     found = measured.model_dump(mode="json", include={"measurements", "by_category", "comparisons", "discrimination"})
     by_people = list(corrected(measurements, judges))
     found["corrected"] = [one.model_dump(mode="json") for one in by_people]
+    if measured.decoded:
+        found["decoded"] = [one.model_dump(mode="json") for one in measured.decoded]
+    if cost is not None:
+        found["cost"] = cost.model_dump(mode="json")
     storage.write_json(
         storage.join(folder, "report.json"), {**summary, "judges": judges, "overlaps": [*overlaps.table], **found}
     )
@@ -67,6 +75,7 @@ def write_report(
         "main": main,
         "more": more,
         "several": several_table(measurements),
+        "decoded": decoded_table(measured.decoded, measurements, config.evaluate),
         "by_category": category_table(measured.by_category),
         "corrected": corrected_table(by_people),
         "unscored": unscored,
@@ -80,13 +89,16 @@ def write_report(
         "judge_tables": judge_tables(judges),
         "overlap_table": overlap_table(overlaps),
         "overlapping": len(overlaps.prompts),
+        "cost": cost_table(cost),
+        "estimated_by": sorted({one.estimated_by for one in (cost.predicted if cost else ()) if one.estimated_by}),
         "as_markdown": table.as_markdown,
         "report_samples": config.evaluate.report_samples,
         "arms": [*map(table.column_title, table.CONDITIONS)] if samples else [],
     }
     suites = list(dict.fromkeys(measurement.suite for measurement in measurements))
-    every = measured.discrimination
+    every, further = measured.discrimination, shown(measured.decoded)
     figures = {
+        "decodings": plots.decodings(further) if any(one.attack == NO_ATTACK for one in further) else None,
         "shares": plots.shares(measurements, METRICS),
         "head": plots.head_probabilities(measured.head_probabilities, suites, threshold),
         "curve": curves([one for one in every if one.attack is None]),

@@ -22,26 +22,31 @@ def of_several(one: Measurement, answers: Answers, samples: int, ceiling: float)
     """
     if one.metric not in ANY_OF:
         return
-    found, prompts = np.unique(np.stack(answers, axis=1).astype(int), axis=0, return_counts=True)
     for k in budgets(samples):
-        enough = found[:, 1] >= k
-        values, counts = pass_at_k(found[enough, 0], found[enough, 1], k), prompts[enough]
-        n, total = int(counts.sum()), int(prompts.sum())
-        too_unscored = total - n > ceiling * total
-        claims = n > 0 and not too_unscored
-        low, high = share_interval(values, np.ones(len(values), int), counts) if claims else (0.0, 1.0)
-        yield one.model_copy(
-            update={
-                "metric": ANY_OF[one.metric],
-                "k": k,
-                "value": float(values @ counts) / n if claims else None,
-                "ci_low": low,
-                "ci_high": high,
-                "n": n,
-                "unscored": total - n,
-                "too_unscored": too_unscored,
-            }
-        )
+        yield any_of(one, ANY_OF[one.metric], answers, k, ceiling)
+
+
+def any_of(one: Measurement, metric: str, answers: Answers, k: int, ceiling: float) -> Measurement:
+    """The share of prompts of which any of k answers counts, as `metric`; `one` is that of one answer."""
+    found, prompts = np.unique(np.stack(answers, axis=1).astype(int), axis=0, return_counts=True)
+    enough = found[:, 1] >= k
+    values, counts = pass_at_k(found[enough, 0], found[enough, 1], k), prompts[enough]
+    n, total = int(counts.sum()), int(prompts.sum())
+    too_unscored = total - n > ceiling * total
+    claims = n > 0 and not too_unscored
+    low, high = share_interval(values, np.ones(len(values), int), counts) if claims else (0.0, 1.0)
+    return one.model_copy(
+        update={
+            "metric": metric,
+            "k": k,
+            "value": float(values @ counts) / n if claims else None,
+            "ci_low": low,
+            "ci_high": high,
+            "n": n,
+            "unscored": total - n,
+            "too_unscored": too_unscored,
+        }
+    )
 
 
 def budgets(samples: int) -> list[int]:

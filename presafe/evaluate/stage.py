@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 
 import pyarrow.compute as pc
@@ -21,18 +21,21 @@ from presafe.engines.job import GENERATIONS, Generation, Job, run_generation
 from presafe.engines.start import ModelSpec
 from presafe.evaluate.by_prompt import read_by_prompt
 from presafe.evaluate.categories import read_categories
+from presafe.evaluate.cost import COST, Cost, count, log_counted, log_predicted
+from presafe.evaluate.decoded import of_decodings, read_counts
 from presafe.evaluate.harm import Harm, judged_harm
 from presafe.evaluate.measured import Measured, counted_verdicts, measured
 from presafe.evaluate.measurements import Measurement
 from presafe.evaluate.overlaps import OVERLAP_TABLE, OVERLAPS, read_overlaps
+from presafe.evaluate.plan import predicted
 from presafe.evaluate.report import write_report
 from presafe.evaluate.samples import read_samples
 from presafe.evaluate.suite_prompts import SuitePrompts
 from presafe.evaluate.tally import read_tally
-from presafe.evaluate.tasks import read_by_defences, tasks
+from presafe.evaluate.tasks import TokenCounter, read_by_defences, tasks
 from presafe.evaluate.verdicts import eval_records
 from presafe.judges.agreement import JudgeReport
-from presafe.judges.answers import check_judges, judge_answers
+from presafe.judges.answers import JudgedAnswer, check_judges, decide
 from presafe.records import Decision, EvalRecord
 from presafe.runtime import connect, model_folder
 from presafe.stages import Part, Rows, content_hash, run_stage
@@ -43,7 +46,12 @@ EXPORTED = "exported weights"
 SAMPLES = "samples"
 MEASUREMENTS = "measurements.json"
 ATTACKS = "attacks asked"
-"""The name by which parts know under which attacks prompts are asked: they follow it row by row, as they do suites."""
+DECODINGS = "further decodings"
+"""The names by which parts know under which attacks and with which further decodings prompts are asked: they follow
+them row by row, as they do suites."""
+DECODED = "decodings.parquet"
+"""Records of the further decodings, apart from all others."""
+FOLLOWED = (reads.SUITES, SAMPLES, ATTACKS, DECODINGS)
 
 INPUTS = ("prompts", "align")
 
@@ -57,7 +65,7 @@ def parts(config: Config) -> list[Part]:
     """Generate all answers, grade them, have defences read the prompts, measure and report; behind `generate` the
     driver holds a batch of rows."""
     settings = config.evaluate.results()
-    asked_under, _ = settings.pop("attacks"), settings.pop("defences")
+    asked_under, decoded, _ = settings.pop("attacks"), settings.pop("decodings"), settings.pop("defences")
     judges, ceiling = {"judges": settings.pop("judges")}, {"max_unscored_share": settings.pop("max_unscored_share")}
     harm = {name: settings.pop(name) for name in ("harm_judges", "judge_thoughts")}
     judges |= harm if config.evaluate.harm_judges else {}
@@ -77,7 +85,8 @@ def parts(config: Config) -> list[Part]:
     def generated_from() -> dict[str, str]:
         several = {name: k for name, k in sorted(config.evaluate.samples.items()) if k > 1}
         samples = {SAMPLES: json.dumps(several)} if several else {}
-        return asked() | reads.base_model(config) | weights() | samples
+        further = {DECODINGS: content_hash(decoded)} if decoded else {}
+        return asked() | reads.base_model(config) | weights() | samples | further
 
     def scored_from(defence: Defence) -> dict[str, str]:
         return asked() | catalogue.read_by(defence, config)
@@ -89,7 +98,8 @@ def parts(config: Config) -> list[Part]:
         return reads.rows(config, "evaluate", *answers) | judged_by | generated_from() | attacks | threshold()
 
     def recorded() -> dict[str, str]:
-        records = reads.rows(config, "evaluate", "records.parquet") | reads.rows(config, "prompts", OVERLAPS)
+        names = ("records.parquet", DECODED) if decoded else ("records.parquet",)
+        records = reads.rows(config, "evaluate", *names) | reads.rows(config, "prompts", OVERLAPS)
         return records | reads.suite_prompts(config)
 
     def counted() -> dict[str, str]:
@@ -113,16 +123,16 @@ def parts(config: Config) -> list[Part]:
             generating,
             generated_from,
             partial(_generate_all, config),
-            _in(models),
-            follows=(reads.SUITES, SAMPLES, ATTACKS),
+            _in((*models, COST)),
+            follows=FOLLOWED,
         ),
         Part(
             "grade",
             generating | judges | {"refusal": config.gate.refusal},
             graded,
             partial(_grade, config),
-            _in(("judged", "judges.json", "records.parquet")),
-            follows=(reads.SUITES, SAMPLES, ATTACKS, "attacks", *_in(answers)),
+            _in(("judged", "judges.json", "records.parquet", DECODED)),
+            follows=(*FOLLOWED, "attacks", *_in(answers)),
         ),
         *(
             Part(
@@ -176,7 +186,14 @@ def _generate_all(config: Config, folder: str) -> Rows:
     JudgeReport(settings.judges, settings.human_labels)  # the labels are read before hours of generation
     for defence in settings.defences:
         catalogue.check(defence, config)
-    jobs = [_generate(config, model, storage.join(folder, model)) for model in settings.models]
+    tokens = TokenCounter(config)
+    cost, told = Cost(predicted=predicted(config, tokens)), storage.join(folder, COST)
+    log_predicted(cost.predicted)
+    storage.write_json(told, cost.model_dump(mode="json"))
+    jobs = [_generate(config, model, storage.join(folder, model), tokens) for model in settings.models]
+    cost.counted = count(folder, settings, cost.predicted)
+    log_counted(cost.counted)
+    storage.write_json(told, cost.model_dump(mode="json"))
     return {"answers": sum(storage.count_rows(job) for job in jobs)}
 
 
@@ -187,37 +204,43 @@ def _grade(config: Config, folder: str) -> Rows:
     reports = {model: JudgeReport(settings.judges, settings.human_labels) for model in settings.models}
     prompts, card = SuitePrompts(suite_prompts(config.run_directory)), read_card(config.run_directory.folder("model"))
     answers = {
-        model: _judged(config, storage.join(folder, model, GENERATIONS), storage.join(folder, "judged", model), report)
+        model: _Answers(config, storage.join(folder, model, GENERATIONS), storage.join(folder, "judged", model), report)
         for model, report in reports.items()
     }
     harm_reports = {model: JudgeReport(settings.harm_judges, settings.human_labels) for model in settings.models}
     harm = {model: _harm(config, folder, model, prompts, report) for model, report in harm_reports.items()}
-    records = (
-        eval_records(
-            model,
-            answers[model],
-            prompts,
-            config.suites,
-            evaluate=settings,
-            gate=config.gate,
-            threshold=card.threshold,
-            harm=harm[model],
-        )
-        for model in settings.models
-    )
-    written = storage.join(folder, "records.parquet")
-    count = storage.write_rows(written, itertools.chain.from_iterable(records), EvalRecord)
+
+    def records(*, further: bool) -> Iterator[EvalRecord]:
+        for model in settings.models:
+            yield from eval_records(
+                model,
+                answers[model].further() if further else answers[model].all_others(),
+                prompts,
+                config.suites,
+                evaluate=settings,
+                gate=config.gate,
+                threshold=card.threshold,
+                harm=harm[model],
+            )
+
+    written, decoded = storage.join(folder, "records.parquet"), storage.join(folder, DECODED)
+    rows = {"records": storage.write_rows(written, records(further=False), EvalRecord)}
+    if settings.decodings:
+        rows["records_of_decodings"] = storage.write_rows(decoded, records(further=True), EvalRecord)
+    else:
+        storage.remove(decoded)
     judges = {model: report.as_json() for model, report in reports.items()}
     if settings.harm_judges:
         judges = {model: report | {"harm": harm_reports[model].as_json()} for model, report in judges.items()}
     storage.write_json(storage.join(folder, "judges.json"), judges)
-    return {"records": count, "unscored": storage.count_rows(written, pc.field("verdict") == "unscored")}
+    return rows | {"unscored": storage.count_rows(written, pc.field("verdict") == "unscored")}
 
 
 def _score(config: Config, defence: Defence, folder: str) -> Rows:
     connect(config.cluster)
     catalogue.check(defence, config)
-    asked = read_by_defences(config.evaluate, partial(suite_prompts, config.run_directory), config.run.seed)
+    prompts = partial(suite_prompts, config.run_directory)
+    asked = read_by_defences(config.evaluate, prompts, config.run.seed, TokenCounter(config))
     own = storage.join(folder, catalogue.FOLDER, defence.name)
     return {"scores": catalogue.score(defence, config, asked, own)}
 
@@ -236,6 +259,10 @@ def _measure(config: Config, folder: str) -> Rows:
     by_prompt, labels = read_by_prompt(records, counted_verdicts(kinds), overlapping), _labels(config)
     tally = read_tally(records, overlapping, labels)
     found = measured(tally, by_prompt, kinds, config.evaluate.max_unscored_share, labels, _arms(config), categories)
+    if config.evaluate.decodings:
+        counted = read_counts(storage.join(folder, DECODED), counted_verdicts(kinds), overlapping)
+        further = of_decodings(counted, config.evaluate, kinds, labels)
+        found = found.model_copy(update={"decoded": list(further)})
     storage.write_json(storage.join(folder, MEASUREMENTS), found.model_dump(mode="json"))
     return {"measurements": len(found.measurements)}
 
@@ -247,26 +274,42 @@ def _report(config: Config, folder: str) -> Rows:
     records, a_cell = storage.join(folder, "records.parquet"), config.evaluate.report_samples
     prompts = suite_prompts(config.run_directory)
     samples = read_samples(records, prompts, a_cell, overlaps.prompts, _labels(config)) if a_cell else None
-    write_report(folder, config, found, threshold, judges, overlaps, samples)
+    told = storage.join(folder, COST)  # a run of an earlier version has none
+    cost = Cost.model_validate(storage.read_json(told)) if storage.exists(told) else None
+    write_report(folder, config, found, threshold, judges, overlaps, samples, cost)
     return {}
 
 
-def _judged(
-    config: Config, generations: str, folder: str, report: JudgeReport
-) -> Iterator[tuple[Generation, Decision]]:
-    """Every answer with the first judge's decision, streamed; all judges' go into the report.
+class _Answers:
+    """A model's answers with the first judge's decisions, streamed; judges that run on models have done so by now."""
 
-    Judges that run on models have done so when this returns. Answers that failed come last, unscored.
-    """
-    judged = judge_answers(generations, config.evaluate.judges, folder, config.run.seed)
+    def __init__(self, config: Config, generations: str, folder: str, report: JudgeReport) -> None:
+        self._generations, self._report = generations, report
+        self._decisions = decide(generations, config.evaluate.judges, folder, config.run.seed)
 
-    def good() -> Iterator[tuple[Generation, Decision]]:
-        for one in judged:
-            report.add(one)
-            yield one.generation, one.decision
+    def all_others(self) -> Iterator[tuple[Generation, Decision]]:
+        """Those of no further decoding; all judges' decisions go into the report. Ones that failed come last."""
+        return itertools.chain(
+            self._stream(pc.field("decoding").is_null(), self._report.add), self._failed(pc.field("decoding").is_null())
+        )
 
-    failed = storage.stream_rows(generations, Generation, pc.field("error").is_valid())
-    return itertools.chain(good(), ((row, "unscored") for row in failed))
+    def further(self) -> Iterator[tuple[Generation, Decision]]:
+        """Those of further decodings, which nothing else of the report counts."""
+        of_them = pc.field("decoding").is_valid()
+        return itertools.chain(self._stream(of_them), self._failed(of_them))
+
+    def _stream(
+        self, which: pc.Expression, told: Callable[[JudgedAnswer], None] | None = None
+    ) -> Iterator[tuple[Generation, Decision]]:
+        for row in storage.stream_rows(self._generations, Generation, which & pc.field("error").is_null()):
+            one = JudgedAnswer(row, self._decisions(row))
+            if told is not None:
+                told(one)
+            yield row, one.decision
+
+    def _failed(self, which: pc.Expression) -> Iterator[tuple[Generation, Decision]]:
+        failed = storage.stream_rows(self._generations, Generation, which & pc.field("error").is_valid())
+        return ((row, "unscored") for row in failed)
 
 
 def _harm(config: Config, folder: str, model: str, prompts: SuitePrompts, report: JudgeReport) -> Harm | None:
@@ -275,12 +318,12 @@ def _harm(config: Config, folder: str, model: str, prompts: SuitePrompts, report
     return judged_harm(generations, config.evaluate, prompts, own, config.run.seed, report)
 
 
-def _generate(config: Config, model: str, folder: str) -> str:
+def _generate(config: Config, model: str, folder: str, tokens: TokenCounter) -> str:
     """The base reads the export's head, too: what the head says of latents that were never aligned is a control."""
     settings, exported = config.evaluate, config.run_directory.folder("model")
     own = exported if model == "aligned" else None
     spec = ModelSpec(model_folder(config), config.model.dtype, own, exported, config.model.think)
-    asked = tasks(settings, partial(suite_prompts, config.run_directory), config.run.seed)
+    asked = tasks(settings, partial(suite_prompts, config.run_directory), config.run.seed, tokens)
     with with_row(spec, settings.engine, storage.join(folder, "with_row")) as readable:
         job = Job(
             model=readable,
@@ -290,5 +333,6 @@ def _generate(config: Config, model: str, folder: str) -> str:
             rows_per_block=settings.rows_per_block,
             seed=config.run.seed,
             decision=settings.decision,
+            decodings={one.name: one for one in settings.named_decodings()},
         )
         return run_generation(asked, folder, job, f"evaluate {model}")

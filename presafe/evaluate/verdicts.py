@@ -31,12 +31,14 @@ def eval_records(
     the threshold gets the gate's refusal and nothing is generated; below it, the answer is the one without the gate. A
     model whose engine shows no p' has no records with the gate on. A suite has as many answers to a prompt as it asks
     for, and not those that another suite with the same prompt does; an answer under an attack has records of the suites
-    whose kind the attack names. Answers may come in any order; one is held at a time.
+    whose kind the attack names, one of a further decoding of those whose kind that names, with its name as `decoding`.
+    Answers may come in any order; one is held at a time.
     """
     labels, kinds = {suite.name: suite.attack for suite in suites}, {one.name: one.kinds for one in evaluate.attacks}
     judge, decoding = evaluate.judges[0].name, evaluate.decoding
     described = f"temperature={decoding.temperature:g}, top_p={decoding.top_p:g}"
     decided = f"{described}, {evaluate.decision} decision"
+    further = {one.name: one for one in evaluate.named_decodings()}
     for row, said in answers:
         probability = row.head_probability if row.head_probability is not None else float("nan")
         modes: list[tuple[GateMode, bool]] = [("off", False)]
@@ -45,7 +47,9 @@ def eval_records(
         for prompt in prompts[row.prompt_id]:
             if row.attack is not None and prompt.kind not in kinds[row.attack]:
                 continue
-            if row.sample >= evaluate.samples_of(prompt.suite, prompt.kind):
+            how = None if row.decoding is None else further[row.decoding]
+            samples = evaluate.samples_of(prompt.suite, prompt.kind) if how is None else how.samples_of(prompt.kind)
+            if row.sample >= samples:
                 continue
             graded_by = harm if prompt.kind == "harmful" else None
             decided_by, found = (judge, said) if graded_by is None else (graded_by.judge, graded_by.answer(row))
@@ -66,7 +70,7 @@ def eval_records(
                     cot=row.cot,
                     gate=mode,
                     sample=row.sample,
-                    decoding=described if row.path is None else decided,
+                    decoding=row.decoding or (described if row.path is None else decided),
                     reasoning=reasoning,
                     answer=answer,
                     refused_before_cot=decision == "refuse" and not reasoning,

@@ -298,6 +298,39 @@ def test_more_samples_and_other_graders_cost_themselves_alone_and_thoughts_are_g
     assert written(folder) == twice, "grading anew generates nothing"
     records = storage.read_rows(str(folder / "records.parquet"), EvalRecord)
     assert {(r.judge, r.thought_verdict) for r in records if r.gate == "off"} == {("prefixes", None)}
+    report = json.loads((folder / "report.json").read_text())
+
+    grid = [{"temperature": [0, 2], "samples": 2}]
+    run_evaluate(graded(root, endpoint, samples={"thinks": 2}, harm_judges=[], decodings=grid), redo=PARTS)
+    assert twice.items() < written(folder).items(), "a further decoding costs its own answers"
+    assert storage.read_rows(str(folder / "records.parquet"), EvalRecord) == records, "and leaves all others"
+    decoded = storage.read_rows(str(folder / "decodings.parquet"), EvalRecord)
+    answers = {(r.decoding, r.suite, r.prompt_id, r.sample) for r in decoded if r.gate == "off"}
+    asked = [(suite, text[:9]) for suite, (_, texts) in SUITES.items() for text in texts]
+    wanted = {(name, *one, k) for name, n in (("t0", 1), ("t2-p1-drawn", 2)) for one in asked for k in range(n)}
+    assert answers == wanted
+    refused = {r.prompt_id: r.path for r in decoded if (r.decoding, r.gate) == ("t0", "off")}
+    assert refused[HARMFUL[:9]] == "refuse", "at temperature 0 the decision is the endpoint's"
+    further = json.loads((folder / "report.json").read_text())
+    of_decodings, spent, before = further.pop("decoded"), further.pop("cost"), report.pop("cost")
+    arms = {one["decoding"]: one for one in spent["counted"]}
+    assert arms.pop(None) == before["counted"][0], "what was generated before has cost what it had"
+    predicted = {one["decoding"]: one for one in spent["predicted"]}
+    assert {name: one["answers"] for name, one in arms.items()} == {"t0": 4, "t2-p1-drawn": 8}, "a prompt is asked once"
+    for name, one in arms.items():
+        rows = [row for row in generations(str(folder / "aligned/generations")).values() if row.decoding == name]
+        assert one["prompt_tokens"] == predicted[name]["prompt_tokens"] > 0, "few prompts are counted exactly"
+        assert one["new_tokens"] == sum(row.num_tokens for row in rows) <= predicted[name]["most_new_tokens"]
+        assert one["worker_seconds"] > 0
+        assert predicted[name]["estimated_by"] == "other answers of aligned"
+    assert further == report, "nor does anything else of the report change"
+    assert {(m["decoding"], m["k"]) for m in of_decodings if m["metric"].endswith("of_k")} == {
+        ("t0", 1),
+        ("t2-p1-drawn", 2),
+    }
+    for page in ("report.md", "report.html"):
+        assert "How does it move with temperature and top-p?" in (folder / page).read_text()
+        assert "What did it cost?" in (folder / page).read_text()
 
 
 def by_key(records: list[EvalRecord]) -> dict[tuple[str, str, str, int], EvalRecord]:

@@ -25,11 +25,11 @@ from presafe.engines.engine import Query, query_seed
 from presafe.engines.job import Generation, Task, task_of
 from presafe.errors import UserError
 from presafe.evaluate.labels import attack_of, joined
-from presafe.evaluate.tasks import attacked_tasks
+from presafe.evaluate.tasks import TokenCounter, attacked_tasks
 from presafe.evaluate.tasks import tasks as all_tasks
 from presafe.records import Prompt, prompt_id, to_table
 from presafe.thinking import think_format
-from tiny_tokenizer import QWEN3, R1, tiny_tokenizer
+from tiny_tokenizer import QWEN3, R1, save_tokenizer, tiny_tokenizer
 
 TEXT = "explain  the law\nabout {braces} {text} and a KITE, please."
 TALK: list[Turn] = [
@@ -142,6 +142,47 @@ def test_a_long_context_has_at_least_its_words_and_at_most_a_sentence_more(kind,
     assert words <= len(made.split()) - around < words + longest
 
 
+@pytest.mark.parametrize("tokens", [1, 100, 1024, 4096])
+def test_padding_has_the_tokens_that_are_asked_for_and_not_a_sentence_more(tmp_path, tokens):
+    save_tokenizer(str(tmp_path), QWEN3)
+    config = load_config(DEMO, ["model.build=null", f"model.path={tmp_path}"])
+    count, tokenizer = TokenCounter(config), tiny_tokenizer(QWEN3)
+    settings = attack(kind="padding", tokens=tokens)
+    for own in ("a", "b", "c"):
+        asked = replace(PLAIN, prompt_id=own)
+        made = under(settings, 0, count)(asked).text
+        assert made.endswith(f"\n\n{TEXT}")
+        text = made.removesuffix(f"\n\n{TEXT}")
+        last = max((one for one in wording.SENTENCES if text.endswith(one)), key=len)
+        without_it = text.removesuffix(last).rstrip()
+        assert len(tokenizer.tokenize(text)) >= tokens > len(tokenizer.tokenize(without_it))
+        assert under(settings, 0, count)(asked).text == made
+    assert len(tokenizer.tokenize(text)) != len(text.split()), "tokens are no words"
+
+
+@pytest.mark.parametrize("crossing", [-1, 2])
+def test_padding_is_exact_where_tokens_cross_the_space_between_sentences(crossing):
+    """As if the tokens of two sentences were fewer, or more, than those of each."""
+
+    def count(text: str) -> int:
+        return len(text.split()) + crossing * text.count(". ")
+
+    for seed in range(20):
+        made = under(attack(kind="padding", tokens=300), seed, count)(PLAIN).text.removesuffix(f"\n\n{TEXT}")
+        last = max((one for one in wording.SENTENCES if made.endswith(one)), key=len)
+        assert count(made) >= 300 > count(made.removesuffix(last).rstrip())
+
+
+def test_padding_in_words_is_what_it_was_and_its_settings_do_not_name_tokens():
+    plain = attack(kind="padding", words=40)
+    assert "tokens" not in plain.results()
+    assert attack(kind="padding", tokens=40).results()["tokens"] == 40
+    assert under(plain, 0)(PLAIN) == under(plain, 0, lambda _: 0)(PLAIN)
+    found = list(all_tasks(Evaluate(attacks=[attack(kind="padding", tokens=40)]), lambda: [PLAIN], 0, len))
+    assert found[-1].text.endswith(TEXT)
+    assert len(found[-1].text) > 40
+
+
 def test_homoglyphs_replace_the_share_that_is_asked_for():
     text = "a once ace peace " * 100
     prompt = replace(PLAIN, text=text)
@@ -191,6 +232,12 @@ HTTP = [
             r"attack padding puts 750 words .* takes 512 tokens: raise its max_pro",
         ),
         ([*HTTP, "evaluate.attacks=[{kind: padding, words: 16000}]"], r"takes 32000 characters: raise its max_prompt"),
+        (
+            ["evaluate.attacks=[{kind: padding, tokens: 512}]"],
+            r"attack padding puts 512 tokens in front of a prompt, .* takes 512 tokens: raise its max_prompt_tokens",
+        ),
+        ([*HTTP, "evaluate.attacks=[{kind: padding, tokens: 32000}]"], r"takes 32000 characters: raise its max_prompt"),
+        (["align.forms=[{kind: padding, tokens: 9}]"], r"form padding is measured in tokens, .*: give it words"),
         (["evaluate.attacks=[{kind: go_on}, {kind: go_on}]"], r"attacks of the same name"),
         (["evaluate.attacks=[{kind: go_on, name: none}]"], r"no attack may be called none"),
         (["evaluate.attacks=[{kind: go_on, name: 'a@b'}]"], r"name: String should match pattern"),

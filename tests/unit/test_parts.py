@@ -124,6 +124,10 @@ CHANGES: dict[str, tuple[list[str] | Callable[[Path], object], set[str]]] = {
     "another decoding of the evaluation": (["evaluate.decoding.top_p=0.5"], {"evaluate.generate", "evaluate.grade"}),
     "another judge of the evaluation": ([f"evaluate.{NO}"], {"evaluate.grade"}),
     "more samples": (["evaluate.samples={harmful: 2}"], {"evaluate.generate", "evaluate.grade"}),
+    "a further decoding": (
+        ["evaluate.decodings=[{temperature: [0.5, 1]}]"],
+        {"evaluate.generate", "evaluate.grade", *REPORTED},
+    ),
     "one sample, in other words": (["evaluate.samples={harmful: 1}"], set()),
     "a grader of harm": ([HARM], {"evaluate.grade"}),
     "another ceiling of the report": (

@@ -1,4 +1,5 @@
-"""`presafe align --plan` through the real command line, without a cluster and without weights."""
+"""`presafe align --plan` and `presafe evaluate --plan` through the real command line, without a cluster and without
+weights."""
 
 import re
 import subprocess
@@ -6,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from finished_stage import finish
 
 from presafe import storage
 from presafe.align.preflight.cost import Tokens, flops, gpu_hours, tokens_at_most
@@ -13,7 +15,12 @@ from presafe.align.preflight.preview import plan_text
 from presafe.align.preflight.shape import shape_of
 from presafe.config import Align, load_config
 from presafe.errors import UserError
+from presafe.evaluate.plan import plan_text as evaluation_plan
+from presafe.records import Prompt
+from presafe.suites import suite_file
+from presafe.thinking import think_format
 from published_shapes import SHAPES
+from tiny_tokenizer import QWEN3, save_tokenizer
 
 ROOT = Path(__file__).parents[2]
 RECIPE = str(ROOT / "configs" / "r1-qwen-7b.yaml")
@@ -68,6 +75,31 @@ def test_a_model_that_is_not_there_and_a_wrong_target_are_named(model, tmp_path)
         plan_text(load_config(RECIPE, [f"model.path={tmp_path}/empty"]), None)
     with pytest.raises(UserError, match=r"'c_attn', which no linear layer .* q_proj"):
         plan_text(load_config(RECIPE, [f"model.path={model}", "align.lora.target_modules=[c_attn]"]), None)
+
+
+def test_the_plan_of_an_evaluation_counts_what_it_would_ask_and_generates_nothing(tmp_path):
+    tokenizer = save_tokenizer(str(tmp_path / "base"), QWEN3)
+    settings = [f"model.path={tmp_path}/base", f"run.storage={tmp_path}/runs", "model.think=null"]
+    settings += ["suites=[{name: plain, function: 'm:f', kind: harmful}]", "prompts.keep_clear_of=[]"]
+    settings += ["evaluate.decoding.max_new_tokens=100", "evaluate.samples={}"]
+    settings += ["evaluate.decodings=[{temperature: [0.5, 1], samples: 8}]"]
+    config = load_config(RECIPE, settings)
+    with pytest.raises(UserError, match="no finished stage 'prompts'"):
+        evaluation_plan(config)
+    prompts = [Prompt(f"p{k}", "add two", "harmful", "plain", None, None, "evaluate", "c", None) for k in range(30)]
+    finish(config.run_directory, "prompts")
+    storage.write_rows(suite_file(config.run_directory), prompts, Prompt)
+    command = [sys.executable, "-m", "jobs.evaluate", "--plan", "--config", RECIPE, *settings]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    header, _, *body = done.stdout.splitlines()
+    assert "tokens written: at most" in header
+    read = len(think_format(tokenizer).prompt_ids([{"role": "user", "content": "add two"}]))
+    rows = [line.split()[:6] for line in body]
+    assert rows[0] == ["base", "on", "-", "30", f"{30 * read:,}", "3,000"]
+    assert ["aligned", "on", "t0.5-p1-drawn", "240", f"{240 * read:,}", "24,000"] in rows
+    assert len([row for row in rows if row and row[0] in ("base", "aligned")]) == 2 * 2 * 3
+    assert body[-1] == "no estimate: the run has generated nothing alike"
+    assert not (tmp_path / "runs" / config.run.name / "evaluate").exists()
 
 
 def mixture(config) -> list[str]:
