@@ -14,7 +14,8 @@ from presafe.cli import arguments
 @arguments.settings
 @click.option("--redo", is_flag=True, help="make anew what other settings or files have made")
 @click.option("--dry-run", is_flag=True, help="print the cells, and run none")
-def study(file: str, settings: Sequence[str], *, redo: bool, dry_run: bool) -> None:
+@click.option("--report", is_flag=True, help="report on the cells that are done so far, and run none")
+def study(file: str, settings: Sequence[str], *, redo: bool, dry_run: bool, report: bool) -> None:
     """Run the cells of a study, a YAML FILE (configs/study.yaml), that are not done, and report on all of them.
 
     Ends with 1 where cells failed: the same command tries them again.
@@ -22,6 +23,9 @@ def study(file: str, settings: Sequence[str], *, redo: bool, dry_run: bool) -> N
     given = import_module("presafe.study.settings").load_study(file, [*settings])
     if dry_run:
         print("\n".join(cell.name for cell in import_module("presafe.study.plan").planned(given).cells))
+        return
+    if report:
+        import_module("presafe.study").report_study(given)
         return
     failed = import_module("presafe.study").run_study(given, redo=redo)
     if failed:

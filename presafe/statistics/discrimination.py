@@ -79,9 +79,10 @@ class Arms:
 
 
 def mean_arms(found: Sequence[Arms], members: Sequence[Sequence[Sequence[int]]]) -> Arms:
-    """Means of arms over independent sets of prompts: `members[s][k]` are the arms of set s that make up arm k.
+    """Means of arms over sets of prompts: `members[s][k]` are the arms of set s that make up arm k.
 
-    Every set counts alike, and every one of its arms. Without any deviation an interval is that of the first set.
+    Every set counts alike, and every one of its arms. Sets of the same prompts are of the same draws, so that these
+    count once; other sets are independent. Without any deviation an interval is that of the first set.
     """
 
     def means(values: FloatArray, groups: Sequence[Sequence[int]]) -> FloatArray:

@@ -53,6 +53,13 @@ def run_study(study: Study, *, redo: bool) -> dict[str, str]:
     return failed
 
 
+def report_study(study: Study) -> None:
+    """Report on the cells that have been evaluated, as they are, also while others are made."""
+    plan = planned(study)
+    done = [cell for cell in plan.cells if cell.config.run_directory.finished("evaluate")]
+    import_module("presafe.evaluate.study").write_study(plan, done, {}, hours(plan))
+
+
 def is_done(cell: Cell) -> bool:
     """Whether nothing of a cell is left to make."""
     run, stages = cell.config.run_directory, ("prompts", "align", "evaluate")

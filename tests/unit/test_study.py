@@ -11,6 +11,7 @@ import yaml
 from presafe import storage
 from presafe.cli import main
 from presafe.evaluate.study import write_study
+from presafe.evaluate.study.looks import common
 from presafe.records import EvalRecord
 from presafe.stages import Part, run_stage
 from presafe.statistics.multiplicity import holm
@@ -206,18 +207,17 @@ def test_shares_are_means_of_runs_with_the_lowest_and_the_highest(reported):
     assert cells["off", "plain"]["mean"] == 0
 
 
-def test_claims_are_paired_by_prompt_with_all_seeds_of_a_base(reported):
+def test_claims_are_paired_by_prompt_with_the_answers_of_all_bases_and_seeds(reported):
     _, report = reported
     found = claim(report, "sft", "attack success rate: plain")
     first = lambda count: (np.arange(20) < count).astype(float)  # noqa: E731
-    ours = np.concatenate([(first(2) + first(0)) / 2, first(3)])
-    sft = np.concatenate([(first(6) + first(4)) / 2, first(6)])
+    ours, sft = (first(2) + first(0) + first(3)) / 3, (first(6) + first(4) + first(6)) / 3
     both, prompts = np.unique(np.stack([ours, sft], axis=1), axis=0, return_counts=True)
     pairs = Pairs(both[:, 0], both[:, 1], prompts)
     assert found["difference"] == pytest.approx((ours - sft).mean())
     assert (found["ci_low"], found["ci_high"]) == pytest.approx(paired_difference(pairs)[1:])
     assert found["p"] == pytest.approx(paired_p(pairs))
-    assert (found["n"], found["left_out"], found["runs"]) == (40, 0, 3)
+    assert (found["n"], found["left_out"], found["runs"]) == (20, 0, 3)
     assert (found["lowest"], found["highest"]) == pytest.approx((-0.2, -0.15))
 
 
@@ -226,7 +226,14 @@ def test_what_has_no_seed_is_compared_with_every_seed(reported):
     found = claim(report, "base", "attack success rate: plain")
     assert found["runs"] == 3
     assert (found["lowest"], found["highest"]) == pytest.approx((-0.9, -0.8))
-    assert found["difference"] == pytest.approx(((1 / 20 - 18 / 20) + (3 / 20 - 20 / 20)) / 2)
+    assert found["difference"] == pytest.approx(5 / 60 - 38 / 40)
+
+
+def test_arms_are_compared_on_the_bases_and_seeds_that_both_have():
+    aligned, base = [("one", 0), ("one", 1), ("two", 0)], [("one", None)]
+    assert common(aligned, [("one", 1), ("two", 0), ("two", 1)]) == {("one", 1), ("two", 0)}
+    assert common(aligned, base) == {("one", None), ("one", 0), ("one", 1)}
+    assert common([("two", 0)], base) == set()
 
 
 def test_p_is_corrected_over_all_claims(reported):
@@ -255,7 +262,7 @@ def test_the_report_says_what_failed_and_what_the_arms_are(reported):
     for said in ("8 of 10 cells are done", "it broke", "nobody aligned it", "<svg"):
         assert said in page
     assert "| sft | 26.7 [20.0, 30.0] | 3 | 60 | 20 |" in text
-    assert "| ours | sft | attack success rate: plain | -17.5 [" in text
+    assert "| ours | sft | attack success rate: plain | -18.3 [" in text
 
 
 def test_an_arm_that_claims_no_value_has_no_claim(tmp_path):
@@ -265,7 +272,7 @@ def test_an_arm_that_claims_no_value_has_no_claim(tmp_path):
         if cell.arm == "ours":
             records = [unscored(record) for record in records]
         write_recorded_run(tmp_path / "study/one", cell.config.run.name, PROMPTS, records)
-    write_study(plan, plan.cells, {}, 0.1)
+    main(["study", str(tmp_path / "study.yaml"), "--report"])
     report = json.loads((tmp_path / "study/report.json").read_text())
     found = claim(report, "sft", "attack success rate: plain")
     assert (found["difference"], found["p_holm"]) == (None, None)

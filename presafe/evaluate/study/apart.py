@@ -10,8 +10,9 @@ from presafe.evaluate.by_prompt import ByPrompt
 from presafe.evaluate.compare.runs import kinds_of
 from presafe.evaluate.discrimination import OVER_REFUSALS, Discrimination, Refusals, comparable
 from presafe.evaluate.stage import arms_beside
-from presafe.evaluate.study.looks import Look, by_arm, by_prompt
+from presafe.evaluate.study.looks import Key, Look, by_arm, by_prompt, common
 from presafe.statistics.discrimination import Arms, areas, mean_arms, successes
+from presafe.statistics.intervals import Estimate
 
 AREA = "area"
 
@@ -25,14 +26,50 @@ FIGURES = (AREA, *map(at_most, OVER_REFUSALS))
 
 
 @dataclass(frozen=True)
-class Apart:
-    """What p' of `arms` says, means over bases and their runs: `means` by figure; `runs` are the figures of each run,
-    by figure, arm, base and seed. `prompts` were read by all."""
+class OfBase:
+    """What p' says of a base's prompts, of which so many were read: arms of `found`, by figure, are its runs.
 
-    arms: list[str]
-    means: dict[str, Arms]
-    runs: dict[tuple[str, str], dict[tuple[str, int | None], float]]
+    `places` says which ones, by arm and then by base and seed.
+    """
+
+    found: Mapping[str, Arms]
+    places: dict[str, dict[Key, int]]
     prompts: int
+
+
+@dataclass(frozen=True)
+class Apart:
+    """The same of all bases; an arm that one of them lacks is in no mean over them."""
+
+    bases: list[OfBase]
+
+    @property
+    def arms(self) -> list[str]:
+        return [arm for arm in self.bases[0].places if all(arm in base.places for base in self.bases)]
+
+    def runs(self, figure: str, arm: str) -> dict[Key, float]:
+        """The figure of each run of an arm."""
+        return {
+            key: float(base.found[figure].values[place])
+            for base in self.bases
+            for key, place in base.places[arm].items()
+        }
+
+    def mean(self, figure: str, arm: str) -> Estimate:
+        """Over bases and their runs, with its 95 % interval."""
+        members = [[[*base.places[arm].values()]] for base in self.bases]
+        return mean_arms([base.found[figure] for base in self.bases], members).estimate(0)
+
+    def pair(self, figure: str, first: str, second: str) -> tuple[Arms | None, int]:
+        """Means of two arms over the bases and seeds that both have, None without any; and prompts of these bases."""
+        found, members, prompts = list[Arms](), list[list[list[int]]](), 0
+        for base in self.bases:
+            arms = base.places[first], base.places[second]
+            if both := common(*arms):
+                found.append(base.found[figure])
+                members.append([[place for key, place in places.items() if key in both] for places in arms])
+                prompts += base.prompts
+        return (mean_arms(found, members) if found else None), prompts
 
 
 class Telling(BaseModel):
@@ -49,42 +86,16 @@ class Telling(BaseModel):
 
 
 def tell_apart(found: Sequence[Look]) -> Apart | None:
-    """Of all suites, on the prompts of a base of which all arms and defences have p'; None without such prompts.
-
-    An arm without p' on one of the bases is in none of it.
-    """
+    """Of all suites, on the prompts of a base of which all arms and defences have p'; None where a base has none."""
     plain = [look for look in found if (look.condition.cot, look.condition.gate) == ("on", "off")]
     bases = {look.cell.base: [one for one in plain if one.cell.base == look.cell.base] for look in plain}
     every = [one for own in bases.values() if (one := _of_base(own)) is not None]
-    if not every or len(every) < len(bases):
-        return None
-    arms = [arm for arm in every[0].columns if all(arm in one.columns for one in every)]
-    members = [[[place for place, _ in one.columns[arm]] for arm in arms] for one in every]
-    means = {figure: mean_arms([one.found[figure] for one in every], members) for figure in FIGURES}
-    runs = {
-        (figure, arm): {
-            (base, seed): float(one.found[figure].values[place])
-            for base, one in zip(bases, every, strict=True)
-            for place, seed in one.columns[arm]
-        }
-        for figure in FIGURES
-        for arm in arms
-    }
-    return Apart(arms, means, runs, sum(one.prompts for one in every))
+    return Apart(every) if every and len(every) == len(bases) else None
 
 
-@dataclass(frozen=True)
-class _OfBase:
-    """Figures of the columns, and by arm its columns with their seeds."""
-
-    found: Mapping[str, Arms]
-    columns: dict[str, list[tuple[int, int | None]]]
-    prompts: int
-
-
-def _of_base(found: Sequence[Look]) -> _OfBase | None:
+def _of_base(found: Sequence[Look]) -> OfBase | None:
     names = [f"{look.arm}@{look.cell.seed}" for look in found]
-    of_name = {name: (look.arm, look.cell.seed) for name, look in zip(names, found, strict=True)}
+    of_name = {name: (look.arm, look.key) for name, look in zip(names, found, strict=True)}
     read, kinds = by_prompt(found, names), kinds_of([look.run for look in found])
     for look in found:
         of_name |= _add_defences(read, look, of_name)
@@ -98,30 +109,29 @@ def _of_base(found: Sequence[Look]) -> _OfBase | None:
     probabilities, prompts = np.stack([read.probability[name][rows] for name in columns]), read.prompt[rows]
     figures = {AREA: areas(probabilities, harmful, prompts)}
     figures |= {at_most(share): successes(probabilities, harmful, prompts, share) for share in OVER_REFUSALS}
-    places = dict[str, list[tuple[int, int | None]]]()
+    places = dict[str, dict[Key, int]]()
     for place, name in enumerate(columns):
-        arm, seed = of_name[name]
-        places.setdefault(arm, []).append((place, seed))
-    return _OfBase(figures, places, int(rows.sum()))
+        arm, key = of_name[name]
+        places.setdefault(arm, {})[key] = place
+    return OfBase(figures, places, int(rows.sum()))
 
 
-def _add_defences(read: ByPrompt, look: Look, known: Collection[str]) -> dict[str, tuple[str, int | None]]:
+def _add_defences(read: ByPrompt, look: Look, known: Collection[str]) -> dict[str, tuple[str, Key]]:
     """Have `read` the defences that the look's run has beside the model, but those known already."""
-    added = dict[str, tuple[str, int | None]]()
+    added = dict[str, tuple[str, Key]]()
     for arm in arms_beside(look.cell.config):
         name = f"{arm.name}@{look.cell.seed}"
         if name not in known:
             read.add(replace(arm, name=name), look.run.labels)
-            added[name] = (arm.name, look.cell.seed)
+            added[name] = (arm.name, look.key)
     return added
 
 
 def tellings(apart: Apart) -> Iterator[Telling]:
     """Arm by arm, defences behind them."""
-    for k, arm in enumerate(apart.arms):
-        for figure, means in apart.means.items():
-            value, low, high = means.estimate(k)
-            runs = apart.runs[figure, arm].values()
+    for arm in apart.arms:
+        for figure in FIGURES:
+            (value, low, high), runs = apart.mean(figure, arm), apart.runs(figure, arm).values()
             yield Telling(
                 arm=arm,
                 figure=figure,

@@ -12,19 +12,17 @@ from presafe.evaluate.labels import asked, attack_of
 from presafe.evaluate.measured import cell_of
 from presafe.evaluate.measurements import METRICS, OUTCOME
 from presafe.evaluate.study.apart import AREA, FIGURES, Apart
-from presafe.evaluate.study.looks import Look, by_arm, by_prompt_of_bases
+from presafe.evaluate.study.looks import Key, Look, by_arm, by_prompt, common
 from presafe.evaluate.table import TITLES, shown_p
 from presafe.statistics.multiplicity import holm
 from presafe.statistics.paired import paired_difference, paired_p
-
-Runs = Mapping[tuple[str, int | None], float]
-"""A figure of each run of an arm, by base and seed."""
 
 
 class Claim(BaseModel):
     """`difference` of a figure between an arm and its reference, with its paired 95 % interval over prompts.
 
-    `n` prompts of all bases are in it, each with the answers of all seeds; `left_out` were not scored in both.
+    Both are of the same bases and seeds; what has no seed is of every one. `n` prompts are in it, each with the answers
+    of all bases and seeds that were asked it; `left_out` were not scored in both.
     `p_holm` is p corrected over all claims of the study. `lowest` and `highest` are the differences of single runs of
     one base and seed, of which there are `runs`: the interval is of these bases and seeds, and they say how far another
     one may be off. Without a value where nothing was scored in both, or one of them claims none.
@@ -64,12 +62,12 @@ def _claims(arm: str, reference: str, found: Sequence[Look], apart: Apart | None
 
 
 def _of_suites(own: Sequence[Look], others: Sequence[Look]) -> Iterator[Claim]:
-    """On the bases that both have."""
-    bases = {look.cell.base for look in own} & {look.cell.base for look in others}
-    own, others = ([look for look in looks if look.cell.base in bases] for looks in (own, others))
-    if not bases:
+    both = common([look.key for look in own], [look.key for look in others])
+    own, others = ([look for look in looks if look.key in both] for looks in (own, others))
+    if not both:
         return
-    read, kinds = by_prompt_of_bases([*own, *others]), kinds_of([look.run for look in (*own, *others)])
+    every = [*own, *others]
+    read, kinds = by_prompt(every, [look.arm for look in every]), kinds_of([look.run for look in every])
     order = [*kinds]
     for cell in sorted(read.cells, key=lambda cell: (order.index(cell.suite), cell.attack)):
         yield _of_suite(read, cell, OUTCOME[kinds[cell.suite]][0], own, others)
@@ -94,9 +92,11 @@ def _of_suite(read: ByPrompt, cell: Cell, metric: str, own: Sequence[Look], othe
 
 
 def _of_probabilities(arm: str, reference: str, apart: Apart) -> Iterator[Claim]:
-    places = apart.arms.index(arm), apart.arms.index(reference)
     for figure in FIGURES:
-        (value, low, high), p = apart.means[figure].difference(*places)
+        pair, prompts = apart.pair(figure, arm, reference)
+        if pair is None:
+            return
+        (value, low, high), p = pair.difference(0, 1)
         claim = Claim(
             arm=arm,
             reference=reference,
@@ -105,17 +105,17 @@ def _of_probabilities(arm: str, reference: str, apart: Apart) -> Iterator[Claim]
             ci_low=low,
             ci_high=high,
             p=p,
-            n=apart.prompts,
+            n=prompts,
             left_out=0,
         )
-        _add_runs(claim, apart.runs[figure, arm], apart.runs[figure, reference])
+        _add_runs(claim, apart.runs(figure, arm), apart.runs(figure, reference))
         yield claim
 
 
-def _values(found: Sequence[Look], cell: Cell) -> Runs:
+def _values(found: Sequence[Look], cell: Cell) -> dict[Key, float]:
     """The suite's own metric of each run."""
     return {
-        (look.cell.base, look.cell.seed): m.value
+        look.key: m.value
         for look in found
         for m in look.run.measured.measurements
         if m.metric in METRICS
@@ -125,16 +125,16 @@ def _values(found: Sequence[Look], cell: Cell) -> Runs:
     }
 
 
-def _add_runs(claim: Claim, own: Runs, others: Runs) -> None:
+def _add_runs(claim: Claim, own: Mapping[Key, float], others: Mapping[Key, float]) -> None:
     """Differences of runs of the same base and seed; what has no seed is the same beside every one."""
-    seeds = {one for one in (*own, *others) if one[1] is not None} or {*own}
-
-    def value(runs: Runs, base: str, seed: int | None) -> float | None:
-        return runs.get((base, seed), runs.get((base, None)))
-
-    pairs = [(value(own, *one), value(others, *one)) for one in seeds]
-    gaps = [first - second for first, second in pairs if first is not None and second is not None]
+    both = common(own, others)
+    seeds = {key for key in both if key[1] is not None} or both
+    gaps = [_at(own, key) - _at(others, key) for key in seeds]
     claim.lowest, claim.highest, claim.runs = min(gaps, default=None), max(gaps, default=None), len(gaps)
+
+
+def _at(runs: Mapping[Key, float], key: Key) -> float:
+    return runs[key] if key in runs else runs[key[0], None]
 
 
 def claim_table(found: Sequence[Claim]) -> list[list[str]]:

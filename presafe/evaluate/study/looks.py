@@ -1,6 +1,6 @@
 """The finished runs of a study as its arms look at them."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
@@ -12,6 +12,9 @@ from presafe.evaluate.compare.runs import Run, kinds_of, read_run
 from presafe.evaluate.measured import counted_verdicts
 from presafe.study.plan import Cell, Plan
 
+Key = tuple[str, int | None]
+"""A base and a seed of the alignment, None of a run that has none."""
+
 
 @dataclass(frozen=True)
 class Look:
@@ -21,6 +24,10 @@ class Look:
     cell: Cell
     run: Run
     condition: Condition
+
+    @property
+    def key(self) -> Key:
+        return self.cell.base, self.cell.seed
 
     @property
     def as_arm(self) -> Condition:
@@ -52,35 +59,31 @@ def by_arm(found: Sequence[Look]) -> dict[str, list[Look]]:
     return arms
 
 
+def common(first: Iterable[Key], second: Iterable[Key]) -> set[Key]:
+    """The runs of two arms that the other one has, too; one without a seed goes with every run of its base."""
+    own, others = {*first}, {*second}
+
+    def has(runs: set[Key], key: Key) -> bool:
+        base, seed = key
+        return (base, None) in runs or (key in runs if seed is not None else any(base == one for one, _ in runs))
+
+    return {key for key in own | others if has(own, key) and has(others, key)}
+
+
 def by_prompt(found: Sequence[Look], names: Sequence[str]) -> ByPrompt:
-    """The answers of looks at one base, each under its name in `names`."""
-    return _read(found, names, [""] * len(found))
-
-
-def by_prompt_of_bases(found: Sequence[Look]) -> ByPrompt:
-    """The answers of looks by arm; those of an arm's runs to a prompt are samples of it.
-
-    A prompt is one of its base: what another base was asked is another one, be it the same text.
-    """
-    return _read(found, [look.arm for look in found], [f"{look.cell.base}/" for look in found])
-
-
-def _read(found: Sequence[Look], names: Sequence[str], prefixes: Sequence[str]) -> ByPrompt:
-    every = [*zip(found, names, prefixes, strict=True)]
-    overlapping = {(suite, before + prompt) for look, _, before in every for suite, prompt in look.run.overlapping}
+    """The answers of looks, each under its name in `names`; those of one name to a prompt are samples of it."""
+    kinds = kinds_of([look.run for look in found])
+    overlapping = frozenset[tuple[str, str]]().union(*(look.run.overlapping for look in found))
 
     def tables() -> Iterator[pa.Table]:
-        for one in every:
-            yield from _records(*one)
+        for look, name in zip(found, names, strict=True):
+            yield from _records(look, name)
 
-    return ByPrompt(tables, counted_verdicts(kinds_of([look.run for look in found])), overlapping)
+    return ByPrompt(tables, counted_verdicts(kinds), overlapping)
 
 
-def _records(look: Look, name: str, before: str) -> Iterator[pa.Table]:
+def _records(look: Look, name: str) -> Iterator[pa.Table]:
     own = look.condition
     where = (pc.field("model") == own.model) & (pc.field("cot") == own.cot) & (pc.field("gate") == own.gate)
     for table in storage.stream_tables(look.run.records, [*ByPrompt.COLUMNS], where):
-        prompts = pc.binary_join_element_wise(before, table["prompt_id"], "")
-        for column, values in (("model", pa.repeat(name, len(table))), ("prompt_id", prompts)):
-            table = table.set_column(table.column_names.index(column), column, values)
-        yield table
+        yield table.set_column(table.column_names.index("model"), "model", pa.repeat(name, len(table)))
