@@ -74,14 +74,14 @@ def connect(cluster: Cluster, *, metrics: bool = False, meanwhile: Callable[[], 
     A private one passes metrics on only where `metrics` asks for it. `meanwhile` is called once, while that one starts.
     Workers' output stays in Ray's own logs: a stage shows its progress, and a failure comes back as an exception.
     """
+    for name, value in TRAIN_ENV.items():
+        os.environ.setdefault(name, value)
     if ray.is_initialized():
         meanwhile()
         return
     for library in ("ray.data", "ray.train"):
         logging.getLogger(library).setLevel(logging.WARNING)
     address = cluster.address or os.environ.get("RAY_ADDRESS")
-    for name, value in TRAIN_ENV.items():
-        os.environ.setdefault(name, value)
     variables = {name: _value(name, value) for name, value in cluster.variables.items()}
     if address and address != "local":
         meanwhile()

@@ -46,8 +46,23 @@ def save_model(root: Path) -> None:
     random_qwen2(len(tokenizer), **stops).save_pretrained(folder)
 
 
+Outputs = dict[str, dict[str, tuple[list, type]]]
+
+
 def finish_earlier_stages(settings: Config) -> None:
     """Write what the stages before `align` would have written, under their own manifests."""
+    for stage, files in earlier_outputs().items():
+
+        def write(folder: str, files: dict = files) -> dict[str, int]:
+            for name, (rows, record) in files.items():
+                storage.write_rows(f"{folder}/{name}.parquet", rows, record)
+            return {}
+
+        finish(settings.run_directory, stage, write)
+
+
+def earlier_outputs() -> Outputs:
+    """Rows by stage and file: half of the prompts are harmful, and the teacher refused those."""
     draw = np.random.default_rng(0)
     words = ["add", "two", "and", "three", "please", "kite", "lamp"]
     text = lambda n: " ".join(draw.choice(words, n))  # noqa: E731
@@ -61,16 +76,8 @@ def finish_earlier_stages(settings: Config) -> None:
         signals.append(Signal(f"p{k}", float(k % 2) * 0.8 + 0.1, decision, None, False))
         if kind == "benign":
             traces.append(Trace(f"p{k}", text(25), text(4), "stop", 40))
-    outputs = {
+    return {
         "prompts": {"prompts": (prompts, Prompt)},
         "teacher": {"answers": (answers, TeacherAnswer), "traces": (traces, Trace)},
         "signals": {"signals": (signals, Signal)},
     }
-    for stage, files in outputs.items():
-
-        def write(folder: str, files: dict = files) -> dict[str, int]:
-            for name, (rows, record) in files.items():
-                storage.write_rows(f"{folder}/{name}.parquet", rows, record)
-            return {}
-
-        finish(settings.run_directory, stage, write)

@@ -30,8 +30,8 @@ EXPORT = {"merge", "merge_gate"}
 """Settings of the export alone."""
 TRAIN_TOO = {"objective", "primer", "signal_batch_size"}
 """Of CHOOSE, what the training reads as well."""
-ELSEWHERE = {"demonstrations"}
-"""Settings that stage `prompts` reads; their weights are the examples'."""
+ELSEWHERE = {"demonstrations", "seed"}
+"""Settings that stage `prompts` reads, whose weights are the examples'; and the seed, which all parts have."""
 
 
 def run_align(config: Config, *, redo: Collection[str] = (), force: bool = False) -> None:
@@ -41,7 +41,7 @@ def run_align(config: Config, *, redo: Collection[str] = (), force: bool = False
 
 def parts(config: Config) -> list[Part]:
     """Write the examples, train on them, export the model with its calibrated threshold."""
-    align, common = config.align.results(), {"model": config.model.results(), "seed": config.run.seed}
+    align, common = config.align.results(), {"model": config.model.results(), "seed": config.align_seed}
     choosing = {name: value for name, value in align.items() if name in CHOOSE} | {"weights": weights(config)}
     training = {name: value for name, value in align.items() if name not in (CHOOSE | EXPORT | ELSEWHERE) - TRAIN_TOO}
     exporting = {name: value for name, value in align.items() if name in EXPORT}

@@ -29,6 +29,7 @@ VERBS = {
     "attack": ("attack", "search for what breaks the decisions of a run's model, within a budget"),
     "analyze": ("analyze", "say what an alignment changed: weights, layers, who agrees, what answers cost"),
     "compare": ("compare", "print what several runs measured, side by side and on the same prompts"),
+    "study": ("study", "run arms, seeds and bases of a study, and report what they differ in"),
     "export": ("again", "export a run's model anew"),
     "grade": ("again", "grade, measure and report a run's answers anew"),
     "watch": ("watch", "draw the training curves of a run, as RUN/align/watch.html"),

@@ -66,10 +66,15 @@ class Align(Settings):
     """What is trained (docs/alignment.md): `presafe` is the paper; `sft` has its demonstrations alone (DirectRefusal),
     `benign` only those of Path B, `signals` those of Path B and the signals; `safepath` trains a safety primer at the
     start of the CoT, `safekey` a head on the mean hidden state in place of the pre-CoT one."""
-    labels: Literal["classifier", "random"] = "classifier"
-    """`random` shuffles the signals p_j over the prompts: the control that shows whether they carry anything."""
+    labels: Literal["classifier", "random", "permuted"] = "classifier"
+    """`random` shuffles the signals p_j over the prompts: the control that shows whether they carry anything.
+    `permuted` shuffles them over the harmful prompts and over the others apart: the decision stays, what they say of a
+    single prompt goes."""
     head: Head = LinearHead()
     """What gives p'_j."""
+    seed: int | None = Field(None, ge=0)
+    """Seed of what the alignment draws: which demonstrations it takes, initialisation, batches; by default `run.seed`.
+    Prompts, base and suites stay those of `run.seed`."""
     primer: str = "Let's think about safety first"
     """What objective `safepath` puts at the start of the CoT."""
     zero_stage: HowItRuns[Literal[0, 1, 2, 3]] = 3
@@ -149,9 +154,9 @@ class Align(Settings):
             raise ValueError("align.merge merges an adapter, and all weights are exported as they are: leave it out")
         if self.merge_gate and self.objective not in ("presafe", "signals"):
             raise ValueError(f"align.merge_gate writes a head, and objective {self.objective} trains none there")
-        if self.labels == "random" and self.objective in ("sft", "benign", "safepath"):
+        if self.labels != "classifier" and self.objective in ("sft", "benign", "safepath"):
             raise ValueError(
-                f"align.labels random has no meaning under objective {self.objective}, which uses no signal"
+                f"align.labels {self.labels} has no meaning under objective {self.objective}, which uses no signal"
             )
         check_forms(self.forms)
         names = [source.name for source in self.demonstrations]

@@ -106,18 +106,28 @@ class Config(Settings):
         return RunDirectory(storage.join(storage.absolute(self.run.storage), self.run.name))
 
     @property
+    def align_seed(self) -> int:
+        """Seed of what the alignment draws."""
+        return self.run.seed if self.align.seed is None else self.align.seed
+
+    @property
     def kept_clear_of(self) -> list[str]:
         """Names of the suites that training prompts are kept clear of, sorted."""
         named = self.prompts.keep_clear_of
         return sorted({*named} if named is not None else {suite.name for suite in self.suites})
 
 
-def load_config(path: str, overrides: list[str]) -> Config:
-    """Read a YAML file and apply dotted overrides. Raises UserError with every wrong key and value named."""
+def load_config(path: str, overrides: list[str], changes: dict[str, Any] | None = None) -> Config:
+    """Read a YAML file and apply dotted overrides, then `changes`, sections that are merged key by key.
+
+    Raises UserError with every wrong key and value named.
+    """
     values = read_yaml(path, "configs/")
     if (base := values.pop("base", None)) is not None:
         values = _merged(read_yaml(posixpath.join(posixpath.dirname(path), str(base)), "configs/"), values)
-    return validated(Config, values, overrides)
+    for override in overrides:
+        _apply(values, override)
+    return validated(Config, _merged(values, changes or {}), [])
 
 
 def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

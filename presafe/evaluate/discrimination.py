@@ -134,7 +134,7 @@ def _models(
     wanted: Sequence[str],
 ) -> Iterator[Discrimination]:
     rows = np.isin(by_prompt.cell, [by_prompt.cells.index(cell) for cell in (*harmful, *benign)])
-    models = _comparable(by_prompt, rows, wanted)
+    models = comparable(by_prompt, rows, wanted)
     for model in models:
         rows &= np.isfinite(by_prompt.probability[model])
     is_harmful = np.isin(by_prompt.cell[rows], [by_prompt.cells.index(cell) for cell in harmful])
@@ -181,7 +181,7 @@ def _models(
         )
 
 
-def _comparable(by_prompt: ByPrompt, rows: Array, wanted: Sequence[str]) -> list[str]:
+def comparable(by_prompt: ByPrompt, rows: Array, wanted: Sequence[str]) -> list[str]:
     """Of the models those with some p' in `rows`, and the defences that have read what these have read."""
     readable = {model: np.isfinite(found) for model, found in by_prompt.probability.items()}
     models = [model for model in wanted if model in readable and readable[model][rows].any()]

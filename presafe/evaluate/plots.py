@@ -32,11 +32,16 @@ LINES: tuple[Mapping[str, Any], ...] = (
 """Of values of top-p, the highest first."""
 
 
-def shares(measurements: Sequence[Measurement], metrics: Sequence[str]) -> str:
-    """Bars with 95 % intervals, one panel a metric, gate off, prompts as they are: base and aligned, CoT on and off."""
+def shares(measurements: Sequence[Measurement], metrics: Sequence[str]) -> str | None:
+    """Bars with 95 % intervals, one panel a metric, gate off, prompts as they are: base and aligned, CoT on and off.
+
+    None where nothing claims a value.
+    """
     as_they_are = [m for m in measurements if m.attack == NO_ATTACK and m.gate == "off"]
     chosen = [m for m in as_they_are if m.metric in metrics and m.value is not None]
     present = [metric for metric in metrics if any(m.metric == metric for m in chosen)]
+    if not present:
+        return None
     suites = {metric: list(dict.fromkeys(m.suite for m in chosen if m.metric == metric)) for metric in present}
     with mpl.rc_context(THEMED):
         figure = Figure(figsize=(11, 3.6), layout="constrained")

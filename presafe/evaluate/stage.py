@@ -245,7 +245,7 @@ def _score(config: Config, defence: Defence, folder: str) -> Rows:
     return {"scores": catalogue.score(defence, config, asked, own)}
 
 
-def _arms(config: Config) -> list[Arm]:
+def arms_beside(config: Config) -> list[Arm]:
     """The defences of the config, and the run's classifier where it costs nothing."""
     classifier = read_classifier(config.run_directory) if _free_classifier(config) else None
     found = [catalogue.arm_of(defence, config) for defence in config.evaluate.defences]
@@ -258,7 +258,8 @@ def _measure(config: Config, folder: str) -> Rows:
     categories = read_categories(suite_prompts(config.run_directory))
     by_prompt, labels = read_by_prompt(records, counted_verdicts(kinds), overlapping), _labels(config)
     tally = read_tally(records, overlapping, labels)
-    found = measured(tally, by_prompt, kinds, config.evaluate.max_unscored_share, labels, _arms(config), categories)
+    ceiling, beside = config.evaluate.max_unscored_share, arms_beside(config)
+    found = measured(tally, by_prompt, kinds, ceiling, labels, beside, categories)
     if config.evaluate.decodings:
         counted = read_counts(storage.join(folder, DECODED), counted_verdicts(kinds), overlapping)
         further = of_decodings(counted, config.evaluate, kinds, labels)

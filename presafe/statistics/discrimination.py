@@ -1,6 +1,6 @@
 """Whether a probability of refusal tells harmful prompts from benign ones: the curve, its area, d'."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -76,6 +76,24 @@ class Arms:
         found = Estimate(one.value - other.value, low, high)
         half = found.value - low if found.value > 0 else high - found.value
         return found, float(2 * norm.sf(Z_95 * abs(found.value) / half)) if found.value else 1.0
+
+
+def mean_arms(found: Sequence[Arms], members: Sequence[Sequence[Sequence[int]]]) -> Arms:
+    """Means of arms over sets of prompts: `members[s][k]` are the arms of set s that make up arm k.
+
+    Every set counts alike, and every one of its arms. Sets of the same prompts are of the same draws, so that these
+    count once; other sets are independent. Without any deviation an interval is that of the first set.
+    """
+
+    def means(values: FloatArray, groups: Sequence[Sequence[int]]) -> FloatArray:
+        return np.stack([values[..., [*group]].mean(axis=-1) for group in groups], axis=-1)
+
+    pairs = [*zip(found, members, strict=True)]
+    return Arms(
+        np.mean([means(arms.values, groups) for arms, groups in pairs], axis=0),
+        np.mean([means(arms.resampled, groups) for arms, groups in pairs], axis=0),
+        found[0].unvaried,
+    )
 
 
 def areas(probabilities: FloatArray, harmful: BoolArray, prompts: npt.ArrayLike) -> Arms:

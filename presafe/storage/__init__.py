@@ -23,7 +23,7 @@ from presafe.storage.files import (
     write_jsonl,
     write_text,
 )
-from presafe.storage.folders import full, is_full, replacing_folder, upload
+from presafe.storage.folders import copy_folder, full, is_full, replacing_folder, upload
 from presafe.storage.rows import (
     CHUNK,
     column_names,
@@ -46,6 +46,7 @@ __all__ = [
     "absolute",
     "arrow_file_system",
     "column_names",
+    "copy_folder",
     "count_rows",
     "create",
     "exists",

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,28 @@ from presafe.storage.files import exists, file_system, is_local, join, remove
 def upload(local: str, url: str) -> None:
     """Copy a local folder's content to `url`."""
     _put(local, url, _files(local))
+
+
+def copy_folder(source: str, target: str) -> None:
+    """Copy a folder inside a storage, in place of what is at `target`; on a disk by links to the same bytes.
+
+    Files are written anew and never into, so that neither folder changes with the other.
+    """
+    remove(target)
+    if is_local(source):
+        shutil.copytree(source, target, copy_function=_linked)
+        return
+    fs, path = file_system(source)
+    _, to = file_system(target)
+    files = [str(name) for name in fs.find(path)]
+    fs.copy(files, [join(to, os.path.relpath(name, path)) for name in files])
+
+
+def _linked(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # a disk without links, or too many of them
+        shutil.copy2(source, target)
 
 
 @contextmanager

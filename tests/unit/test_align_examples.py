@@ -139,6 +139,17 @@ def test_random_labels_keep_the_multiset_and_change_the_assignment_by_seed(think
     assert sorted(signal(shuffled).values()) == sorted(signal(other).values()) == sorted(signal(plain).values())
 
 
+def test_permuted_labels_are_shuffled_within_the_kind(think):
+    plain, _ = made(think, signal_batch_size=2)
+    permuted, again = (made(think, signal_batch_size=2, labels="permuted")[0] for _ in range(2))
+    assert permuted == again
+    assert [e.prompt_id for e in permuted] == [e.prompt_id for e in plain]
+    for path in ("refuse", "think"):
+        own, others = ([e.refuse_probability for e in rows if e.path == path] for rows in (plain, permuted))
+        assert others != own
+        assert sorted(others) == sorted(own)
+
+
 def test_a_sequence_is_left_out_where_it_exceeds_the_budget_by_one_token(think):
     examples, _ = made(think, objective="benign")
     length = max(len(e.prompt) + len(e.completion) for e in examples)

@@ -44,6 +44,7 @@ def test_objective_and_head_say_where_p_j_comes_from(settings, expected):
         ({"head": READOUT, "merge_gate": True}, "merge_gate writes a linear head"),
         ({"head": {"layer": 3}, "merge_gate": True}, "set head.layer to -1"),
         ({"labels": "random", "objective": "sft"}, "random has no meaning under objective sft"),
+        ({"labels": "permuted", "objective": "benign"}, "permuted has no meaning under objective benign"),
         ({"head": {"kind": "pooled"}}, "kind"),
         ({"head": {"kl_weight": 1}}, "kl_weight"),
         ({"weight_schedule": {"warmup": 1.0}}, "less than 1"),

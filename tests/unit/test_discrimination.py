@@ -6,7 +6,7 @@ from scipy.stats import norm
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from presafe.statistics import discrimination
-from presafe.statistics.discrimination import areas, curve, d_prime, successes
+from presafe.statistics.discrimination import areas, curve, d_prime, mean_arms, successes
 
 COVERED = (0.93, 0.97)
 
@@ -98,6 +98,24 @@ def test_rows_of_one_prompt_are_drawn_together():
     assert (often.value, often.low, often.high) == pytest.approx((once.value, once.low, once.high), abs=0.01)
     apart = areas(np.tile(found, 4), np.tile(harmful, 4), np.arange(320)).estimate(0)
     assert apart.high - apart.low < 0.6 * (once.high - once.low)
+
+
+def test_the_mean_of_arms_over_two_sets_has_their_values_and_the_deviation_of_independent_ones():
+    random, harmful = np.random.default_rng(0), np.arange(400) % 2 == 0
+    draw = lambda: random.normal(harmful[None], 1, (3, 400))  # noqa: E731
+    first, second = (areas(draw(), harmful, np.arange(400)) for _ in range(2))
+    mean = mean_arms([first, second], [[[0, 1], [2]], [[0], [1, 2]]])
+    wanted = [
+        ((first.values[0] + first.values[1]) / 2 + second.values[0]) / 2,
+        (first.values[2] + (second.values[1] + second.values[2]) / 2) / 2,
+    ]
+    assert mean.values == pytest.approx(wanted)
+    same = mean_arms([first], [[[0], [0, 0]]])
+    assert same.difference(0, 1)[0].value == 0
+    assert same.estimate(0) == first.estimate(0)
+    both = mean_arms([first, second], [[[2]], [[2]]])
+    apart = (first.resampled[:, 2].var() + second.resampled[:, 2].var()) / 4
+    assert both.resampled[:, 0].var() == pytest.approx(apart, rel=0.15)
 
 
 def test_an_area_needs_both_kinds():

@@ -93,6 +93,8 @@ CHANGES: dict[str, tuple[list[str] | Callable[[Path], object], set[str]]] = {
     ),
     "kept clear of the same, in other words": (["prompts.keep_clear_of=[plain, plain]"], set()),
     "another seed": (["run.seed=1"], None),
+    "another seed of the alignment": (["align.seed=1"], {"align.examples", "align.train"}),
+    "the same seed of the alignment, in other words": (["align.seed=0"], set()),
     "another decoding of the teacher": (["teacher.answer.temperature=0"], {"teacher.generate"}),
     "another first judge": ([f"teacher.{NO}"], JUDGED),
     "another version of a judge's model": (lambda root: edit(root / "guard" / "w"), JUDGED),

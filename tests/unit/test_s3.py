@@ -194,6 +194,14 @@ def test_a_folder_is_replaced_as_a_whole_and_fetched(root):
     assert storage.names(f"{root}/model") == ["deep", "new"]
 
 
+def test_a_folder_is_copied_with_what_is_in_its_folders(root):
+    for name in ("source/deep/a.txt", "source/b.txt", "target/old.txt"):
+        storage.write_text(f"{root}/{name}", name)
+    storage.copy_folder(f"{root}/source", f"{root}/target")
+    assert {*storage.stamps(f"{root}/target")} == {"deep/a.txt", "b.txt"}
+    assert storage.read_text(f"{root}/target/deep/a.txt") == "source/deep/a.txt"
+
+
 def test_partitions_come_back_and_keep_little_of_each_in_memory(root):
     """A worker writes to a thousand of them at once."""
     storage.write_rows(f"{root}/rows.parquet", ROWS, Trace)

@@ -40,6 +40,18 @@ def test_a_folder_is_uploaded_and_found_again_locally(root, tmp_path):
     assert storage.read_text(f"{local}/inner/file") == "x"
 
 
+def test_a_folder_is_copied_in_place_of_another_and_changes_apart_from_it(root):
+    for name, text in (("source/deep/a.txt", "a"), ("source/b.txt", "b"), ("target/old.txt", "old")):
+        storage.make_folder(f"{root}/{name}".rpartition("/")[0])
+        storage.write_text(f"{root}/{name}", text)
+    storage.copy_folder(f"{root}/source", f"{root}/target")
+    assert {*storage.stamps(f"{root}/target")} == {"deep/a.txt", "b.txt"}
+    storage.write_text(f"{root}/target/b.txt", "another")
+    storage.remove(f"{root}/source/deep")
+    assert storage.read_text(f"{root}/source/b.txt") == "b"
+    assert storage.read_text(f"{root}/target/deep/a.txt") == "a"
+
+
 @pytest.mark.parametrize(
     ("url", "told"),
     [

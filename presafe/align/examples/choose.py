@@ -156,7 +156,7 @@ def validate(choosing: Choosing) -> tuple[int, Counter[str]]:
 
 
 def _choosing(config: Config, folder: str, ready: str | None) -> Choosing:
-    run, seed = config.run_directory, config.run.seed
+    run, seed = config.run_directory, config.align_seed
 
     def file(stage: str, name: str) -> str:
         return storage.join(run.folder(stage), name)

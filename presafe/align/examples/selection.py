@@ -1,6 +1,6 @@
 """Which candidates become examples, streamed over their tables: limits of demonstrations, signal pool, order.
 
-Of a candidate nothing is held but, where signals are dealt out at random, its signal: 8 bytes.
+Of a candidate nothing is held but, where signals are dealt out at random, its signal and kind: 16 bytes.
 """
 
 from collections import Counter
@@ -31,7 +31,9 @@ def examples(candidates: Callable[[], Tables], align: Align, seed: int) -> Table
     def chosen() -> Tables:
         return selected(candidates, align)
 
-    return with_shuffled_signals(chosen, seed) if align.labels == "random" else chosen()
+    if align.labels == "classifier":
+        return chosen()
+    return with_shuffled_signals(chosen, seed, apart=align.labels == "permuted")
 
 
 def selected(candidates: Callable[[], Tables], align: Align) -> Tables:
@@ -50,11 +52,17 @@ def selected(candidates: Callable[[], Tables], align: Align) -> Tables:
             yield rest.set_column(rest.schema.get_field_index("completion"), "completion", empty)
 
 
-def with_shuffled_signals(chosen: Callable[[], Tables], seed: int) -> Tables:
-    """The same signals, each at a random prompt: what they say of their prompt is gone, their distribution stays."""
-    every = np.concatenate([np.zeros(0), *(_signals(table) for table in chosen())])
-    known = ~np.isnan(every)
-    every[known] = np.random.default_rng((seed, len(every))).permutation(every[known])
+def with_shuffled_signals(chosen: Callable[[], Tables], seed: int, *, apart: bool = False) -> Tables:
+    """The same signals, each at a random prompt: what they say of their prompt is gone, their distribution stays.
+
+    Harmful prompts and others are shuffled `apart`, or together.
+    """
+    columns = [np.stack([_signals(table), pc.equal(table["path"], "refuse").to_numpy()]) for table in chosen()]
+    every, harmful = np.concatenate([np.zeros((2, 0)), *columns], axis=1)
+    random = np.random.default_rng((seed, len(every)))
+    for kind in (harmful == 1, harmful == 0) if apart else (np.full(len(every), True),):
+        known = kind & ~np.isnan(every)
+        every[known] = random.permutation(every[known])
     begin = 0
     for table in chosen():
         own = pa.array(every[begin : begin + len(table)], from_pandas=True)  # which takes NaN for a missing one

@@ -73,10 +73,10 @@ class Training:
             folder=folder,
             export_folder=config.run_directory.folder("model") if export else None,
             align=config.align,
-            seed=config.run.seed,
+            seed=config.align_seed,
             collator=Collator.of(think, tokenizer.pad_token_id),
             decision_token=think.decision_token,
-            card=_card(config, base, think, _shown_prompts(config)),
+            card=card_before(config, base, think, _shown_prompts(config)),
             run_name=config.run.name,
             tracker=config.run.tracker,
         )
@@ -139,9 +139,9 @@ def _shown_prompts(config: Config) -> list[ShownPrompt]:
     return shown_prompts(held_out, {row.prompt_id: row for row in signals if row.prompt_id in ids})
 
 
-def _card(config: Config, base: str, think: ThinkFormat, examples: list[ShownPrompt]) -> Card:
+def card_before(config: Config, base: str, think: ThinkFormat, examples: list[ShownPrompt]) -> Card:
     """The card before training: what is measured is filled in at export."""
-    settings = {"align": config.align.results(), "model": config.model.results(), "seed": config.run.seed}
+    settings = {"align": config.align.results(), "model": config.model.results(), "seed": config.align_seed}
     chosen = config.run_directory.part("align", "examples") or {}
     return Card(
         base_model=base,
@@ -163,7 +163,7 @@ def _card(config: Config, base: str, think: ThinkFormat, examples: list[ShownPro
         examples=examples,
         config_hash=content_hash(settings),
         metrics={},
-        training={**config.align.results(), "seed": config.run.seed},
+        training={**config.align.results(), "seed": config.align_seed},
         data=chosen.get("rows", {}),
         versions=versions(),
     )

@@ -68,7 +68,7 @@ def read_runs(given: Sequence[str]) -> list[Run]:
         )
     directories = [_evaluated(root) for root in roots]
     names = [directory.name for directory in directories]
-    runs = [_read(run, run.root if names.count(run.name) > 1 else run.name) for run in directories]
+    runs = [read_run(run, run.root if names.count(run.name) > 1 else run.name) for run in directories]
     kinds_of(runs)
     return runs
 
@@ -96,7 +96,8 @@ def _evaluated(root: str) -> RunDirectory:
     return run
 
 
-def _read(run: RunDirectory, name: str) -> Run:
+def read_run(run: RunDirectory, name: str) -> Run:
+    """A run whose stage `evaluate` is done, to be known as `name`."""
     folder = run.folder("evaluate")
     report = storage.read_json(storage.join(folder, "report.json"))
     return Run(
