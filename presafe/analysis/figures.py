@@ -19,6 +19,7 @@ ARMS = {
     "aligned, CoT on": ("#2f7fc1", "o"),
     "aligned, CoT on, gate": ("#2a8f6d", "D"),
 }
+GATED = "aligned, CoT on, gate"
 Found = dict[str, Any]
 
 
@@ -87,7 +88,16 @@ def front(found: Found) -> str:
             solved = one[METRICS[2]]
             label = one["arm"] + ("" if solved is None else f" (reasoning {100 * solved:.0f} %)")
             at = (100 * one[METRICS[1]], 100 * one[METRICS[0]])
-            axes.plot(*at, marker=marker, color=colour, linestyle="none", markersize=8, label=label, clip_on=False)
+            style: dict[str, Any] = {
+                "marker": marker,
+                "color": colour,
+                "linestyle": "none",
+                "markersize": 8,
+                "clip_on": False,
+            }
+            if one["arm"] == GATED:  # often at the place of the arm without the gate: a ring around it
+                style |= {"markersize": 13, "markerfacecolor": "none", "markeredgewidth": 1.5}
+            axes.plot(*at, label=label, **style)
         axes.set_xlim(0, max(10, *axes.get_xlim()))
         axes.set_ylim(0, 100)
         axes.set_xlabel("over-refusal (%), mean of the suites")
@@ -105,8 +115,10 @@ def radar(found: Found) -> str:
         axes = figure.add_subplot(projection="polar")
         for arm, of in found["goodness"].items():
             value = [100 * of[spoke] if spoke in of else np.nan for spoke in spokes]
-            axes.plot([*angles, *angles[:1]], [*value, *value[:1]], color=ARMS[arm][0], marker=".", label=arm)
+            line = "--" if arm == GATED else "-"
+            axes.plot([*angles, *angles[:1]], [*value, *value[:1]], line, color=ARMS[arm][0], marker=".", label=arm)
         axes.set_xticks(angles, [spoke.replace("_", "\n") for spoke in spokes])
+        axes.tick_params(axis="x", pad=18)
         axes.set_ylim(0, 100)
         axes.set_yticks([25, 50, 75, 100])
         figure.legend(loc="outside lower center", ncols=2, frameon=False)

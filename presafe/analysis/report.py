@@ -35,7 +35,7 @@ def updates_table(found: Found) -> Table:
 def areas_table(found: Found) -> Table:
     header = ["layer", "base", "aligned", "aligned less base", "p"]
     body = [
-        [str(one["layer"]), *(_interval(one[name]) for name in ("base", "aligned", "difference")), f"{one['p']:.3f}"]
+        [str(one["layer"]), *(_interval(one[name]) for name in ("base", "aligned", "difference")), _p(one["p"])]
         for one in found["areas"]
     ]
     return [header, *body]
@@ -149,3 +149,7 @@ def _agreed(one: dict[str, Any] | None) -> str:
 
 def _percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.1f}"
+
+
+def _p(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
