@@ -88,8 +88,6 @@ ATTACKS = [
 DEFENCES: list[dict[str, Any]] = [
     {"kind": "classifier"},
     {"kind": "probe"},
-    {"kind": "smoothllm", "copies": 4, "rate": 0.1},
-    {"kind": "perplexity"},
 ]
 SUITES = ("plain", "lookalikes")
 SHAPE = ("kind", "place", "code", "block")
