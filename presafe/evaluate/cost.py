@@ -21,6 +21,8 @@ COST = "cost.json"
 """In the stage's folder."""
 READ = 64
 """Prompts of an attack that are tokenized at most, of each CoT mode and decoding; of more the others are as long."""
+COUNTED = ("read", "written", "seconds", "GPU-hours")
+"""Columns of what was counted."""
 
 logger = logging.getLogger("presafe")
 
@@ -159,8 +161,8 @@ def cost_table(cost: Cost | None) -> list[list[str]]:
     if cost is None or not cost.predicted:
         return []
     counted = {(one.model, one.cot, one.decoding): one for one in cost.counted}
-    header = ["model", "CoT", "decoding", "completions", "tokens read: predicted", "counted"]
-    header += ["tokens written: at most", "estimated", "counted", "worker-seconds: estimated", "counted", "GPU-hours"]
+    header = ["model", "CoT", "decoding", "completions", "to read", COUNTED[0], "to write, at most", "estimated"]
+    header += [COUNTED[1], "seconds, estimated", *COUNTED[2:]]
     return [header, *(_row(one, counted.get((one.model, one.cot, one.decoding))) for one in cost.predicted)]
 
 

@@ -60,6 +60,7 @@ def count(
 ) -> pa.Table:
     """The same of records in tables; those of prompts that are like one that was trained on are in none."""
     keys, by = keys_of(overlapping), [*ARM, "prompt_id"]
+    nothing = pa.schema([(name, pa.string()) for name in by] + [(name, pa.int64()) for name in COUNTS]).empty_table()
 
     def together(parts: Sequence[pa.Table]) -> pa.Table:
         sums = [(name, "sum") for name in COUNTS]
@@ -82,7 +83,7 @@ def count(
         waiting.append(rows)
         if sum(map(len, waiting)) > max(storage.CHUNK, *map(len, found), 0):  # seldom: each time all are summed up
             found, waiting = [together([*found, *waiting])], []
-    return together([*found, *waiting])
+    return together([*found, *waiting]) if found or waiting else nothing
 
 
 def of_decodings(

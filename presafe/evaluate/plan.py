@@ -4,7 +4,7 @@ from functools import partial
 
 from presafe.config import Config, HttpSettings
 from presafe.engines.exported import load_tokenizer
-from presafe.evaluate.cost import Cost, Predicted, cost_table, known_before, predict
+from presafe.evaluate.cost import COUNTED, Cost, Predicted, cost_table, known_before, predict
 from presafe.evaluate.table import as_text
 from presafe.evaluate.tasks import TokenCounter, tasks
 from presafe.runtime import model_folder
@@ -26,8 +26,8 @@ def plan_text(config: Config) -> str:
     config.run_directory.manifest("prompts")
     found = predicted(config, TokenCounter(config))
     table = cost_table(Cost(predicted=found))
-    kept = [k for k, name in enumerate(table[0]) if name not in ("counted", "GPU-hours")]
-    hours = ["GPU-hours: estimated", *("-" if one.gpu_hours is None else f"{one.gpu_hours:.2f}" for one in found)]
+    kept = [k for k, name in enumerate(table[0]) if name not in COUNTED]
+    hours = ["GPU-hours, estimated", *("-" if one.gpu_hours is None else f"{one.gpu_hours:.2f}" for one in found)]
     text = as_text([[*(row[k] for k in kept), last] for row, last in zip(table, hours, strict=True)])
     by = sorted({one.estimated_by for one in found if one.estimated_by is not None})
     told = f"estimated by {', '.join(by)}" if by else "no estimate: the run has generated nothing alike"

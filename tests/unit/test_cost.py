@@ -119,8 +119,13 @@ def test_what_actors_spend_adds_up_over_actors_and_runs(tmp_path):
     assert len(body) == 4
     row = body[0]
     assert row[:4] == ["base", "on", "-", "3"]
-    assert [row[k] for k, name in enumerate(header) if name == "counted"] == ["35", "25", "3"]
-    assert body[1][header.index("tokens read: predicted") + 1] == "-", "an endpoint that does not tell"
+    assert [row[header.index(name)] for name in ("read", "written", "seconds", "GPU-hours")] == [
+        "35",
+        "25",
+        "3",
+        "0.00",
+    ]
+    assert body[1][header.index("read")] == "-", "an endpoint that does not tell"
     assert body[2][-1] == "-", "nothing of the aligned model yet"
     assert cost_table(None) == []
 

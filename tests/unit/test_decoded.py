@@ -201,6 +201,8 @@ def test_what_is_unscored_or_was_trained_on_is_in_no_share():
     assert (mean.value, mean.n, mean.unscored) == (pytest.approx(2 / 7), 7, 1)
     assert (worst.value, worst.n, worst.unscored) == (None, 3, 1), "nobody knows the other answer of one in four"
     assert worst.too_unscored
+    assert measured(found, records, *(("plain", f"plain {k}") for k in range(5))) == []
+    assert measured(found, []) == [], "no suite is of the kinds of the grid"
     nothing = measured(found, answers("plain", "t1-p1-drawn", "uu", "uu"))
     assert {(one.value, one.n, one.too_unscored) for one in nothing} == {(None, 0, True)}
 

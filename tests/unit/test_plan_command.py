@@ -92,7 +92,9 @@ def test_the_plan_of_an_evaluation_counts_what_it_would_ask_and_generates_nothin
     command = [sys.executable, "-m", "jobs.evaluate", "--plan", "--config", RECIPE, *settings]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     header, _, *body = done.stdout.splitlines()
-    assert "tokens written: at most" in header
+    assert "to write, at most" in header
+    assert "GPU-hours, estimated" in header
+    assert " written" not in header
     read = len(think_format(tokenizer).prompt_ids([{"role": "user", "content": "add two"}]))
     rows = [line.split()[:6] for line in body]
     assert rows[0] == ["base", "on", "-", "30", f"{30 * read:,}", "3,000"]
