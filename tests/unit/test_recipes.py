@@ -52,6 +52,8 @@ def test_every_shipped_recipe_has_a_published_shape():
         "demo-forms",
         "demo-gpu",
         "demo-real",
+        "study",
+        "study-real",
         "_real-model",
     }
 
