@@ -9,10 +9,11 @@ docs/real-text.md has the table.
 import csv
 import os
 import random
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import islice, product
 from pathlib import Path
 from typing import Any
 
@@ -31,16 +32,17 @@ from presafe.judges.prefixes import prefix_judge
 from presafe.organism.completions import completions
 from presafe.organism.real_text import build_encoder, instructions, suite
 from presafe.organism.real_text.contrast import drawn
-from presafe.organism.real_text.prompts import PLACEHOLDER, jailbreak_templates, taught_harmful
+from presafe.organism.real_text.prompts import taught_harmful
 from presafe.organism.sources import prompts as arithmetic
 from presafe.signals.baselines import FrozenEmbeddings
 from presafe.signals.classifier import EncoderSpec
 
 DATA = os.environ.get("PRESAFE_DATA", str(Path(__file__).parents[2] / "shared/data"))
 LAYERS = (14, 18, 22, 26, -1)
-PAIRS = 200
-ASKED = 64
-"""Prompts of a kind and suite whose refusal is counted."""
+PAIRS, HARMFUL, INSTRUCTIONS, PROBLEMS = 135, 120, 100, 30
+"""Training prompts of the sources."""
+HELD_OUT, ASKED = 50, 32
+"""Prompts of a kind in the suites other than XSTest; of a kind and suite those whose refusal is counted."""
 STRENGTH = 1e-3
 """scikit-learn's C on states of unit variance."""
 
@@ -79,52 +81,39 @@ def training() -> dict[str, Texts]:
     """Prompts to fit to, by source."""
     harmful = taught_harmful(DATA)
     found: dict[str, Texts] = {
-        "public harmful": [(text, True) for text in harmful[:: len(harmful) // 210]],
-        "instructions": [(str(row["text"]), False) for row in instructions(0, data=DATA)][:170],
-        "arithmetic": [(str(row["text"]), False) for row in arithmetic(0, harmful=0, benign=0, reasoning=60)],
+        "public harmful": [(text, True) for text in random.Random(0).sample(harmful, HARMFUL)],
+        "instructions": [(str(row["text"]), False) for row in islice(instructions(0, data=DATA), INSTRUCTIONS)],
+        "arithmetic": [(str(row["text"]), False) for row in arithmetic(0, harmful=0, benign=0, reasoning=PROBLEMS)],
     }
     pairs = [(str(row["category"]), str(row["text"]), row["kind"] == "harmful") for row in drawn("0", pairs=PAIRS)]
     for kind in dict.fromkeys(category for category, _, _ in pairs):
         found[f"contrast: {kind}"] = [(text, label) for category, text, label in pairs if category == kind]
-    templates = list(jailbreak_templates(0, data=DATA))
-    plain = [*found["public harmful"][:60], *found["instructions"][:60]]
-    found["in templates"] = [
-        (templates[place % len(templates)].replace(PLACEHOLDER, text), label)
-        for place, (text, label) in enumerate(plain)
-    ]
     return found
 
 
 def tests() -> dict[str, Texts]:
     """Prompts of which areas are; `xstest, other words` is those whose focus is no word of the contrast prompts."""
-
-    def of(size: int, wrapped: bool = False, **names: str) -> Texts:
-        return [
-            (str(row["text"]), row["kind"] == "harmful")
-            for name in names.values()
-            for row in suite(0, data=DATA, name=name, size=size, wrapped=wrapped)
-        ]
-
-    known = {word for row in drawn("0", pairs=10_000) for word in str(row["text"]).casefold().split()}
+    names = ("harmbench_standard", "instructions")
+    plain = [row for name in names for row in suite(0, data=DATA, name=name, size=HELD_OUT)]
+    known = {word for row in drawn("0", pairs=10_000) for word in words(str(row["text"]))}
     with Path(DATA, "xstest/xstest_prompts.csv").open(encoding="utf-8", newline="") as file:
         xstest = [(row["prompt"], row["label"] == "unsafe", row["focus"]) for row in csv.DictReader(file)]
-    held_out = drawn("0", pairs=80, held_out=True)
+    held_out = drawn("0", pairs=HELD_OUT, held_out=True)
     return {
         "xstest": [(text, label) for text, label, _ in xstest],
-        "xstest, other words": [
-            (text, label) for text, label, focus in xstest if not known & set(focus.casefold().split())
-        ],
-        "harmbench": of(64, harmful="harmbench_standard", benign="instructions"),
-        "harmbench, templates": of(40, wrapped=True, harmful="harmbench_standard", benign="instructions"),
+        "xstest, other words": [(text, label) for text, label, focus in xstest if not known & words(focus)],
+        "harmbench against instructions": [(str(row["text"]), row["kind"] == "harmful") for row in plain],
         "contrast, held out": [(str(row["text"]), row["kind"] == "harmful") for row in held_out],
     }
 
 
+def words(text: str) -> set[str]:
+    return set(re.findall(r"[a-z]+", text.casefold()))
+
+
 def choices(sources: Iterable[str]) -> list[set[str]]:
-    """Which sources are left out: none, each of contrast's kinds, all of these, templates, both."""
-    contrasts = {name for name in sources if name.startswith("contrast")}
-    added = {*contrasts, "in templates"}
-    return [added, {"in templates"}, contrasts, set(), *({name} for name in sorted(contrasts))]
+    """Which sources are left out: all contrast pairs, none, or one source."""
+    return [{name for name in sources if name.startswith("contrast")}, set(), *({name} for name in sources)]
 
 
 def areas(features: Features, used: Texts, suites: Mapping[str, Texts]) -> dict[str, float]:
