@@ -1,4 +1,4 @@
-"""Teaching the real model: LoRA on dialogues around public prompts, some twenty minutes on one core."""
+"""Teaching the real model: LoRA on dialogues around public prompts, half an hour on one core."""
 
 from collections.abc import Sequence
 from functools import partial
