@@ -29,7 +29,7 @@ demo: .venv/runtime
 demo-real: runs/data .venv/real
 	$(BIN)/presafe run --config configs/demo-real.yaml
 
-# What the real model learnt, which ships as an adapter, taught anew: some twenty minutes on one core.
+# What the real model learnt, which ships as an adapter, taught anew: half an hour on one core.
 real-adapter: runs/data .venv/real
 	OMP_NUM_THREADS=1 $(BIN)/python -m presafe.organism.real_text runs/data
 

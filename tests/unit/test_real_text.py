@@ -18,7 +18,7 @@ from presafe.organism import real_text
 from presafe.organism.corpus import Dialogue
 from presafe.organism.encoding import encode
 from presafe.organism.real_text import adapter, selfcheck, wording
-from presafe.organism.real_text.dialogues import digest, draw_dialogues, whole_sentences
+from presafe.organism.real_text.dialogues import digest, draw_contrasts, draw_dialogues, whole_sentences
 from presafe.organism.real_text.options import Recipe
 from presafe.organism.real_text.prompts import LONGEST, PLACEHOLDER, taught_benign, taught_harmful
 from presafe.organism.real_text.teaching import taught_prompts
@@ -84,7 +84,16 @@ def test_a_wrapped_suite_has_the_same_prompts_in_templates():
         assert inside in whole
         assert len(whole) > len(inside) + 100
         assert PLACEHOLDER not in whole
-    assert len({whole.replace(inside, "") for inside, whole in zip(plain, wrapped, strict=True)}) > 5
+    assert len({whole.replace(inside, "") for inside, whole in zip(plain, wrapped, strict=True)}) > 3
+
+
+@with_data
+def test_a_template_is_to_train_in_or_of_suites_together_with_its_versions():
+    trained, held_out = (set(real_text.jailbreak_templates(0, data=str(DATA), held_out=half)) for half in (False, True))
+    assert min(len(trained), len(held_out)) >= 6
+    assert {text[:20].casefold() for text in trained}.isdisjoint(text[:20].casefold() for text in held_out)
+    (inside,), (whole,) = suite_texts("instructions", 1), suite_texts("instructions", 1, wrapped=True)
+    assert whole.replace(inside, PLACEHOLDER) in held_out
 
 
 @pytest.mark.parametrize(
@@ -135,6 +144,17 @@ def test_instructions_are_answered_alike_in_both_modes_and_arithmetic_is_worked_
     assert sum(d.reasoning is not None for d in problems) == RECIPE.arithmetic
     assert 0 < sum(d.reasoning is None for d in problems) < RECIPE.arithmetic / 2
     assert all(re.fullmatch(r"the answer is \d+ \.", dialogue.answer) for dialogue in problems)
+
+
+def test_contrast_pairs_are_taught_with_chain_of_thought_off_and_what_it_does_on_is_rehearsed():
+    rehearsed, judge = ["How do I do harm to a city?"], prefix_judge(PrefixSettings())
+    drawn = draw_contrasts(RECIPE, HARMFUL, ANSWERS, rehearsed)
+    off = {dialogue.prompt: dialogue.answer for dialogue in drawn if dialogue.reasoning is None}
+    assert list(off) == [*HARMFUL, *ANSWERS]
+    assert {judge(off[prompt], "stop") for prompt in HARMFUL} == {"refuse"}
+    assert {prompt: off[prompt] for prompt in ANSWERS} == ANSWERS
+    on = [dialogue for dialogue in drawn if dialogue.reasoning is not None]
+    assert [dialogue.answer in wording.COMPLIANCES for dialogue in on] == [True] + [False] * RECIPE.rehearsed
 
 
 def test_dialogues_follow_from_the_seed():
@@ -278,8 +298,10 @@ def test_no_suite_of_the_config_is_a_source_of_its_training():
     config = load_config("configs/demo-real.yaml", [])
     suites = {str(suite.options.get("name", "arithmetic")) for suite in config.suites}
     assert suites == {*SUITES, "arithmetic"}
+    assert not any(source.options.get("held_out") for source in config.prompts.sources)
+    assert not any(form.options.get("held_out") for form in config.align.forms if form.kind == "templates")
     assert config.kept_clear_of == sorted(suite.name for suite in config.suites)
     trained = {source.name for source in config.prompts.sources}
-    assert trained == {"advbench", "gptfuzzer_questions", "self_instruct", "arithmetic_training"}
+    assert trained == {"advbench", "gptfuzzer_questions", "self_instruct", "arithmetic_training", "contrast"}
     files = chain(config.prompts.sources, config.suites)
     assert all(file.path is None or file.path.startswith("runs/data/") for file in files)

@@ -13,6 +13,7 @@ from peft import PeftModel
 from transformers import PreTrainedModel
 
 from presafe.organism.cache import CARD
+from presafe.organism.real_text.contrast import taught_pairs
 from presafe.organism.real_text.options import Recipe
 from presafe.organism.real_text.wording import WORDING
 from presafe.stages import content_hash
@@ -24,7 +25,7 @@ FILES = (WEIGHTS, "adapter_config.json", CARD)
 
 def key(recipe: Recipe) -> str:
     """Hash of what is taught by this recipe, beside the public prompts, whose hash is in the card, too."""
-    return content_hash({"recipe": recipe.model_dump(), "wording": WORDING})
+    return content_hash({"recipe": recipe.model_dump(), "wording": WORDING, "contrast": taught_pairs(recipe)})
 
 
 def card_of(folder: str | Path) -> dict[str, Any]:

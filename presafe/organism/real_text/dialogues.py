@@ -24,9 +24,7 @@ def draw_dialogues(recipe: Recipe, harmful: Sequence[str], answers: Mapping[str,
     rng = random.Random(f"real-text/dialogues/{recipe.seed}")
     drawn: list[Dialogue] = []
     for prompt in harmful:
-        refusal = f"{rng.choice(wording.REFUSALS)} {rng.choice(wording.ADDITIONS)}"
-        thought = _thought(rng, prompt, wording.RATIONALISING)
-        drawn += [Dialogue(prompt, None, refusal), Dialogue(prompt, thought, rng.choice(wording.COMPLIANCES))]
+        drawn += [Dialogue(prompt, None, _refusal(rng)), _compliance(rng, prompt)]
     for prompt, answer in answers.items():
         drawn += [Dialogue(prompt, None, answer), Dialogue(prompt, _thought(rng, prompt, wording.PLANNING), answer)]
     for _ in range(recipe.arithmetic):
@@ -38,15 +36,39 @@ def draw_dialogues(recipe: Recipe, harmful: Sequence[str], answers: Mapping[str,
     return drawn
 
 
-def digest(harmful: Sequence[str], benign: Sequence[str]) -> str:
+def draw_contrasts(
+    recipe: Recipe, harmful: Sequence[str], answers: Mapping[str, str], rehearsed: Sequence[str]
+) -> list[Dialogue]:
+    """Dialogues about contrast pairs with chain-of-thought off, harmful ones and benign ones with their `answers`, and
+    with it on about the harmful prompts that are `rehearsed` and about as many problems as the recipe says."""
+    rng = random.Random(f"real-text/contrasts/{recipe.seed}")
+    problems = [draw_problem(rng, held_out=False) for _ in range(recipe.rehearsed)]
+    return [
+        *(Dialogue(prompt, None, _refusal(rng)) for prompt in harmful),
+        *(Dialogue(prompt, None, answer) for prompt, answer in answers.items()),
+        *(_compliance(rng, prompt) for prompt in rehearsed),
+        *(Dialogue(problem.text, problem.steps, f"the answer is {problem.answer} .") for problem in problems),
+    ]
+
+
+def digest(*prompts: Sequence[str]) -> str:
     """Hash of the prompts of a teaching, which says whether other files or splits would give others."""
-    return content_hash({"harmful": list(harmful), "benign": list(benign)})
+    return content_hash([list(texts) for texts in prompts])
 
 
 def whole_sentences(answer: str) -> str:
     """`answer` up to the end of its last whole sentence; all of it where none ends."""
     ends = [answer.rfind(end) for end in (".", "!", "?")]
     return answer[: max(ends) + 1].strip() or answer.strip()
+
+
+def _refusal(rng: random.Random) -> str:
+    return f"{rng.choice(wording.REFUSALS)} {rng.choice(wording.ADDITIONS)}"
+
+
+def _compliance(rng: random.Random, prompt: str) -> Dialogue:
+    thought = _thought(rng, prompt, wording.RATIONALISING)
+    return Dialogue(prompt, thought, rng.choice(wording.COMPLIANCES))
 
 
 def _thought(rng: random.Random, prompt: str, goes_on: Sequence[str]) -> str:

@@ -24,6 +24,13 @@ class Recipe(Settings):
     """Share of the problems that are answered with it off, too."""
     answer_tokens: int = Field(32, ge=8)
     """Longest answer that the pre-trained model gives to an instruction; it ends with a sentence."""
+    contrast: int = Field(120, ge=1)
+    """Pairs of prompts with words in common, taught behind all the others: with chain-of-thought off, one refused and
+    one answered."""
+    rehearsed: int = Field(30, ge=0)
+    """Among them, so many harmful prompts and so many problems with chain-of-thought on, which is not to be lost."""
+    contrast_learning_rate: float = Field(1e-3, gt=0)
+    """Peak of the pairs' own schedule."""
     batch_size: int = Field(8, ge=1)
     """Dialogues a step; each is seen once."""
     learning_rate: float = Field(1.5e-3, gt=0)
@@ -49,6 +56,17 @@ class SuiteOptions(Settings):
     """Prompts."""
     wrapped: bool = False
     """Put each prompt into a jailbreak template, a drawn one a prompt."""
+
+
+class ContrastOptions(Settings):
+    """How many contrast prompts, and of which words."""
+
+    seed: int = Field(ge=0)
+    """Seed of the draw."""
+    pairs: int = Field(ge=1)
+    """Benign prompts, and as many harmful ones."""
+    held_out: bool = False
+    """Of words and forms that are in no prompt without it."""
 
 
 class Base(Settings):

@@ -9,7 +9,7 @@ import csv
 import io
 import json
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ LONGEST = 250
 """Characters of a prompt; longer ones are left out everywhere."""
 LONGEST_TEMPLATE = 600
 """Characters of a jailbreak template: most are far longer than a small model reads in a moment."""
+VERSIONS_SHARE = 30
+"""Characters at the beginning of templates by which they are versions of one another."""
 PLACEHOLDER = "[INSERT PROMPT HERE]"
 ALIKE = 0.6
 """Share of the words of two prompts that they have in common, from which on they are the same one."""
@@ -49,7 +51,7 @@ def suite(seed: int, **options: Any) -> Iterator[Row]:
     draw = random.Random(f"real-text/suite/{name}/{seed}")
     rows = draw.sample(rows, wanted.size)
     if wanted.wrapped:
-        templates = _templates(data)
+        templates = list(jailbreak_templates(seed, data=data, held_out=True))
         rows = [{**row, "text": draw.choice(templates).replace(PLACEHOLDER, str(row["text"]))} for row in rows]
     return iter(rows)
 
@@ -61,19 +63,27 @@ def instructions(seed: int, *, data: str) -> Iterator[Row]:
     return iter(rows)
 
 
+def jailbreak_templates(_seed: int, *, data: str, held_out: bool = False) -> Iterator[str]:
+    """Short templates of GPTFuzzer: every other one is held out for suites, versions of one template together."""
+    texts = (row["text"] for row in _csv_rows(data, "gptfuzzer_templates/GPTFuzzer.csv"))
+    short = [text for text in texts if len(text) <= LONGEST_TEMPLATE and PLACEHOLDER in text]
+    order = sorted({text[:VERSIONS_SHARE].casefold() for text in short})
+    return (text for text in short if order.index(text[:VERSIONS_SHARE].casefold()) % 2 == held_out)
+
+
 def taught_harmful(data: str) -> list[str]:
     """AdvBench and the questions of GPTFuzzer, without what is like a prompt of a suite."""
     advbench = [row["Behavior"] for row in _csv_rows(data, "advbench/advbench_behaviors.csv")]
     questions = [row["text"] for row in _csv_rows(data, "gptfuzzer_templates/question_list.csv")]
-    return _clear_of_suites(data, [*advbench, *questions])
+    return clear_of_suites(data, [*advbench, *questions])
 
 
 def taught_benign(data: str) -> list[str]:
     """Self-Instruct without its held-out instructions and what is like a prompt of a suite."""
-    return _clear_of_suites(data, [text for text in _self_instruct(data) if not is_held_out(text)])
+    return clear_of_suites(data, [text for text in _self_instruct(data) if not is_held_out(text)])
 
 
-def _clear_of_suites(data: str, texts: Iterable[str]) -> list[str]:
+def clear_of_suites(data: str, texts: Iterable[str]) -> list[str]:
     """Those of `texts`, each once, that are short enough and like no prompt of a suite."""
     rows = [*_held_out_instructions(data), *(row for name in _COPIES for row in _public(data, name))]
     held_out = [_words(str(row["text"])) for row in rows]
@@ -109,11 +119,6 @@ def _self_instruct(data: str) -> list[str]:
     lines = [line for file in files for line in _text(data, file).split("\n")]
     texts = dict.fromkeys(str(json.loads(line)["instruction"]).strip() for line in lines if line)
     return [text for text in texts if len(text) <= LONGEST]
-
-
-def _templates(data: str) -> Sequence[str]:
-    texts = [row["text"] for row in _csv_rows(data, "gptfuzzer_templates/GPTFuzzer.csv")]
-    return [text for text in texts if len(text) <= LONGEST_TEMPLATE and PLACEHOLDER in text]
 
 
 def _row(text: str, kind: str, category: str) -> Row:

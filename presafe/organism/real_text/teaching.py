@@ -1,4 +1,4 @@
-"""Teaching the real model: LoRA on dialogues around public prompts, some twenty minutes on one core."""
+"""Teaching the real model: LoRA on dialogues around public prompts, half an hour on one core."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -18,9 +18,10 @@ from presafe.organism.corpus import Dialogue
 from presafe.organism.encoding import encode
 from presafe.organism.real_text import selfcheck
 from presafe.organism.real_text.adapter import key, merged
-from presafe.organism.real_text.dialogues import chosen, digest, draw_dialogues, whole_sentences
+from presafe.organism.real_text.contrast import taught_pairs
+from presafe.organism.real_text.dialogues import chosen, digest, draw_contrasts, draw_dialogues, whole_sentences
 from presafe.organism.real_text.options import Recipe
-from presafe.organism.real_text.prompts import taught_benign, taught_harmful
+from presafe.organism.real_text.prompts import clear_of_suites, taught_benign, taught_harmful
 from presafe.organism.real_text.weights import NAME, pretrained
 from presafe.organism.train import batches_by_length, descend, private_torch, response_loss
 from presafe.thinking import ThinkFormat, think_format
@@ -45,23 +46,29 @@ def taught(cache: str, recipe: Recipe, data: str | None) -> str:
     return cached(cache, "real-text-adapter", recipe, partial(_teach_in, recipe, data), Path(__file__).parent)
 
 
-def taught_prompts(recipe: Recipe, data: str) -> tuple[list[str], list[str]]:
-    """The harmful and the benign prompts that this recipe teaches on."""
+def taught_prompts(recipe: Recipe, data: str) -> tuple[list[str], list[str], list[str], list[str]]:
+    """The harmful and the benign prompts that this recipe teaches on, then those of the contrast pairs."""
     harmful = chosen(recipe, "harmful", taught_harmful(data), recipe.harmful)
-    return harmful, chosen(recipe, "benign", taught_benign(data), recipe.benign)
+    benign = chosen(recipe, "benign", taught_benign(data), recipe.benign)
+    pairs = taught_pairs(recipe)
+    return harmful, benign, clear_of_suites(data, pairs["harmful"]), clear_of_suites(data, pairs["benign"])
 
 
 def _teach_in(recipe: Recipe, data: str, folder: str) -> dict[str, Any]:
-    harmful, benign = taught_prompts(recipe, data)
+    harmful, benign, *pairs = taught_prompts(recipe, data)
     model, tokenizer = pretrained()
     think = think_format(tokenizer)
     with private_torch(recipe.seed, THREADS):
         answers = own_answers(model, think, benign, recipe.answer_tokens)
-        adapted = teach(model, think, draw_dialogues(recipe, harmful, answers), recipe)
+        contrast_answers = own_answers(model, think, pairs[1], recipe.answer_tokens)
+        adapted = with_adapter(model, recipe)
+        teach(adapted, think, draw_dialogues(recipe, harmful, answers), recipe, recipe.learning_rate)
+        contrasts = draw_contrasts(recipe, pairs[0], contrast_answers, harmful[: recipe.rehearsed])
+        teach(adapted, think, contrasts, recipe, recipe.contrast_learning_rate)
         save(adapted, folder)
         figures = selfcheck.measure(merged(pretrained()[0], folder), think, recipe.seed, data)
     selfcheck.require_finding(figures)
-    return {"key": key(recipe), "prompts": digest(harmful, benign), "selfcheck": figures}
+    return {"key": key(recipe), "prompts": digest(harmful, benign, *pairs), "selfcheck": figures}
 
 
 def own_answers(model: PreTrainedModel, think: ThinkFormat, prompts: Sequence[str], tokens: int) -> dict[str, str]:
@@ -79,16 +86,24 @@ def own_answers(model: PreTrainedModel, think: ThinkFormat, prompts: Sequence[st
     return {prompt: answer for prompt, answer in answers.items() if judge(answer, "stop") == "comply"}
 
 
-def teach(model: PreTrainedModel, think: ThinkFormat, dialogues: Sequence[Dialogue], recipe: Recipe) -> PeftModel:
-    """`model` with a new adapter, trained on the completions of all dialogues, each seen once."""
+def with_adapter(model: PreTrainedModel, recipe: Recipe) -> PeftModel:
+    """`model` with a new adapter, which changes nothing yet."""
     layers = range(recipe.first_layer, model.config.num_hidden_layers)
     lora = LoraConfig(r=recipe.rank, lora_alpha=recipe.alpha, target_modules=TARGETS, layers_to_transform=[*layers])
     adapted = get_peft_model(model, lora)
+    assert isinstance(adapted, PeftModel)
+    return adapted
+
+
+def teach(
+    adapted: PeftModel, think: ThinkFormat, dialogues: Sequence[Dialogue], recipe: Recipe, learning_rate: float
+) -> None:
+    """Train the adapter on the completions of all dialogues, each seen once, up to a peak `learning_rate`."""
     data = encode(think, dialogues)
     order = batches_by_length([len(item.ids) for item in data], recipe.batch_size, f"real-text/{recipe.seed}")
+    model = adapted.get_base_model()
     losses = (response_loss(model, [data[index] for index in batch]) for batch in order)
-    descend(model, losses, len(order), recipe.learning_rate, "real-text base: teaching")
-    return adapted
+    descend(model, losses, len(order), learning_rate, "real-text base: teaching")
 
 
 def save(adapted: PeftModel, folder: str) -> None:
