@@ -131,12 +131,20 @@ def load_config(path: str, overrides: list[str], changes: dict[str, Any] | None 
 
 
 def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """`base` with `changes`, key by key in sections."""
+    """`base` with `changes`, key by key in sections; what is of another `kind` is replaced as a whole."""
     merged = dict(base)
     for key, value in changes.items():
         below = merged.get(key)
-        merged[key] = _merged(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+        if isinstance(below, dict) and isinstance(value, dict) and _alike(below, value):
+            merged[key] = _merged(below, value)
+        else:
+            merged[key] = value
     return merged
+
+
+def _alike(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether no two kinds of a section are named."""
+    return len({section["kind"] for section in (one, other) if "kind" in section}) < 2
 
 
 def read_yaml(path: str, examples: str) -> dict[str, Any]:

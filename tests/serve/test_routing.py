@@ -99,7 +99,7 @@ def test_a_flood_of_one_session_leaves_room_on_its_replica(where):
             return counts, others
 
     counts, others = asyncio.run(flood())
-    assert max(counts, key=lambda name: counts[name]) == home
+    assert max(counts.values()) <= counts[home] + CHOOSING
     assert SLACK / 2 < counts[home] - min(counts.values()) <= SLACK + CHOOSING
     assert len(counts) == REPLICAS
     assert home not in others
