@@ -51,10 +51,9 @@ def look(settings: Analysis, spec: ModelSpec, fitted: Sequence[Prompt], tried: S
 
 
 def _updates(base: LoadedModel, exported: str) -> list[Update]:
-    weights, local = base.model.state_dict(), storage.local_folder(storage.absolute(exported))
-    if read_card(exported).weights == "full":
-        return [*of_full_weights(weights, storage.join(local, "full"))]
-    return [*of_adapter(weights, storage.join(local, "adapter"))]
+    weights, trained = base.model.state_dict(), read_card(exported).weights
+    local = storage.local_folder(storage.join(storage.absolute(exported), trained))
+    return [*(of_full_weights if trained == "full" else of_adapter)(weights, local)]
 
 
 def _probed(

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from functools import partial
 
+import pyarrow.compute as pc
 import ray
 
 from presafe import reads, storage
@@ -30,6 +31,8 @@ from presafe.writer import sole_writer
 STAGE = "analysis"
 LOOKED = "looked.json"
 RECORDS = "records.parquet"
+KINDS: tuple[Kind, ...] = ("harmful", "benign")
+"""What a probe tells apart."""
 
 
 def run_analysis(config: Config, *, redo: bool = False) -> None:
@@ -69,8 +72,7 @@ def parts(config: Config) -> list[Part]:
 
 def _look(config: Config, folder: str) -> Rows:
     settings, exported = config.analysis, config.run_directory.folder("model")
-    fitted = _drawn(config, storage.stream_rows(reads.file(config, "prompts", "prompts.parquet"), Prompt), "align")
-    tried = _drawn(config, suite_prompts(config.run_directory), "evaluate")
+    fitted, tried = _fitted(config), _tried(config)
     connect(config.cluster)
     check_cluster(Demand(STAGE, 1, settings.worker, 1), config.cluster, LOCAL_MODELS)
     spec = ModelSpec(model_folder(config), config.model.dtype, exported, None, config.model.think)
@@ -81,29 +83,39 @@ def _look(config: Config, folder: str) -> Rows:
     return {"matrices": len(found.updates), "layers": len(found.areas), "prompts": len(found.kinds)}
 
 
-def _drawn(config: Config, prompts: Iterable[Prompt], split: str) -> list[Prompt]:
-    """Harmful and benign prompts of a split, in the order of a hash of seed and id: so many of a kind or suite."""
-    found: dict[tuple[Kind, str], list[Prompt]] = {}
-    for prompt in prompts:
-        if prompt.split == split and prompt.kind != "reasoning":
-            of = prompt.source if split == "evaluate" else ""
-            found.setdefault((prompt.kind, of), []).append(prompt)
-    if {kind for kind, _ in found} != {"harmful", "benign"}:
+def _fitted(config: Config) -> list[Prompt]:
+    """So many harmful and so many benign prompts of the align split."""
+    url, of_split = reads.file(config, "prompts", "prompts.parquet"), pc.field("split") == "align"
+    every = (storage.stream_rows(url, Prompt, of_split & (pc.field("kind") == kind)) for kind in KINDS)
+    return _both_kinds([prompt for of_kind in every for prompt in _first(config, of_kind)], "align", config)
+
+
+def _tried(config: Config) -> list[Prompt]:
+    """So many prompts of each suite of harmful or benign ones; one that several suites have is there once."""
+    chosen = dict[str, Prompt]()
+    for suite in config.suites:
+        own = (one for one in suite_prompts(config.run_directory) if one.source == suite.name and one.kind in KINDS)
+        chosen |= {prompt.prompt_id: prompt for prompt in _first(config, own)}
+    return _both_kinds([*chosen.values()], "evaluate", config)
+
+
+def _first(config: Config, prompts: Iterable[Prompt]) -> list[Prompt]:
+    """As many as the settings say, in the order of a hash of seed and id; no others are held."""
+
+    def place(prompt: Prompt) -> bytes:
+        return hashlib.sha256(f"{config.run.seed}/{prompt.prompt_id}".encode()).digest()
+
+    return heapq.nsmallest(config.analysis.prompts, prompts, key=place)
+
+
+def _both_kinds(prompts: list[Prompt], split: str, config: Config) -> list[Prompt]:
+    if {prompt.kind for prompt in prompts} != {*KINDS}:
         raise user_error(
             found=f"no harmful and benign prompts in split {split} of {config.run_directory.root}",
             needed="both, which a probe tells apart",
             change="analyse a run that has both",
         )
-
-    def place(prompt: Prompt) -> bytes:
-        return hashlib.sha256(f"{config.run.seed}/{prompt.prompt_id}".encode()).digest()
-
-    chosen = {
-        prompt.prompt_id: prompt
-        for of_kind in found.values()
-        for prompt in heapq.nsmallest(config.analysis.prompts, of_kind, key=place)
-    }
-    return [*chosen.values()]
+    return prompts
 
 
 def _report(config: Config, folder: str) -> Rows:

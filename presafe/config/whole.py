@@ -1,7 +1,7 @@
 """The whole configuration, and how it is read: a YAML file plus dotted overrides (`align.lora.r=16`).
 
 A file that begins with `base: FILE`, beside it or by path, says only what differs from that one: sections are merged
-key by key, every other value, lists too, is replaced. A base has none of its own.
+key by key; every other value, lists too, and a section of another `kind`, is replaced. A base has none of its own.
 """
 
 import posixpath

@@ -71,6 +71,10 @@ def test_a_file_with_a_base_says_only_what_differs(tmp_path):
     assert config.align.lora is not None
     assert (config.align.lora.r, config.align.lora.alpha) == (16, 8)
     assert [source.name for source in config.prompts.sources] == ["u"]
+    (tmp_path / "own.yaml").write_text("{base: base.yaml, align: {head: {kind: readout}}}")
+    above = {"align": {"head": {"kind": "linear", "layer": 2}}}
+    assert load_config(str(tmp_path / "own.yaml"), [], above).align.head == LinearHead(layer=2)
+    assert load_config(str(tmp_path / "own.yaml"), [], {"align": {"head": {"kl_weight": 2}}}).align.head.kl_weight == 2
     (tmp_path / "own.yaml").write_text("base: none.yaml")
     with pytest.raises(UserError, match=r"no file .*none\.yaml"):
         load_config(str(tmp_path / "own.yaml"), [])
